@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs of elements between memory (any element type, any step) and contiguous values of the compute type.
+#pragma once
+
+#include "isa.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+static inline float widen(float x) { return x; }
+static inline double widen(double x) { return x; }
+
+static inline float widen(BFloat16 x) { return math::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+
+/// Integer operations and one exact subtraction: subnormal halves survive whatever the processor does to subnormals.
+static inline float widen(Half x) {
+  const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7FFF) << 13;
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
+  const float subnormal = math::bit_cast<float>(magnitude + 0x38800000) - 0x1p-14f;
+  const uint32_t normal = magnitude + (magnitude >= 0x0F800000 ? 0x70000000u : 0x38000000u);
+  const uint32_t bits = magnitude < 0x00800000 ? math::bit_cast<uint32_t>(subnormal) : normal;
+  return math::bit_cast<float>(bits | sign);
+}
+
+template <typename To>
+static inline To narrow(float x);
+template <typename To>
+static inline To narrow(double x);
+
+template <>
+inline float narrow<float>(float x) {
+  return x;
+}
+template <>
+inline double narrow<double>(float x) {
+  return x;
+}
+template <>
+inline double narrow<double>(double x) {
+  return x;
+}
+template <>
+inline float narrow<float>(double x) {
+  return static_cast<float>(x);
+}
+
+/// Round to nearest even; NaN stays NaN.
+template <>
+inline BFloat16 narrow<BFloat16>(float x) {
+  const auto bits = math::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  return {static_cast<uint16_t>(x != x ? 0x7FC0 : rounded)};
+}
+
+template <>
+inline Half narrow<Half>(float x) {
+  const auto bits = math::bit_cast<uint32_t>(x);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  const uint32_t sign = (bits >> 16) & 0x8000;
+  // Adding 1/2 lines the last bit of a subnormal half up with the last bit of a float.
+  const uint32_t subnormal = math::bit_cast<uint32_t>(math::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000;
+  const uint32_t normal = (magnitude - 0x38000000 + 0x0FFF + ((magnitude >> 13) & 1)) >> 13;
+  const uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
+  const uint32_t special = magnitude > 0x7F800000 ? 0x7E00 : 0x7C00;
+  return {static_cast<uint16_t>((magnitude >= 0x47800000 ? special : finite) | sign)};
+}
+
+template <>
+inline Half narrow<Half>(double x) {
+  return narrow<Half>(static_cast<float>(x));
+}
+template <>
+inline BFloat16 narrow<BFloat16>(double x) {
+  return narrow<BFloat16>(static_cast<float>(x));
+}
+
+/// Calls f(pointer of the element's own type).
+template <typename F>
+static inline void with_elements(DType type, const void* data, F&& f) {
+  switch (type) {
+    case DType::kFloat32:
+      return f(static_cast<const float*>(data));
+    case DType::kFloat64:
+      return f(static_cast<const double*>(data));
+    case DType::kFloat16:
+      return f(static_cast<const Half*>(data));
+    case DType::kBFloat16:
+      return f(static_cast<const BFloat16*>(data));
+  }
+}
+
+/// A matrix in memory: element (i, k) at data[i * row_step + k * class_step].
+struct Strided {
+  const void* data;
+  DType type;
+  int64_t row_step;
+  int64_t class_step;
+};
+
+template <typename T, typename Element>
+static inline void load_run(const Element* __restrict from, int64_t count, T* __restrict to) {
+  for (int64_t k = 0; k < count; ++k) to[k] = static_cast<T>(widen(from[k]));
+}
+
+template <typename T, typename Element>
+static inline void store_run(const T* __restrict from, int64_t count, Element* __restrict to) {
+  for (int64_t k = 0; k < count; ++k) to[k] = narrow<Element>(from[k]);
+}
+
+/// to[i * ld + k] = element (i, k), i < rows, k < classes. Walks memory in its own order.
+template <typename T>
+static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to, int64_t ld) {
+  with_elements(from.type, from.data, [&](auto* data) {
+    if (from.class_step == 1 && from.row_step == classes && ld == classes) return load_run(data, rows * classes, to);
+    if (from.class_step == 1 || rows == 1) {
+      for (int64_t i = 0; i < rows; ++i) {
+        const auto* row = data + i * from.row_step;
+        if (from.class_step == 1)
+          load_run(row, classes, to + i * ld);
+        else
+          for (int64_t k = 0; k < classes; ++k) to[i * ld + k] = static_cast<T>(widen(row[k * from.class_step]));
+      }
+      return;
+    }
+    for (int64_t k = 0; k < classes; ++k)
+      for (int64_t i = 0; i < rows; ++i)
+        to[i * ld + k] = static_cast<T>(widen(data[i * from.row_step + k * from.class_step]));
+  });
+}
+
+/// element (i, k) = from[i * ld + k].
+template <typename T>
+static void store_matrix(const T* from, int64_t ld, int64_t rows, int64_t classes, const Strided& to) {
+  with_elements(to.type, to.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    auto* data = const_cast<Element*>(elements);
+    if (to.class_step == 1) {
+      if (to.row_step == classes && ld == classes) return store_run(from, rows * classes, data);
+      for (int64_t i = 0; i < rows; ++i) store_run(from + i * ld, classes, data + i * to.row_step);
+      return;
+    }
+    for (int64_t k = 0; k < classes; ++k)
+      for (int64_t i = 0; i < rows; ++i)
+        data[i * to.row_step + k * to.class_step] = narrow<Element>(from[i * ld + k]);
+  });
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

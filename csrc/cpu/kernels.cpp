@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel table of one instruction set: which function does which op, for short rows and for long ones.
+#include <type_traits>
+
+#include "choose.h"
+#include "gradient.h"
+
+#define TG_TEXT_OF(name) #name
+#define TG_TEXT(name) TG_TEXT_OF(name)
+#define TG_TABLE_OF(isa) kernels_##isa
+#define TG_TABLE(isa) TG_TABLE_OF(isa)
+
+namespace torch_gumbel::cpu {
+namespace TG_ISA {
+namespace {
+
+/// float64 input (for noise: output) is computed in float64, everything else in float32.
+template <typename F>
+void with_compute_type(Op op, const Arguments& a, F&& f) {
+  const DType type = op == Op::kNoise ? a.output_type : a.input_type;
+  if (type == DType::kFloat64)
+    f(double{});
+  else
+    f(float{});
+}
+
+template <typename T>
+void noise_group(const Arguments& a, const Group& group, T* scores) {
+  memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
+  add_group_noise(a, group, 0, a.rows.classes, scores, scores);
+  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
+}
+
+template <typename T>
+void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* second) {
+  switch (op) {
+    case Op::kSoft:
+      return soft_group(a, group, scratch);
+    case Op::kHard:
+      return hard_group(a, group, scratch);
+    case Op::kArgmax:
+      return argmax_group(a, group, scratch);
+    case Op::kBackward:
+      return backward_group(a, group, scratch, second);
+    case Op::kHardBackward:
+      return hard_backward_group(a, group, scratch, second);
+    case Op::kNoise:
+      return noise_group(a, group, scratch);
+  }
+}
+
+template <typename T>
+void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat, T* scratch) {
+  const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
+  if (op == Op::kSoft) soft_reduce_tile(a, row, begin, count, stat, scratch);
+  if (op == Op::kBackward) backward_reduce_tile(a, row, begin, count, stat, scratch);
+  if (op == Op::kHardBackward) hard_backward_reduce_tile(a, row, begin, count, stat, scratch);
+  if (op == Op::kHard || op == Op::kArgmax) {
+    const Best best = choose_tiles(a, row, op == Op::kArgmax, t, t + 1, scratch);
+    stat.max = best.score;
+    stat.index = best.index;
+  }
+}
+
+inline Best best_of_tiles(const TileStat* stats, int64_t tiles) {
+  Best best;
+  for (int64_t t = 0; t < tiles; ++t) merge(best, stats[t]);
+  return best;
+}
+
+inline double dot_of_tiles(const TileStat* stats, int64_t tiles) {
+  double dot = 0;
+  for (int64_t t = 0; t < tiles; ++t) dot += stats[t].dot;
+  return dot;
+}
+
+template <typename T>
+void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat* stats, T* scratch) {
+  const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin), tiles = tiles_of(a.rows.classes);
+  if (op == Op::kSoft || op == Op::kHardBackward) {
+    const auto scale = math::exponent_scale<T>(tau_at(a, row.first));
+    const RowSum<T> sum = combine(stats, tiles, scale);
+    const T factor = tile_factor(stats[t], sum, scale);
+    if (op == Op::kSoft) return soft_finish_tile(a, row, begin, count, factor, scratch);
+    const T* y = finished_tile(a, row, begin, count, factor, scratch);
+    return write_gradient_tile(a, row, begin, count, y, sum.dot / sum.sum, stats[t], scratch);
+  }
+  if (op == Op::kBackward)
+    return backward_finish_tile(a, row, begin, count, static_cast<T>(dot_of_tiles(stats, tiles)), stats[t], scratch);
+  if (op == Op::kHard) return write_one_hot(a, row, begin, count, best_of_tiles(stats, tiles));
+  if (op == Op::kNoise) {
+    memset(scratch, 0, count * sizeof(T));
+    add_group_noise(a, row, begin, count, scratch, scratch);
+    store_matrix(scratch, count, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+  }
+}
+
+Group group_of_row(const Rows& rows, int64_t row) {
+  Group group = {};
+  for_each_group(rows, row, row + 1, 1, [&](const Group& found) { group = found; });
+  return group;
+}
+
+void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scratch) {
+  with_compute_type(op, a, [&](auto zero) {
+    using T = decltype(zero);
+    auto* first = static_cast<T*>(scratch);
+    // The second scratch, for gradients that need converting, lies behind the first.
+    for_each_group(a.rows, begin, end, rows_per_group(a.rows), [&](const Group& group) {
+      run_group(op, a, group, first, first + group.rows * a.rows.classes);
+    });
+  });
+}
+
+void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end, TileStat* stats, void* scratch) {
+  with_compute_type(op, a, [&](auto zero) {
+    const Group group = group_of_row(a.rows, row);
+    for (int64_t t = begin; t < end; ++t)
+      reduce_tile(op, a, group, t, stats[t], static_cast<decltype(zero)*>(scratch));
+  });
+}
+
+void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end, TileStat* stats, void* scratch) {
+  with_compute_type(op, a, [&](auto zero) {
+    const Group group = group_of_row(a.rows, row);
+    for (int64_t t = begin; t < end; ++t)
+      finish_tile(op, a, group, t, stats, static_cast<decltype(zero)*>(scratch));
+  });
+}
+
+void finish_row(Op op, const Arguments& a, int64_t row, const TileStat* stats) {
+  with_compute_type(op, a, [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t tiles = tiles_of(a.rows.classes);
+    if (op == Op::kArgmax) write_choice<T>(a, row, best_of_tiles(stats, tiles));
+    if (op == Op::kSoft) {
+      const double tau = tau_at(a, group_of_row(a.rows, row).first);
+      write_lse(a, row, combine(stats, tiles, math::exponent_scale<T>(tau)), tau);
+    }
+    if ((op == Op::kBackward || op == Op::kHardBackward) && a.row_value != nullptr) {
+      double sum = 0;
+      for (int64_t t = 0; t < tiles; ++t) sum += stats[t].tau;
+      static_cast<T*>(a.row_value)[row] = static_cast<T>(sum);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace TG_ISA
+
+extern const Kernels TG_TABLE(TG_ISA);
+const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA), TG_ISA::run_rows, TG_ISA::reduce_tiles, TG_ISA::finish_tiles,
+                                  TG_ISA::finish_row};
+
+}  // namespace torch_gumbel::cpu

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// Noise and scores (logits plus noise): the first stage of every op that draws.
+#pragma once
+
+#include "convert.h"
+#include "words.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// Neighbouring rows: row i lies i * step[operand] beyond `first` in each operand.
+struct Group {
+  int64_t index;  // of the first row
+  int64_t rows;
+  Row first;
+  int64_t step[kOperands];
+
+  int64_t step_of(Operand operand) const { return step[static_cast<int>(operand)]; }
+};
+
+/// Cuts rows [begin, end) into groups of at most `limit` rows, none across the innermost row dimension.
+template <typename F>
+static inline void for_each_group(const Rows& rows, int64_t begin, int64_t end, int64_t limit, F&& f) {
+  const int last = rows.dims - 1;
+  const int64_t inner = rows.dims > 0 ? rows.size[last] : 1;
+  for (int64_t index = begin; index < end;) {
+    const int64_t here = min64(min64(limit, inner - index % inner), end - index);
+    Group group = {index, here, row_at(rows, index), {}};
+    for (int operand = 0; operand < kOperands; ++operand)
+      group.step[operand] = rows.dims > 0 ? rows.stride[operand][last] : 0;
+    f(group);
+    index += here;
+  }
+}
+
+static inline Row row_of(const Group& group, int64_t i) {
+  Row row = group.first;
+  for (int operand = 0; operand < kOperands; ++operand) row.offset[operand] += i * group.step[operand];
+  return row;
+}
+
+static inline int64_t element_size(DType type) {
+  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+}
+
+/// Classes from `class_begin` on of a group's rows in an operand.
+static inline Strided operand_matrix(const Arguments& a, const Group& group, Operand operand, int64_t class_begin) {
+  const void* data = operand == Operand::kInput ? a.input : operand == Operand::kGrad ? a.grad : a.output;
+  const DType type = operand == Operand::kInput   ? a.input_type
+                     : operand == Operand::kGrad ? a.grad_type
+                                                 : a.output_type;
+  const int64_t class_step = a.rows.step(operand);
+  const int64_t offset = group.first[operand] + class_begin * class_step;
+  return {static_cast<const char*>(data) + offset * element_size(type), type, group.step_of(operand), class_step};
+}
+
+template <typename T>
+struct TypeOf;
+template <>
+struct TypeOf<float> {
+  static constexpr DType value = DType::kFloat32;
+};
+template <>
+struct TypeOf<double> {
+  static constexpr DType value = DType::kFloat64;
+};
+
+/// The values of a matrix, [rows][ld]: where they lie when nothing needs converting, else copied to `room`.
+template <typename T>
+static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room, int64_t ld) {
+  const bool in_place = from.type == TypeOf<T>::value && from.class_step == 1 && (rows == 1 || from.row_step == ld);
+  if (in_place) return static_cast<const T*>(from.data);
+  load_matrix(from, rows, classes, room, ld);
+  return room;
+}
+
+static inline double tau_at(const Arguments& a, const Row& row) {
+  if (a.tau == nullptr) return a.host_tau;
+  const int64_t at = row[Operand::kTau];
+  double tau = 0;
+  with_elements(a.tau_type, a.tau, [&](auto* data) { tau = widen(data[at]); });
+  return tau;
+}
+
+/// Whether all rows share one temperature.
+static inline bool uniform_tau(const Arguments& a, const Group& group) {
+  return a.tau == nullptr || group.rows == 1 || group.step_of(Operand::kTau) == 0;
+}
+
+static inline bool uniform_key(const Arguments& a, const Group& group) {
+  return a.key == nullptr || group.rows == 1 || group.step_of(Operand::kKey) == 0;
+}
+
+/// Words of positions [first, first + count), count <= kTile, with their neighbours in the same blocks.
+class WordRun {
+ public:
+  WordRun(math::Key key, uint64_t first, int64_t count, math::Plane plane = math::Plane::kWord)
+      : key_(key), first_(first) {
+    fill_words(key, first / 4, (static_cast<int64_t>(first % 4) + count + 3) / 4, plane, words_);
+  }
+  const uint32_t* words() const { return words_ + first_ % 4; }
+  uint32_t extension(int64_t i) const {
+    return math::key_word(key_, first_ + static_cast<uint64_t>(i), math::Plane::kExtension);
+  }
+
+ private:
+  alignas(64) uint32_t words_[kTile + 8 + kWordSlack];
+  math::Key key_;
+  uint64_t first_;
+};
+
+/// scores[i] = x[i] + noise of position first + i, count <= kTile; x may be scores. Noise and sum are float32.
+static void add_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* scores) {
+  const WordRun run(key, first, count);
+  const uint32_t* words = run.words();
+  alignas(64) float exponentials[kTile];
+  uint32_t smallest = ~0u;
+  for (int64_t i = 0; i < count; ++i) {
+    exponentials[i] = math::exponential(words[i]);
+    smallest = words[i] < smallest ? words[i] : smallest;
+  }
+  if (smallest < math::kExtendBelow)
+    for (int64_t i = 0; i < count; ++i)
+      if (words[i] < math::kExtendBelow) exponentials[i] = math::exponential(words[i], run.extension(i));
+  for (int64_t i = 0; i < count; ++i) scores[i] = x[i] + math::gumbel_of_exponential(exponentials[i]);
+}
+
+static void add_noise(math::Key key, uint64_t first, int64_t count, const double* x, double* scores) {
+  const WordRun run(key, first, count);
+  const WordRun extensions(key, first, count, math::Plane::kExtension);
+  const uint32_t *words = run.words(), *second = extensions.words();
+  for (int64_t i = 0; i < count; ++i) scores[i] = x[i] + math::gumbel64(words[i], second[i]);
+}
+
+/// add_noise for a run of any length.
+template <typename T>
+static inline void add_noise_run(math::Key key, uint64_t first, int64_t count, const T* x, T* scores) {
+  for (int64_t done = 0; done < count; done += kTile)
+    add_noise(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done, scores + done);
+}
+
+/// Noise where words run across rows, or nowhere: class by class.
+template <typename T>
+static void add_noise_across(const Arguments& a, const Group& group, int64_t class_begin, int64_t classes, T* scores) {
+  const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
+  const bool run = group.step_of(Operand::kWord) == 1 && uniform_key(a, group);
+  const int64_t width = run ? min64(group.rows, kTile) : 1;
+  alignas(64) T noise[kTile];
+  for (int64_t k = 0; k < classes; ++k)
+    for (int64_t i = 0; i < group.rows; i += width) {
+      const Row row = row_of(group, i);
+      const int64_t count = min64(width, group.rows - i);
+      const auto position = static_cast<uint64_t>(row[Operand::kWord]) + (class_begin + k) * word_step;
+      for (int64_t j = 0; j < count; ++j) noise[j] = scores[(i + j) * classes + k];
+      add_noise(key_of(a, row), position, count, noise, noise);
+      for (int64_t j = 0; j < count; ++j) scores[(i + j) * classes + k] = noise[j];
+    }
+}
+
+/// scores[i * classes + k] = x + noise for classes [class_begin, class_begin + classes) of a group.
+/// `x` is [rows][classes], or the scores themselves.
+template <typename T>
+static void add_group_noise(const Arguments& a, const Group& group, int64_t class_begin, int64_t classes, const T* x,
+                            T* scores) {
+  if (!words_run_along_classes(a.rows)) {
+    if (x != scores) memcpy(scores, x, group.rows * classes * sizeof(T));
+    return add_noise_across(a, group, class_begin, classes, scores);
+  }
+  const auto first = static_cast<uint64_t>(group.first[Operand::kWord] + class_begin);
+  if (group.step_of(Operand::kWord) == classes && uniform_key(a, group))
+    return add_noise_run(key_of(a, group.first), first, group.rows * classes, x, scores);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const Row row = row_of(group, i);
+    add_noise_run(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin), classes, x + i * classes,
+                  scores + i * classes);
+  }
+}
+
+/// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
+template <typename T>
+static void load_scores(const Arguments& a, const Group& group, int64_t class_begin, int64_t classes, T* scores) {
+  const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
+  add_group_noise(a, group, class_begin, classes, values_of(logits, group.rows, classes, scores, classes), scores);
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Front door of gumbel_softmax: checks every argument once, makes a key, calls the private op.
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/library.h>
+#include <torch_gumbel/torch_gumbel.h>
+
+#include "checks.h"
+#include "keys.h"
+#include "ops.h"
+
+namespace torch_gumbel {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+constexpr const char* kName = "gumbel_softmax";
+
+/// Under autocast, half types give float32, as softmax does; no widened copy of the input is made.
+optional<at::ScalarType> output_type(const Tensor& logits) {
+  const auto type = logits.scalar_type();
+  if ((type == at::kHalf || type == at::kBFloat16) && at::autocast::is_autocast_enabled(logits.device().type()))
+    return at::kFloat;
+  return std::nullopt;
+}
+
+Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim, const optional<at::Generator>& generator,
+              const optional<Tensor>& given_key) {
+  checks::source(kName, logits, generator, given_key);
+  if (hard) checks::has_classes(kName, logits, dim);
+  const Tensor key =
+      given_key ? checks::fitted_key(kName, *given_key, logits, dim) : ops::draw_key(logits, generator);
+  return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt, std::nullopt);
+}
+
+Tensor front_door(const Tensor& logits, const at::Scalar& tau, bool hard, int64_t dim,
+                  optional<at::Generator> generator, const optional<Tensor>& key) {
+  return gumbel_softmax(logits, tau.toDouble(), hard, dim, std::move(generator), key);
+}
+
+Tensor front_door_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
+                         optional<at::Generator> generator, const optional<Tensor>& key) {
+  return gumbel_softmax(logits, tau, hard, dim, std::move(generator), key);
+}
+
+}  // namespace
+
+Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t dim, optional<at::Generator> generator,
+                      const optional<Tensor>& key) {
+  checks::logits(kName, logits);
+  checks::temperature(kName, "tau", tau);
+  const Tensor tau_tensor = at::scalar_tensor(tau, at::kDouble);
+  return sample(logits, tau_tensor, hard, checks::wrapped_dim(kName, dim, logits.dim()), generator, key);
+}
+
+Tensor gumbel_softmax(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
+                      optional<at::Generator> generator, const optional<Tensor>& key) {
+  checks::logits(kName, logits);
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
+  checks::temperature(kName, "tau", tau, logits, wrapped);
+  return sample(logits, checks::as_floating(tau), hard, wrapped, generator, key);
+}
+
+namespace {
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+  m.impl("gumbel_softmax", TORCH_FN(front_door));
+  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(front_door_tensor));
+}
+
+// Under vmap a composite op is run as it stands, so that its key is drawn by the vmap's own rule.
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
+  m.impl("gumbel_softmax", TORCH_FN(front_door));
+  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(front_door_tensor));
+}
+
+}  // namespace
+}  // namespace torch_gumbel

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where keys come from.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace torch_gumbel::ops {
+
+/// The key of one call: drawn through the op `_new_key`, so that every tracer and transform sees it drawn.
+at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator);
+
+/// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined when the host cannot
+/// know it (a stream is capturing). The CUDA room registers one when the library is loaded.
+using HostKey = at::Tensor (*)(const at::Tensor& logits, const std::optional<at::Generator>& generator);
+void register_host_key(HostKey hook);
+
+}  // namespace torch_gumbel::ops

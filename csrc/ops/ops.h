@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Typed handles of the private ops: one function each that enters the dispatcher.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <optional>
+#include <tuple>
+
+namespace torch_gumbel::ops {
+
+using at::OptionalSymIntArrayRef;
+using at::ScalarType;
+using at::Tensor;
+using TensorPair = std::tuple<Tensor, Tensor>;
+
+template <typename Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name, const char* overload = "") {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
+}
+
+using SoftmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, bool, std::optional<ScalarType>,
+                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using SoftmaxLseSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, std::optional<ScalarType>,
+                                       OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using BackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, std::optional<ScalarType>,
+                                     bool);
+using HardBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
+                                         OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using ArgmaxSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, bool, OptionalSymIntArrayRef,
+                                   OptionalSymIntArrayRef);
+using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
+using SplitKeySignature = Tensor(const Tensor&, c10::SymInt);
+using FoldInKeySignature = Tensor(const Tensor&, int64_t);
+
+#define TG_OP(function, Signature, name)                                          \
+  inline const c10::TypedOperatorHandle<Signature>& function() {                  \
+    static const auto handle = find<Signature>("torch_gumbel::" name);            \
+    return handle;                                                                \
+  }
+TG_OP(softmax, SoftmaxSignature, "_gumbel_softmax")
+TG_OP(softmax_lse, SoftmaxLseSignature, "_gumbel_softmax_lse")
+TG_OP(backward, BackwardSignature, "_gumbel_softmax_backward")
+TG_OP(hard_backward, HardBackwardSignature, "_gumbel_softmax_hard_backward")
+TG_OP(argmax, ArgmaxSignature, "_gumbel_argmax")
+TG_OP(noise, NoiseSignature, "_gumbel_noise")
+TG_OP(new_key, NewKeySignature, "_new_key")
+TG_OP(split_key, SplitKeySignature, "_split_key")
+TG_OP(fold_in_key, FoldInKeySignature, "_fold_in_key")
+#undef TG_OP
+
+}  // namespace torch_gumbel::ops

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws as if it were alone.
+#include <ATen/functorch/PlumbingHelper.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/library.h>
+
+#include "ops.h"
+
+namespace torch_gumbel::ops {
+namespace {
+
+using Shape = OptionalSymIntArrayRef;
+using c10::DispatchKey;
+using c10::SymInt;
+
+at::functorch::DynamicLayer current_layer() {
+  auto layer = at::functorch::maybeCurrentDynamicLayer();
+  TORCH_INTERNAL_ASSERT(layer.has_value(), "a batching rule runs inside vmap");
+  return *layer;
+}
+
+/// The tensors of a call at the current level, lanes in front.
+class Lanes {
+ public:
+  Lanes() : layer_(current_layer()), level_(layer_.layerId()), size_(layer_.batchSize()) {}
+
+  bool any(std::initializer_list<const Tensor*> tensors) const {
+    for (const Tensor* tensor : tensors)
+      if (at::functorch::isBatchedAtLevel(*tensor, level_)) return true;
+    return false;
+  }
+
+  /// [B, *lane]; an unbatched tensor is repeated. A 0-d lane becomes one of one class.
+  Tensor operand(const Tensor& tensor) const {
+    const Tensor front = lanes_in_front(tensor);
+    return front.dim() == 1 ? front.unsqueeze(-1) : front;
+  }
+
+  Tensor key(const Tensor& key) const { return lanes_in_front(key); }
+
+  /// A temperature stays aligned with the right end of logits [B, *lane].
+  Tensor temperature(const Tensor& tau, const Tensor& logits) const {
+    const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tau, level_);
+    if (!batch_dim) return value;
+    Tensor front = value.movedim(*batch_dim, 0);
+    while (front.dim() < logits.dim()) front = front.unsqueeze(1);
+    return front;
+  }
+
+  /// A result [B, *lane] back in its wrapper; `scalar`: the lane was 0-d.
+  Tensor wrap(const Tensor& result, bool scalar) const {
+    return at::functorch::makeBatched(scalar ? result.squeeze(-1) : result, 0, level_);
+  }
+
+  const SymInt& size() const { return size_; }
+  int64_t level() const { return level_; }
+
+  /// Rank of one lane.
+  int64_t rank(const Tensor& tensor) const {
+    const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tensor, level_);
+    return value.dim() - (batch_dim ? 1 : 0);
+  }
+
+ private:
+  Tensor lanes_in_front(const Tensor& tensor) const {
+    const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tensor, level_);
+    if (batch_dim) return value.movedim(*batch_dim, 0);
+    c10::SymDimVector shape(value.sym_sizes().begin(), value.sym_sizes().end());
+    shape.insert(shape.begin(), size_);
+    return value.unsqueeze(0).expand_symint(shape);
+  }
+
+  at::functorch::DynamicLayer layer_;
+  int64_t level_;
+  SymInt size_;
+};
+
+using NoBatching = c10::impl::ExcludeDispatchKeyGuard;
+
+Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim, bool hard,
+                     std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &tau, &key})) return softmax().call(logits, tau, key, dim, hard, dtype, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const Tensor output = softmax().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, hard, dtype, full_shape,
+                                       start);
+  return lanes.wrap(output, lanes.rank(logits) == 0);
+}
+
+TensorPair softmax_lse_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                             std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &tau, &key})) return softmax_lse().call(logits, tau, key, dim, dtype, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const auto [output, lse] =
+      softmax_lse().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, dtype, full_shape, start);
+  const bool scalar = lanes.rank(logits) == 0;
+  return {lanes.wrap(output, scalar), lanes.wrap(lse, scalar)};
+}
+
+/// A backward's results; its rows are an unbatched empty tensor unless they were asked for.
+TensorPair wrap_gradients(const Lanes& lanes, const TensorPair& gradients, bool scalar, bool tau_grad) {
+  const auto& [grad_logits, rows] = gradients;
+  return {lanes.wrap(grad_logits, scalar), tau_grad ? lanes.wrap(rows, scalar) : rows};
+}
+
+TensorPair backward_batch(const Tensor& grad, const Tensor& output, const Tensor& tau, int64_t dim,
+                          std::optional<ScalarType> dtype, bool tau_grad) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&grad, &output, &tau})) return backward().call(grad, output, tau, dim, dtype, tau_grad);
+  const Tensor y = lanes.operand(output);
+  const auto gradients =
+      backward().call(lanes.operand(grad), y, lanes.temperature(tau, y), dim + 1, dtype, tau_grad);
+  return wrap_gradients(lanes, gradients, lanes.rank(output) == 0, tau_grad);
+}
+
+TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const Tensor& tau, const Tensor& key,
+                               int64_t dim, bool tau_grad, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&grad, &logits, &tau, &key}))
+    return hard_backward().call(grad, logits, tau, key, dim, tau_grad, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const auto gradients = hard_backward().call(lanes.operand(grad), x, lanes.temperature(tau, x), lanes.key(key),
+                                              dim + 1, tau_grad, full_shape, start);
+  return wrap_gradients(lanes, gradients, lanes.rank(logits) == 0, tau_grad);
+}
+
+TensorPair argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim, bool keepdim,
+                        Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &temperature, &key}))
+    return argmax().call(logits, temperature, key, dim, keepdim, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const bool scalar = lanes.rank(logits) == 0;
+  const auto [value, index] = argmax().call(x, lanes.temperature(temperature, x), lanes.key(key), dim + 1,
+                                            keepdim || scalar, full_shape, start);
+  return {lanes.wrap(value, scalar), lanes.wrap(index, scalar)};
+}
+
+Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&like, &key})) return noise().call(like, key, full_shape, start);
+  return lanes.wrap(noise().call(lanes.operand(like), lanes.key(key), full_shape, start), lanes.rank(like) == 0);
+}
+
+Tensor split_key_batch(const Tensor& key, SymInt num) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&key})) return split_key().call(key, std::move(num));
+  return at::functorch::makeBatched(split_key().call(lanes.key(key), std::move(num)), 1, lanes.level());
+}
+
+Tensor fold_in_key_batch(const Tensor& key, int64_t data) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&key})) return fold_in_key().call(key, data);
+  return lanes.wrap(fold_in_key().call(lanes.key(key), data), false);
+}
+
+/// The rule of vmap(randomness=): "error" raises, "same" draws one key, "different" one per lane.
+Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> generator) {
+  const c10::impl::ExcludeDispatchKeyGuard guard(DispatchKey::FuncTorchVmapMode);
+  const Lanes lanes;
+  const auto layer = current_layer();
+  TORCH_CHECK(layer.randomness() != at::functorch::RandomnessType::Error,
+              "vmap: torch_gumbel was called without a key, which draws random numbers, in randomness error mode. "
+              "Pass key=, or vmap(..., randomness='same' or 'different').");
+  const Tensor key = new_key().call(anchor, generator);
+  if (layer.randomness() == at::functorch::RandomnessType::Same) return key;
+  return at::functorch::makeBatched(split_key().call(key, lanes.size()), 0, lanes.level());
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
+  m.impl("_gumbel_softmax", TORCH_FN(softmax_batch));
+  m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_batch));
+  m.impl("_gumbel_softmax_backward", TORCH_FN(backward_batch));
+  m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_batch));
+  m.impl("_gumbel_argmax", TORCH_FN(argmax_batch));
+  m.impl("_gumbel_noise", TORCH_FN(noise_batch));
+  m.impl("_split_key", TORCH_FN(split_key_batch));
+  m.impl("_fold_in_key", TORCH_FN(fold_in_key_batch));
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) { m.impl("_new_key", TORCH_FN(new_key_in_vmap)); }
+
+}  // namespace
+}  // namespace torch_gumbel::ops

@@ -1,0 +1,72 @@
+"""Where the polynomial coefficients of csrc/math come from: weighted minimax fits, rounded to float32.
+
+    python docs/fit_polynomials.py
+
+prints each table with its largest relative error after rounding. Needs numpy only.
+"""
+
+import numpy as np
+
+
+def minimax(target, weight, low, high, degree, rounds=200):
+    """Lawson's iteration (least squares re-weighted until the weighted error is level), one coefficient
+    rounded to float32 at a time, lowest first, so that the later ones make up for the rounding."""
+    x = (low + high) / 2 + (high - low) / 2 * np.cos(np.linspace(0, np.pi, 4001))
+    w, powers = weight(x), x[:, None] ** np.arange(degree + 1)
+    fixed = np.zeros(0)
+    while len(fixed) <= degree:
+        rest = powers[:, len(fixed) :]
+        left = target(x) - powers[:, : len(fixed)] @ fixed
+        lawson = np.ones_like(x)
+        best = (np.inf, None)
+        for _ in range(rounds):
+            s = np.sqrt(lawson) * w
+            c, *_ = np.linalg.lstsq(rest * s[:, None], left * s, rcond=None)
+            error = np.abs((rest @ c - left) * w)
+            best = min(best, (error.max(), c[0]))
+            lawson *= error / error.max() + 1e-3
+            lawson /= lawson.max()
+        fixed = np.append(fixed, np.float64(np.float32(best[1])))
+    worst = np.abs((powers @ fixed - target(x)) * w).max()
+    return fixed, worst
+
+
+def show(name, coef, worst):
+    print(f"{name}: weighted error 2^{np.log2(worst):.1f}")
+    print("    " + ", ".join(f"{float(c).hex()}f" for c in coef))
+
+
+def main():
+    tiny = 1e-4  # the expressions below cancel at 0; a series takes over there
+
+    def minus_log1p_tail(t):  # (-log1p(-t) - t) / t^2
+        series = 0.5 + t / 3 + t * t / 4 + t**3 / 5
+        return np.where(t < tiny, series, (-np.log1p(-t) - t) / np.maximum(t, tiny) ** 2)
+
+    def log1p_tail(f):  # (log1p(f) - f) / f^2
+        near = np.abs(f) < tiny
+        series = -0.5 + f / 3 - f * f / 4 + f**3 / 5
+        return np.where(near, series, (np.log1p(f) - f) / np.where(near, 1, f) ** 2)
+
+    def relative(value, scale):
+        return lambda x: x * x / np.maximum(np.abs(value(x)), scale)
+
+    # E = t + t^2 P(t): error relative to E.
+    show("kMinusLog1p", *minimax(minus_log1p_tail, relative(lambda t: -np.log1p(-t), 1e-12), 0, 0.5, 8))
+    # log E = f + f^2 Q(f): absolute error, since the result is added to e ln 2 and to logits.
+    show("kLog", *minimax(log1p_tail, lambda f: f * f, -1 / 3, 1 / 3, 7))
+    # 2^r on [-1/2, 1/2] = 1 + r R(r): relative error.
+    show(
+        "kExp2",
+        *minimax(
+            lambda r: np.where(np.abs(r) < 1e-9, np.log(2), np.expm1(r * np.log(2)) / np.where(r == 0, 1, r)),
+            lambda r: np.abs(r) / 2**r,
+            -0.5,
+            0.5,
+            5,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+from torch import Generator, Tensor
+
+def gumbel_softmax(
+    logits: Tensor, tau: float, hard: bool, dim: int, generator: Generator | None, key: Tensor | None, /
+) -> Tensor: ...
+def gumbel_softmax_tensor_tau(
+    logits: Tensor, tau: Tensor, hard: bool, dim: int, generator: Generator | None, key: Tensor | None, /
+) -> Tensor: ...
+def gumbel_argmax(
+    logits: Tensor,
+    dim: int,
+    keepdim: bool,
+    temperature: float,
+    generator: Generator | None,
+    key: Tensor | None,
+    /,
+) -> Tensor: ...
+def build_info() -> dict[str, str]: ...

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Differentiable sampling from categorical distributions, in one pass.
+
+>>> import torch, torch_gumbel
+>>> logits = torch.zeros(4, 10, requires_grad=True)
+>>> torch_gumbel.gumbel_softmax(logits, tau=0.5, hard=True).shape
+torch.Size([4, 10])
+"""
+
+from torch_gumbel._library import _C, __version__
+from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+from torch_gumbel.keys import fold_in, key, new_key, split
+
+
+def build_info() -> dict[str, str]:
+    """How this library was built and what it runs on.
+
+    Returns:
+        ``version``, ``torch`` (built for), ``cuda`` and ``cuda_architectures`` (empty for a CPU
+        build), ``cpu_builds`` (instruction sets that this machine runs) and ``cpu_selected``.
+        The environment variable ``TORCH_GUMBEL_CPU`` picks an instruction set by name.
+    """
+    return _C.build_info()
+
+
+__all__ = [
+    "__version__",
+    "build_info",
+    "fold_in",
+    "gumbel_argmax",
+    "gumbel_softmax",
+    "key",
+    "new_key",
+    "split",
+]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the compiled library, and says in words why it cannot be loaded."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import torch  # first: its libraries are those that ours were linked against
+
+_FOLDER = Path(__file__).resolve().parent
+__version__ = (_FOLDER / "VERSION").read_text(encoding="utf-8").strip()
+
+_REBUILD = "Rebuild it here: pip install --no-build-isolation --force-reinstall --no-deps torch-gumbel"
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _check_built_for(built: str, running: str) -> None:
+    """LibTorch's C++ interface changes with every minor version, so the two must agree."""
+    if _minor(built) != _minor(running):
+        raise ImportError(
+            f"torch_gumbel was built for torch {_minor(built)}, but torch {running} is running. "
+            + _REBUILD
+        )
+
+
+def _load() -> ModuleType:
+    # Read before anything is linked: with another torch the loader would stop at a missing symbol.
+    stamp = _FOLDER / "lib" / "built_for_torch"
+    if not stamp.exists():
+        raise ImportError(f"torch_gumbel is not built in {_FOLDER}. {_REBUILD}, or: make build")
+    _check_built_for(stamp.read_text(encoding="utf-8").strip(), torch.__version__)
+    try:
+        return importlib.import_module("torch_gumbel._C")
+    except ImportError as error:
+        raise ImportError(f"torch_gumbel's library cannot be loaded: {error}. {_REBUILD}") from error
+
+
+_C = _load()

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The functions users call. Checks, keys, and kernels are in C++; this file chooses the way there."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Generator, Tensor
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from torch_gumbel._library import _C
+
+_softmax = _C.gumbel_softmax
+_softmax_tensor_tau = _C.gumbel_softmax_tensor_tau
+_argmax = _C.gumbel_argmax
+_is_compiling = torch.compiler.is_compiling
+
+
+def gumbel_softmax(
+    logits: Tensor,
+    tau: float | Tensor = 1,
+    hard: bool = False,
+    eps: float = 1e-10,
+    dim: int = -1,
+    *,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    r"""Draws a sample of the Gumbel-Softmax distribution, softmax((logits + g) / tau).
+
+    A drop-in for :func:`torch.nn.functional.gumbel_softmax` in one fused pass: no noise tensor, no
+    intermediate tensor, noise finite for every random word and resolved to about 45, half types
+    computed in float32.
+
+    Args:
+        logits: unnormalized log-probabilities ``[*, K, *]``, classes along ``dim``; float32,
+            float64, float16, or bfloat16; any strides. ``-inf`` masks a class: probability and
+            gradient exactly 0. A row without a finite logit, or with NaN or +inf, gives NaN.
+        tau: temperature, > 0 and finite: a number, a tensor with one value, or a tensor with one
+            value per row (size 1, or absent, at ``dim``). A tensor gets a gradient and is never
+            read on the host: an entry that is not positive and finite makes its rows NaN.
+        hard: return the one-hot of the sample, with the gradient of the soft sample of the same
+            noise (straight-through). Exactly one 1 and K - 1 zeros.
+        eps: ignored, as by PyTorch.
+        dim: the class dimension.
+        generator: where the key of this call is drawn from (default: the device's generator).
+        key: explicit randomness, a uint64 or int64 tensor ``[*batch, 2]`` (:func:`key`,
+            :func:`new_key`): the sample is a pure function of logits, tau, and key, the same
+            choices on every device. ``batch`` gives each slice of the leading dimensions its own.
+
+    Returns:
+        A contiguous tensor of the shape and dtype of ``logits`` (float32 for half types under
+        autocast), differentiable in ``logits`` and ``tau``, twice and in forward mode.
+
+    Raises:
+        ValueError: tau not positive and finite or of a wrong shape; key or generator of the wrong
+            shape or device; both given.
+        TypeError: logits not floating point; key not uint64 or int64.
+        IndexError: ``dim`` out of range; ``hard`` with K = 0.
+
+    Sources: Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax* (2016), eq. 2;
+    Maddison, Mnih, Teh, *The Concrete Distribution* (2016).
+
+    Example:
+        >>> logits = torch.zeros(2, 3)
+        >>> gumbel_softmax(logits, hard=True, key=torch_gumbel.key(0))
+        tensor([[0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    if has_torch_function_variadic(logits, tau, key):
+        return handle_torch_function(
+            gumbel_softmax,
+            (logits, tau, key),
+            logits,
+            tau=tau,
+            hard=hard,
+            eps=eps,
+            dim=dim,
+            generator=generator,
+            key=key,
+        )
+    if eps != 1e-10:
+        warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
+    if _is_compiling():
+        return _traced_softmax(logits, tau, hard, dim, generator, key)
+    _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
+    if isinstance(tau, Tensor):
+        return _softmax_tensor_tau(logits, tau, hard, dim, generator, key)
+    return _softmax(logits, tau, hard, dim, generator, key)
+
+
+def gumbel_argmax(
+    logits: Tensor,
+    dim: int = -1,
+    keepdim: bool = False,
+    *,
+    temperature: float = 1.0,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    r"""Draws exactly from Categorical(softmax(logits / temperature)): argmax(logits / temperature + g).
+
+    No probabilities and no one-hot are formed. At temperature 1 it is the position of the 1 in
+    ``gumbel_softmax(logits, hard=True)`` of the same key.
+
+    Args:
+        logits: ``[*, K, *]``, as for :func:`gumbel_softmax`.
+        dim: the class dimension.
+        keepdim: keep it, with size 1.
+        temperature: > 0 and finite. Logits are multiplied by the float32 number 1 / temperature.
+        generator: as for :func:`gumbel_softmax`.
+        key: as for :func:`gumbel_softmax`.
+
+    Returns:
+        int64 class indices ``[*, *]``, always in [0, K); 0 for a row that has no distribution (NaN,
+        +inf, or no finite logit). Not differentiable.
+
+    Raises:
+        As :func:`gumbel_softmax`; IndexError also for K = 0.
+
+    Example:
+        >>> gumbel_argmax(torch.zeros(2, 3), key=torch_gumbel.key(0))
+        tensor([1, 2])
+    """
+    if has_torch_function_variadic(logits, key):
+        return handle_torch_function(
+            gumbel_argmax,
+            (logits, key),
+            logits,
+            dim=dim,
+            keepdim=keepdim,
+            temperature=temperature,
+            generator=generator,
+            key=key,
+        )
+    if _is_compiling():
+        return torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
+            logits, _as_traced(logits, temperature), dim, keepdim, generator=generator, key=key
+        )
+    _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
+    return _argmax(logits, dim, keepdim, temperature, generator, key)
+
+
+def _traced_softmax(
+    logits: Tensor,
+    tau: float | Tensor,
+    hard: bool,
+    dim: int,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> Tensor:
+    if not isinstance(tau, Tensor):
+        if not 0 < tau < float("inf"):
+            raise ValueError(f"gumbel_softmax: tau must be > 0 and finite, got {tau}")
+        tau = _as_traced(logits, tau)
+    return torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
+        logits, tau, hard, dim, generator=generator, key=key
+    )
+
+
+def _as_traced(logits: Tensor, value: float) -> Tensor:
+    """A number as a tensor of the graph, so that another value does not mean another graph."""
+    return logits.new_ones((), dtype=torch.float64) * value
+
+
+def _check_types(
+    who: str,
+    logits: object,
+    temperature: object,
+    name: str,
+    generator: object,
+    key: object,
+) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"{who}: logits must be a tensor, got {type(logits).__name__}")
+    if not isinstance(temperature, int | float | Tensor):
+        raise TypeError(f"{who}: {name} must be a number, got {type(temperature).__name__}")
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(
+            f"{who}: generator must be a torch.Generator, got {type(generator).__name__}"
+        )
+    if key is not None and not isinstance(key, Tensor):
+        raise TypeError(f"{who}: key must be a tensor, got {type(key).__name__}")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys: explicit randomness, in PyTorch's own stateless form.
+
+A key is a uint64 tensor ``[2]`` = (seed, offset), what ``torch.func._random`` makes (torch >= 2.13);
+``[*batch, 2]`` is one key per slice. The same key gives the same noise on every device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+# Loads the library, which registers the ops used here.
+import torch_gumbel._library  # noqa: F401
+
+_ops = torch.ops.torch_gumbel
+
+
+def new_key(
+    generator: Generator | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """Draws a key: 128 fresh bits of a generator.
+
+    Args:
+        generator: default: the default generator of ``device``.
+        device: where the key is to live; default: the generator's device, or the CPU.
+
+    Returns:
+        A uint64 tensor ``[2]``.
+
+    Raises:
+        ValueError: the generator is not of that device.
+    """
+    natural = torch.device("cpu") if generator is None else generator.device
+    wanted = natural if device is None else torch.device(device)
+    if generator is not None and generator.device.type != wanted.type:
+        raise ValueError(
+            f"new_key: generator must be on {wanted}, got one on {generator.device}"
+        )
+    return _ops._new_key(torch.empty(0, device=wanted), generator)
+
+
+def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
+    """The key (seed, 0).
+
+    Args:
+        seed: in [-2**63, 2**64); a negative one counts from 2**64.
+        device: default: the CPU.
+
+    Returns:
+        A uint64 tensor ``[2]``, equal to ``torch.func._random.key(seed)``.
+
+    Raises:
+        ValueError: the seed is out of range.
+    """
+    return torch.tensor([_as_uint64("key", "seed", seed), 0], dtype=torch.uint64, device=device)
+
+
+def split(key: Tensor, num: int = 2) -> Tensor:
+    """Derives ``num`` independent keys from one.
+
+    Args:
+        key: ``[*batch, 2]``.
+        num: how many, > 0.
+
+    Returns:
+        ``[num, *batch, 2]``, equal to ``torch.func._random.split``.
+    """
+    return _ops._split_key(key, num)
+
+
+def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
+    """Derives a key from a key and a number: a layer, a step, a rank.
+
+    Args:
+        key: ``[*batch, 2]``.
+        data: in [-2**63, 2**64), or a uint64 or int64 tensor with one value on the key's device.
+
+    Returns:
+        ``[*batch, 2]``, equal to ``torch.func._random.fold_in`` and to ``split(key, data + 1)[data]``.
+    """
+    if isinstance(data, Tensor):
+        return _ops._fold_in_key.tensor(key, data)
+    value = _as_uint64("fold_in", "data", data)
+    return _ops._fold_in_key(key, value - 2**64 if value >= 2**63 else value)
+
+
+def _as_uint64(who: str, name: str, value: int) -> int:
+    number = int(value)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"{who}: {name} must be in [-2**63, 2**64), got {value}")
+    return number % 2**64

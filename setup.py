@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds libtorch_gumbel and torch_gumbel._C with CMake. See pyproject.toml for everything else.
+
+Read from the environment: TORCH_GUMBEL_CUDA (1, 0; default: when nvcc is found) and, as for every PyTorch extension,
+TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to CMake.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+class CMakeBuild(build_ext):
+    """Configures and builds in build/cmake, then installs into the package (the source tree's, when editable)."""
+
+    def build_extension(self, ext):
+        package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        build = ROOT / "build" / "cmake"
+        arguments = [f"-DPython_EXECUTABLE={sys.executable}", "-GNinja"]
+        arguments += shlex.split(os.environ.get("TORCH_GUMBEL_CMAKE_ARGS", ""))
+        self.cmake("-S", ROOT, "-B", build, *arguments)
+        self.cmake("--build", build, "--parallel", os.environ.get("MAX_JOBS", str(os.cpu_count())))
+        self.cmake("--install", build, "--prefix", package, "--component", "python")
+
+    def cmake(self, *arguments):
+        subprocess.run(["cmake", *map(str, arguments)], check=True)
+
+
+setup(ext_modules=[Extension("torch_gumbel._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
