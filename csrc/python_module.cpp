@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// torch_gumbel._C: the eager way from Python to the front door, and build information. The only file that sees Python.
+// torch_gumbel._C: the eager way from Python to the front door, and build information. The only
+// file that sees Python.
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
 #include <torch_gumbel/torch_gumbel.h>
@@ -9,8 +10,8 @@ namespace {
 using at::Tensor;
 using std::optional;
 
-Tensor softmax(const Tensor& logits, double tau, bool hard, int64_t dim, optional<at::Generator> generator,
-               const optional<Tensor>& key) {
+Tensor softmax(const Tensor& logits, double tau, bool hard, int64_t dim,
+               optional<at::Generator> generator, const optional<Tensor>& key) {
   return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, std::move(generator), key);
 }
 
@@ -19,8 +20,8 @@ Tensor softmax_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_
   return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, std::move(generator), key);
 }
 
-Tensor argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature, optional<at::Generator> generator,
-              const optional<Tensor>& key) {
+Tensor argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature,
+              optional<at::Generator> generator, const optional<Tensor>& key) {
   return torch_gumbel::gumbel_argmax(logits, dim, keepdim, temperature, std::move(generator), key);
 }
 
@@ -38,7 +39,8 @@ pybind11::dict build_info() {
 
 }  // namespace
 
-// torch::wrap_pybind_function_no_gil turns C++ errors into Python's own and releases the GIL for the call.
+// torch::wrap_pybind_function_no_gil turns C++ errors into Python's own and releases the GIL for
+// the call.
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "Eager entry of torch_gumbel: arguments by position, checked by the C++ front door.";
   m.def("gumbel_softmax", torch::wrap_pybind_function_no_gil(softmax));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hard choice: the first maximum of logits + noise, exactly, with logarithms only where they can matter.
+// Hard choice: the first maximum of logits + noise, exactly, with logarithms only where they can
+// matter.
 //
-// Since E = -log1p(-v) >= v, an element's score x + g is at most x - log v. That bound costs one multiply-add, because
-// the bits of a float, read as an integer, lie just below 2^23 times its logarithm. Only elements whose bound reaches
-// the best score so far are evaluated. docs/design.md derives the margin.
+// Since E = -log1p(-v) >= v, an element's score x + g is at most x - log v. That bound costs one
+// multiply-add, because the bits of a float, read as an integer, lie just below 2^23 times its
+// logarithm. Only elements whose bound reaches the best score so far are evaluated. docs/design.md
+// derives the margin.
 #pragma once
 
 #include "reduce.h"
@@ -11,7 +13,8 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// The best class of (a part of) a row. `score` is -inf if no class can be drawn and NaN if a logit is NaN or +inf.
+/// The best class of (a part of) a row. `score` is -inf if no class can be drawn and NaN if a logit
+/// is NaN or +inf.
 struct Best {
   double score = -__builtin_inf();
   int64_t index = 0;
@@ -37,18 +40,19 @@ static inline Best best_of_scores(const T* scores, int64_t count, int64_t first_
   Best best;
   T sum = 0;  // of zeros; NaN as soon as a score is NaN or +inf
   for (int64_t k = 0; k < count; ++k) {
-    sum += scores[k] > -static_cast<T>(__builtin_inf()) || scores[k] != scores[k] ? scores[k] * 0 : T{0};
+    sum += scores[k] > -static_cast<T>(__builtin_inf()) || scores[k] != scores[k] ? scores[k] * 0
+                                                                                  : T{0};
     if (scores[k] > best.score) best.score = scores[k], best.index = first_class + k;
   }
   if (sum != 0) best.spoil();
   return best;
 }
 
-constexpr float kOctave = 0x1p23f;                      // the unit of bounds: 2^-23 octaves
-constexpr float kBoundScale = 0x1.715476p+23f;          // kOctave log2(e)
-constexpr float kBoundOffset = 158.0f * kOctave;        // bias of float exponents, and v = (w / 2) 2^-31
-constexpr float kLargestBounded = 2e31f;                // beyond, bounds overflow
-constexpr int64_t kPruneFrom = 256;                     // shorter rows are evaluated whole
+constexpr float kOctave = 0x1p23f;                // the unit of bounds: 2^-23 octaves
+constexpr float kBoundScale = 0x1.715476p+23f;    // kOctave log2(e)
+constexpr float kBoundOffset = 158.0f * kOctave;  // bias of float exponents, and v = (w / 2) 2^-31
+constexpr float kLargestBounded = 2e31f;          // beyond, bounds overflow
+constexpr int64_t kPruneFrom = 256;               // shorter rows are evaluated whole
 
 /// An element can beat a best score only if its bound is at least this.
 static inline float pruning_threshold(double best) {
@@ -78,8 +82,8 @@ static void offer_survivors(const float* bounds, const float* x, const WordRun& 
 }
 
 /// Best score of a tile of at most kTile classes; `best` holds what earlier tiles of the row gave.
-static void prune_tile(const float* x, math::Key key, uint64_t position, int64_t count, int64_t first_class,
-                       Best& best) {
+static void prune_tile(const float* x, math::Key key, uint64_t position, int64_t count,
+                       int64_t first_class, Best& best) {
   const WordRun run(key, position, count);
   const uint32_t* words = run.words();
   alignas(64) float bounds[kTile];
@@ -98,14 +102,16 @@ static void prune_tile(const float* x, math::Key key, uint64_t position, int64_t
       if (x[k] == __builtin_inff()) return best.spoil();
   const float threshold = pruning_threshold(best.score);
   if (highest < threshold) return;
-  // The element of the highest bound is a good guess at the best: with it the rest is nearly always pruned.
+  // The element of the highest bound is a good guess at the best: with it the rest is nearly always
+  // pruned.
   offer_survivors(bounds, x, run, count, first_class, highest, best);
   const float tightened = pruning_threshold(best.score);
   if (tightened <= highest) offer_survivors(bounds, x, run, count, first_class, tightened, best);
 }
 
 /// Best class of tile [begin, begin + count) of a row whose words follow each other.
-static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count, bool scaled, Best& best) {
+static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                        bool scaled, Best& best) {
   alignas(64) float room[kTile];
   const float* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room, count);
   if (scaled) {
@@ -113,13 +119,14 @@ static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int
     for (int64_t k = 0; k < count; ++k) room[k] = x[k] * inverse;
     x = room;
   }
-  prune_tile(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin), count, begin, best);
+  prune_tile(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin),
+             count, begin, best);
 }
 
 /// The same by evaluating every score.
 template <typename T>
-static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count, bool scaled, Best& best,
-                          T* scores) {
+static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                          bool scaled, Best& best, T* scores) {
   load_matrix(operand_matrix(a, row, Operand::kInput, begin), 1, count, scores, count);
   if (scaled) {
     const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
@@ -132,12 +139,14 @@ static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, i
 
 template <typename T>
 static inline bool prunes(const Arguments& a) {
-  return sizeof(T) == sizeof(float) && words_run_along_classes(a.rows) && a.rows.classes >= kPruneFrom;
+  return sizeof(T) == sizeof(float) && words_run_along_classes(a.rows) &&
+         a.rows.classes >= kPruneFrom;
 }
 
 /// Best classes of tiles [begin, end) of one row, by the op's own convention of temperature.
 template <typename T>
-static Best choose_tiles(const Arguments& a, const Group& row, bool scaled, int64_t begin, int64_t end, T* scores) {
+static Best choose_tiles(const Arguments& a, const Group& row, bool scaled, int64_t begin,
+                         int64_t end, T* scores) {
   Best best;
   for (int64_t t = begin; t < end && !best.spoilt(); ++t) {
     const int64_t first = t * kTile, count = min64(kTile, a.rows.classes - first);
@@ -190,11 +199,13 @@ static inline void write_choice(const Arguments& a, int64_t row, const Best& bes
 
 template <typename T>
 static void argmax_group(const Arguments& a, const Group& group, T* scores) {
-  choose_group(a, group, true, scores, [&](const Group& row, const Best& best) { write_choice<T>(a, row.index, best); });
+  choose_group(a, group, true, scores,
+               [&](const Group& row, const Best& best) { write_choice<T>(a, row.index, best); });
 }
 
 /// Fills classes [begin, begin + count) of one row of the output.
-static inline void fill_row(const Arguments& a, const Group& row, int64_t begin, int64_t count, float value) {
+static inline void fill_row(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                            float value) {
   const Strided to = operand_matrix(a, row, Operand::kOutput, begin);
   if (value == 0 && to.class_step == 1) {
     memset(const_cast<void*>(to.data), 0, count * element_size(to.type));
@@ -205,16 +216,19 @@ static inline void fill_row(const Arguments& a, const Group& row, int64_t begin,
 }
 
 /// One-hot classes [begin, begin + count) of a row, or NaN for a row that has no distribution.
-static inline void write_one_hot(const Arguments& a, const Group& row, int64_t begin, int64_t count, const Best& best) {
+static inline void write_one_hot(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                                 const Best& best) {
   const bool good = best.drawn() && math::valid_temperature(tau_at(a, row.first));
   fill_row(a, row, begin, count, good ? 0.0f : __builtin_nanf(""));
-  if (good && best.index >= begin && best.index < begin + count) fill_row(a, row, best.index, 1, 1.0f);
+  if (good && best.index >= begin && best.index < begin + count)
+    fill_row(a, row, best.index, 1, 1.0f);
 }
 
 template <typename T>
 static void hard_group(const Arguments& a, const Group& group, T* scores) {
-  choose_group(a, group, false, scores,
-               [&](const Group& row, const Best& best) { write_one_hot(a, row, 0, a.rows.classes, best); });
+  choose_group(a, group, false, scores, [&](const Group& row, const Best& best) {
+    write_one_hot(a, row, 0, a.rows.classes, best);
+  });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs of elements between memory (any element type, any step) and contiguous values of the compute type.
+// Runs of elements between memory (any element type, any step) and contiguous values of the compute
+// type.
 #pragma once
 
 #include "isa.h"
@@ -16,9 +17,12 @@ struct BFloat16 {
 static inline float widen(float x) { return x; }
 static inline double widen(double x) { return x; }
 
-static inline float widen(BFloat16 x) { return math::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+static inline float widen(BFloat16 x) {
+  return math::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16);
+}
 
-/// Integer operations and one exact subtraction: subnormal halves survive whatever the processor does to subnormals.
+/// Integer operations and one exact subtraction: subnormal halves survive whatever the processor
+/// does to subnormals.
 static inline float widen(Half x) {
   const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7FFF) << 13;
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
@@ -64,7 +68,8 @@ inline Half narrow<Half>(float x) {
   const uint32_t magnitude = bits & 0x7FFFFFFF;
   const uint32_t sign = (bits >> 16) & 0x8000;
   // Adding 1/2 lines the last bit of a subnormal half up with the last bit of a float.
-  const uint32_t subnormal = math::bit_cast<uint32_t>(math::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000;
+  const uint32_t subnormal =
+      math::bit_cast<uint32_t>(math::bit_cast<float>(magnitude) + 0.5f) - 0x3F000000;
   const uint32_t normal = (magnitude - 0x38000000 + 0x0FFF + ((magnitude >> 13) & 1)) >> 13;
   const uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
   const uint32_t special = magnitude > 0x7F800000 ? 0x7E00 : 0x7C00;
@@ -117,14 +122,16 @@ static inline void store_run(const T* __restrict from, int64_t count, Element* _
 template <typename T>
 static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to, int64_t ld) {
   with_elements(from.type, from.data, [&](auto* data) {
-    if (from.class_step == 1 && from.row_step == classes && ld == classes) return load_run(data, rows * classes, to);
+    if (from.class_step == 1 && from.row_step == classes && ld == classes)
+      return load_run(data, rows * classes, to);
     if (from.class_step == 1 || rows == 1) {
       for (int64_t i = 0; i < rows; ++i) {
         const auto* row = data + i * from.row_step;
         if (from.class_step == 1)
           load_run(row, classes, to + i * ld);
         else
-          for (int64_t k = 0; k < classes; ++k) to[i * ld + k] = static_cast<T>(widen(row[k * from.class_step]));
+          for (int64_t k = 0; k < classes; ++k)
+            to[i * ld + k] = static_cast<T>(widen(row[k * from.class_step]));
       }
       return;
     }
@@ -136,7 +143,8 @@ static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* t
 
 /// element (i, k) = from[i * ld + k].
 template <typename T>
-static void store_matrix(const T* from, int64_t ld, int64_t rows, int64_t classes, const Strided& to) {
+static void store_matrix(const T* from, int64_t ld, int64_t rows, int64_t classes,
+                         const Strided& to) {
   with_elements(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     auto* data = const_cast<Element*>(elements);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Common ground of the CPU kernels. kernels.cpp and these headers are compiled once per instruction set, each time in a
-// namespace of its own (TG_ISA), so that no function of one build can stand in for another's.
+// Common ground of the CPU kernels. kernels.cpp and these headers are compiled once per instruction
+// set, each time in a namespace of its own (TG_ISA), so that no function of one build can stand in
+// for another's.
 #pragma once
 
 #include <stdint.h>
@@ -16,7 +17,8 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Lanes of the fixed summation tree: element k of a tile is added in lane k % 16, on every instruction set.
+/// Lanes of the fixed summation tree: element k of a tile is added in lane k % 16, on every
+/// instruction set.
 constexpr int kLanes = 16;
 
 #if defined(__AVX512F__)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel table of one instruction set: which function does which op, for short rows and for long ones.
+// The kernel table of one instruction set: which function does which op, for short rows and for
+// long ones.
 #include <type_traits>
 
 #include "choose.h"
@@ -28,7 +29,8 @@ template <typename T>
 void noise_group(const Arguments& a, const Group& group, T* scores) {
   memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
   add_group_noise(a, group, 0, a.rows.classes, scores, scores);
-  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
+  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes,
+               operand_matrix(a, group, Operand::kOutput, 0));
 }
 
 template <typename T>
@@ -50,7 +52,8 @@ void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* sec
 }
 
 template <typename T>
-void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat, T* scratch) {
+void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat,
+                 T* scratch) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   if (op == Op::kSoft) soft_reduce_tile(a, row, begin, count, stat, scratch);
   if (op == Op::kBackward) backward_reduce_tile(a, row, begin, count, stat, scratch);
@@ -75,8 +78,10 @@ inline double dot_of_tiles(const TileStat* stats, int64_t tiles) {
 }
 
 template <typename T>
-void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat* stats, T* scratch) {
-  const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin), tiles = tiles_of(a.rows.classes);
+void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat* stats,
+                 T* scratch) {
+  const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin),
+                tiles = tiles_of(a.rows.classes);
   if (op == Op::kSoft || op == Op::kHardBackward) {
     const auto scale = math::exponent_scale<T>(tau_at(a, row.first));
     const RowSum<T> sum = combine(stats, tiles, scale);
@@ -86,7 +91,8 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
     return write_gradient_tile(a, row, begin, count, y, sum.dot / sum.sum, stats[t], scratch);
   }
   if (op == Op::kBackward)
-    return backward_finish_tile(a, row, begin, count, static_cast<T>(dot_of_tiles(stats, tiles)), stats[t], scratch);
+    return backward_finish_tile(a, row, begin, count, static_cast<T>(dot_of_tiles(stats, tiles)),
+                                stats[t], scratch);
   if (op == Op::kHard) return write_one_hot(a, row, begin, count, best_of_tiles(stats, tiles));
   if (op == Op::kNoise) {
     memset(scratch, 0, count * sizeof(T));
@@ -112,7 +118,8 @@ void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scrat
   });
 }
 
-void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end, TileStat* stats, void* scratch) {
+void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
+                  TileStat* stats, void* scratch) {
   with_compute_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
     for (int64_t t = begin; t < end; ++t)
@@ -120,7 +127,8 @@ void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t
   });
 }
 
-void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end, TileStat* stats, void* scratch) {
+void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
+                  TileStat* stats, void* scratch) {
   with_compute_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
     for (int64_t t = begin; t < end; ++t)
@@ -149,7 +157,7 @@ void finish_row(Op op, const Arguments& a, int64_t row, const TileStat* stats) {
 }  // namespace TG_ISA
 
 extern const Kernels TG_TABLE(TG_ISA);
-const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA), TG_ISA::run_rows, TG_ISA::reduce_tiles, TG_ISA::finish_tiles,
-                                  TG_ISA::finish_row};
+const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA), TG_ISA::run_rows, TG_ISA::reduce_tiles,
+                                  TG_ISA::finish_tiles, TG_ISA::finish_row};
 
 }  // namespace torch_gumbel::cpu

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reductions over one tile of a row, in one fixed order: element k goes to lane k % kLanes, the lanes are then halved.
+// Reductions over one tile of a row, in one fixed order: element k goes to lane k % kLanes, the
+// lanes are then halved.
 #pragma once
 
 #include "isa.h"
@@ -37,7 +38,8 @@ template <typename T>
 static inline T dot_of(const T* a, const T* b, int64_t count) {
   auto sum = Lanes<T>::all(0);
   int64_t k = 0;
-  for (; k + kLanes <= count; k += kLanes) sum.add_product(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
+  for (; k + kLanes <= count; k += kLanes)
+    sum.add_product(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
   if (k < count) sum.add_product(load_some(a + k, count - k), load_some(b + k, count - k));
   return halve_lanes(sum);
 }

@@ -11,7 +11,8 @@
 namespace torch_gumbel::cpu {
 namespace {
 
-constexpr int64_t kElementsPerThread = 32768;  // below this a second thread costs more than it saves
+constexpr int64_t kElementsPerThread =
+    32768;  // below this a second thread costs more than it saves
 
 /// Scratch for one thread, contents undefined.
 class Scratch {

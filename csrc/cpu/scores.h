@@ -17,9 +17,11 @@ struct Group {
   int64_t step_of(Operand operand) const { return step[static_cast<int>(operand)]; }
 };
 
-/// Cuts rows [begin, end) into groups of at most `limit` rows, none across the innermost row dimension.
+/// Cuts rows [begin, end) into groups of at most `limit` rows, none across the innermost row
+/// dimension.
 template <typename F>
-static inline void for_each_group(const Rows& rows, int64_t begin, int64_t end, int64_t limit, F&& f) {
+static inline void for_each_group(const Rows& rows, int64_t begin, int64_t end, int64_t limit,
+                                  F&& f) {
   const int last = rows.dims - 1;
   const int64_t inner = rows.dims > 0 ? rows.size[last] : 1;
   for (int64_t index = begin; index < end;) {
@@ -34,7 +36,8 @@ static inline void for_each_group(const Rows& rows, int64_t begin, int64_t end, 
 
 static inline Row row_of(const Group& group, int64_t i) {
   Row row = group.first;
-  for (int operand = 0; operand < kOperands; ++operand) row.offset[operand] += i * group.step[operand];
+  for (int operand = 0; operand < kOperands; ++operand)
+    row.offset[operand] += i * group.step[operand];
   return row;
 }
 
@@ -43,14 +46,18 @@ static inline int64_t element_size(DType type) {
 }
 
 /// Classes from `class_begin` on of a group's rows in an operand.
-static inline Strided operand_matrix(const Arguments& a, const Group& group, Operand operand, int64_t class_begin) {
-  const void* data = operand == Operand::kInput ? a.input : operand == Operand::kGrad ? a.grad : a.output;
-  const DType type = operand == Operand::kInput   ? a.input_type
+static inline Strided operand_matrix(const Arguments& a, const Group& group, Operand operand,
+                                     int64_t class_begin) {
+  const void* data = operand == Operand::kInput  ? a.input
+                     : operand == Operand::kGrad ? a.grad
+                                                 : a.output;
+  const DType type = operand == Operand::kInput  ? a.input_type
                      : operand == Operand::kGrad ? a.grad_type
                                                  : a.output_type;
   const int64_t class_step = a.rows.step(operand);
   const int64_t offset = group.first[operand] + class_begin * class_step;
-  return {static_cast<const char*>(data) + offset * element_size(type), type, group.step_of(operand), class_step};
+  return {static_cast<const char*>(data) + offset * element_size(type), type,
+          group.step_of(operand), class_step};
 }
 
 template <typename T>
@@ -64,10 +71,13 @@ struct TypeOf<double> {
   static constexpr DType value = DType::kFloat64;
 };
 
-/// The values of a matrix, [rows][ld]: where they lie when nothing needs converting, else copied to `room`.
+/// The values of a matrix, [rows][ld]: where they lie when nothing needs converting, else copied to
+/// `room`.
 template <typename T>
-static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room, int64_t ld) {
-  const bool in_place = from.type == TypeOf<T>::value && from.class_step == 1 && (rows == 1 || from.row_step == ld);
+static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room,
+                                 int64_t ld) {
+  const bool in_place =
+      from.type == TypeOf<T>::value && from.class_step == 1 && (rows == 1 || from.row_step == ld);
   if (in_place) return static_cast<const T*>(from.data);
   load_matrix(from, rows, classes, room, ld);
   return room;
@@ -90,7 +100,8 @@ static inline bool uniform_key(const Arguments& a, const Group& group) {
   return a.key == nullptr || group.rows == 1 || group.step_of(Operand::kKey) == 0;
 }
 
-/// Words of positions [first, first + count), count <= kTile, with their neighbours in the same blocks.
+/// Words of positions [first, first + count), count <= kTile, with their neighbours in the same
+/// blocks.
 class WordRun {
  public:
   WordRun(math::Key key, uint64_t first, int64_t count, math::Plane plane = math::Plane::kWord)
@@ -108,7 +119,8 @@ class WordRun {
   uint64_t first_;
 };
 
-/// scores[i] = x[i] + noise of position first + i, count <= kTile; x may be scores. Noise and sum are float32.
+/// scores[i] = x[i] + noise of position first + i, count <= kTile; x may be scores. Noise and sum
+/// are float32.
 static void add_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* scores) {
   const WordRun run(key, first, count);
   const uint32_t* words = run.words();
@@ -120,11 +132,14 @@ static void add_noise(math::Key key, uint64_t first, int64_t count, const float*
   }
   if (smallest < math::kExtendBelow)
     for (int64_t i = 0; i < count; ++i)
-      if (words[i] < math::kExtendBelow) exponentials[i] = math::exponential(words[i], run.extension(i));
-  for (int64_t i = 0; i < count; ++i) scores[i] = x[i] + math::gumbel_of_exponential(exponentials[i]);
+      if (words[i] < math::kExtendBelow)
+        exponentials[i] = math::exponential(words[i], run.extension(i));
+  for (int64_t i = 0; i < count; ++i)
+    scores[i] = x[i] + math::gumbel_of_exponential(exponentials[i]);
 }
 
-static void add_noise(math::Key key, uint64_t first, int64_t count, const double* x, double* scores) {
+static void add_noise(math::Key key, uint64_t first, int64_t count, const double* x,
+                      double* scores) {
   const WordRun run(key, first, count);
   const WordRun extensions(key, first, count, math::Plane::kExtension);
   const uint32_t *words = run.words(), *second = extensions.words();
@@ -133,53 +148,80 @@ static void add_noise(math::Key key, uint64_t first, int64_t count, const double
 
 /// add_noise for a run of any length.
 template <typename T>
-static inline void add_noise_run(math::Key key, uint64_t first, int64_t count, const T* x, T* scores) {
+static inline void add_noise_run(math::Key key, uint64_t first, int64_t count, const T* x,
+                                 T* scores) {
   for (int64_t done = 0; done < count; done += kTile)
-    add_noise(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done, scores + done);
+    add_noise(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done,
+              scores + done);
 }
 
-/// Noise where words run across rows, or nowhere: class by class.
+/// Noise of one position.
 template <typename T>
-static void add_noise_across(const Arguments& a, const Group& group, int64_t class_begin, int64_t classes, T* scores) {
+static inline T noise_at(math::Key key, uint64_t position) {
+  const uint32_t word = math::key_word(key, position);
+  if constexpr (sizeof(T) == sizeof(double))
+    return math::gumbel64(word, math::key_word(key, position, math::Plane::kExtension));
+  const bool extended = word < math::kExtendBelow;
+  return static_cast<T>(
+      math::gumbel(word, extended ? math::key_word(key, position, math::Plane::kExtension) : 0));
+}
+
+/// Noise where words run across rows: class by class, a run of words at a time.
+template <typename T>
+static void add_noise_across(const Arguments& a, const Group& group, int64_t class_begin,
+                             int64_t classes, T* scores) {
   const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
-  const bool run = group.step_of(Operand::kWord) == 1 && uniform_key(a, group);
-  const int64_t width = run ? min64(group.rows, kTile) : 1;
-  alignas(64) T noise[kTile];
-  for (int64_t k = 0; k < classes; ++k)
-    for (int64_t i = 0; i < group.rows; i += width) {
-      const Row row = row_of(group, i);
-      const int64_t count = min64(width, group.rows - i);
-      const auto position = static_cast<uint64_t>(row[Operand::kWord]) + (class_begin + k) * word_step;
-      for (int64_t j = 0; j < count; ++j) noise[j] = scores[(i + j) * classes + k];
-      add_noise(key_of(a, row), position, count, noise, noise);
-      for (int64_t j = 0; j < count; ++j) scores[(i + j) * classes + k] = noise[j];
-    }
+  const auto first = static_cast<uint64_t>(group.first[Operand::kWord]);
+  alignas(64) T run[kTile];
+  for (int64_t k = 0; k < classes; ++k) {
+    for (int64_t i = 0; i < group.rows; ++i) run[i] = scores[i * classes + k];
+    add_noise(key_of(a, group.first), first + (class_begin + k) * word_step, group.rows, run, run);
+    for (int64_t i = 0; i < group.rows; ++i) scores[i * classes + k] = run[i];
+  }
+}
+
+/// Noise where words follow each other nowhere: element by element.
+template <typename T>
+static void add_noise_apart(const Arguments& a, const Group& group, int64_t class_begin,
+                            int64_t classes, T* scores) {
+  const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const Row row = row_of(group, i);
+    const auto first = static_cast<uint64_t>(row[Operand::kWord]) + class_begin * word_step;
+    for (int64_t k = 0; k < classes; ++k)
+      scores[i * classes + k] += noise_at<T>(key_of(a, row), first + k * word_step);
+  }
 }
 
 /// scores[i * classes + k] = x + noise for classes [class_begin, class_begin + classes) of a group.
 /// `x` is [rows][classes], or the scores themselves.
 template <typename T>
-static void add_group_noise(const Arguments& a, const Group& group, int64_t class_begin, int64_t classes, const T* x,
-                            T* scores) {
+static void add_group_noise(const Arguments& a, const Group& group, int64_t class_begin,
+                            int64_t classes, const T* x, T* scores) {
   if (!words_run_along_classes(a.rows)) {
     if (x != scores) memcpy(scores, x, group.rows * classes * sizeof(T));
-    return add_noise_across(a, group, class_begin, classes, scores);
+    const bool across = group.rows > 1 && group.step_of(Operand::kWord) == 1;
+    return across && uniform_key(a, group)
+               ? add_noise_across(a, group, class_begin, classes, scores)
+               : add_noise_apart(a, group, class_begin, classes, scores);
   }
   const auto first = static_cast<uint64_t>(group.first[Operand::kWord] + class_begin);
   if (group.step_of(Operand::kWord) == classes && uniform_key(a, group))
     return add_noise_run(key_of(a, group.first), first, group.rows * classes, x, scores);
   for (int64_t i = 0; i < group.rows; ++i) {
     const Row row = row_of(group, i);
-    add_noise_run(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin), classes, x + i * classes,
-                  scores + i * classes);
+    add_noise_run(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin), classes,
+                  x + i * classes, scores + i * classes);
   }
 }
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
 template <typename T>
-static void load_scores(const Arguments& a, const Group& group, int64_t class_begin, int64_t classes, T* scores) {
+static void load_scores(const Arguments& a, const Group& group, int64_t class_begin,
+                        int64_t classes, T* scores) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
-  add_group_noise(a, group, class_begin, classes, values_of(logits, group.rows, classes, scores, classes), scores);
+  add_group_noise(a, group, class_begin, classes,
+                  values_of(logits, group.rows, classes, scores, classes), scores);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -2,6 +2,7 @@
 // Which build of the kernels runs here.
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 
 #include "kernels.h"
@@ -27,7 +28,8 @@ const Build* builds(int& count) {
       {&kernels_generic, true},
       {&kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
       {&kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")},
+                            __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512bw")},
   };
   count = sizeof all / sizeof *all;
   return all;
@@ -42,8 +44,13 @@ const Build* builds(int& count) {
 
 const Kernels& choose() {
   const char* wanted = std::getenv("TORCH_GUMBEL_CPU");
-  if (wanted != nullptr)
+  if (wanted != nullptr) {
     if (const Kernels* kernels = kernels_by_name(wanted)) return *kernels;
+    throw std::invalid_argument(std::string("torch_gumbel: TORCH_GUMBEL_CPU must be one of ")
+                                    .append(runnable_names())
+                                    .append(", got ")
+                                    .append(wanted));
+  }
   int count = 0;
   const Build* all = builds(count);
   const Kernels* fastest = nullptr;

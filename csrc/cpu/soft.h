@@ -34,14 +34,15 @@ static inline RowSum<T> combine(const TileStat* stats, int64_t tiles, math::Expo
   return row;
 }
 
-/// What a tile's exponentials are multiplied by. NaN for a row that has no distribution: NaN or +inf among its logits
-/// makes the sum NaN, and without a finite logit max - max is NaN.
+/// What a tile's exponentials are multiplied by. NaN for a row that has no distribution: NaN or
+/// +inf among its logits makes the sum NaN, and without a finite logit max - max is NaN.
 template <typename T>
 static inline T tile_factor(const TileStat& tile, const RowSum<T>& row, math::Exponent<T> scale) {
   return math::exp_scaled(static_cast<T>(tile.max) - row.max, scale) / row.sum;
 }
 
-/// scores -> scores - max; returns the maximum. A tile of -inf keeps them, so that its exponentials are 0.
+/// scores -> scores - max; returns the maximum. A tile of -inf keeps them, so that its exponentials
+/// are 0.
 template <typename T>
 static inline T subtract_max(T* scores, int64_t count) {
   const T max = max_of(scores, count);
@@ -74,13 +75,16 @@ static inline void write_lse(const Arguments& a, int64_t row, const RowSum<T>& s
   if (a.row_value == nullptr) return;
   const T lse = sum.max * math::inverse_temperature<T>(tau) + math::log_normal(sum.sum);
   const T nothing = -static_cast<T>(__builtin_inf());
-  static_cast<T*>(a.row_value)[row] = sum.max == nothing && sum.sum == 0 ? nothing : sum.sum > 0 ? lse : sum.sum;
+  static_cast<T*>(a.row_value)[row] = sum.max == nothing && sum.sum == 0 ? nothing
+                                      : sum.sum > 0                      ? lse
+                                                                         : sum.sum;
 }
 
-/// soften_group for rows of one tile and one temperature: the exponentials of all rows in one flat pass. Gives the bits
-/// that the general form gives.
+/// soften_group for rows of one tile and one temperature: the exponentials of all rows in one flat
+/// pass. Gives the bits that the general form gives.
 template <typename T, typename F>
-static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores, F&& each_row) {
+static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores,
+                              F&& each_row) {
   const auto scale = math::exponent_scale<T>(tau);
   T max[kTile];
   for (int64_t i = 0; i < group.rows; ++i) max[i] = subtract_max(scores + i * classes, classes);
@@ -94,8 +98,8 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
   }
 }
 
-/// Scores of a group, [rows][classes], become probabilities; `each_row(i, row_sum, tau)` sees every row before it is
-/// scaled.
+/// Scores of a group, [rows][classes], become probabilities; `each_row(i, row_sum, tau)` sees every
+/// row before it is scaled.
 template <typename T, typename F>
 static void soften_group(const Arguments& a, const Group& group, T* scores, F&& each_row) {
   const int64_t classes = a.rows.classes;
@@ -123,10 +127,12 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
   soften_group(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);
   });
-  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
+  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes,
+               operand_matrix(a, group, Operand::kOutput, 0));
 }
 
-/// Whether a long row's exponentials can wait in the output for their factor; otherwise they are made again.
+/// Whether a long row's exponentials can wait in the output for their factor; otherwise they are
+/// made again.
 template <typename T>
 static inline bool kept_in_output(const Arguments& a) {
   return a.output_type == TypeOf<T>::value && a.rows.step(Operand::kOutput) == 1;
@@ -138,8 +144,8 @@ static inline T* output_of(const Arguments& a, const Row& row, int64_t class_beg
 }
 
 template <typename T>
-static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count, TileStat& stat,
-                             T* scores) {
+static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                             TileStat& stat, T* scores) {
   load_scores(a, row, begin, count, scores);
   soften_row(scores, count, math::exponent_scale<T>(tau_at(a, row.first)), &stat);
   if (kept_in_output<T>(a)) memcpy(output_of<T>(a, row.first, begin), scores, count * sizeof(T));
@@ -147,7 +153,8 @@ static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin
 
 /// The probabilities of a tile of a long row, in `scores` or in the output.
 template <typename T>
-static T* finished_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count, T factor, T* scores) {
+static T* finished_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                        T factor, T* scores) {
   T* values = kept_in_output<T>(a) ? output_of<T>(a, row.first, begin) : scores;
   if (values == scores) {
     TileStat again;
@@ -159,9 +166,11 @@ static T* finished_tile(const Arguments& a, const Group& row, int64_t begin, int
 }
 
 template <typename T>
-static void soft_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count, T factor, T* scores) {
+static void soft_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                             T factor, T* scores) {
   const T* values = finished_tile(a, row, begin, count, factor, scores);
-  if (values == scores) store_matrix(scores, count, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+  if (values == scores)
+    store_matrix(scores, count, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

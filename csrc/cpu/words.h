@@ -41,11 +41,19 @@ static inline Wide lane_blocks() {
 }
 
 #if defined(__AVX512F__)
-static inline Wide interleave_even(Wide a, Wide b) { return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14); }
-static inline Wide interleave_odd(Wide a, Wide b) { return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15); }
+static inline Wide interleave_even(Wide a, Wide b) {
+  return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+}
+static inline Wide interleave_odd(Wide a, Wide b) {
+  return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+}
 #elif defined(__AVX2__)
-static inline Wide interleave_even(Wide a, Wide b) { return __builtin_shufflevector(a, b, 0, 4, 2, 6); }
-static inline Wide interleave_odd(Wide a, Wide b) { return __builtin_shufflevector(a, b, 1, 5, 3, 7); }
+static inline Wide interleave_even(Wide a, Wide b) {
+  return __builtin_shufflevector(a, b, 0, 4, 2, 6);
+}
+static inline Wide interleave_odd(Wide a, Wide b) {
+  return __builtin_shufflevector(a, b, 1, 5, 3, 7);
+}
 #else
 static inline Wide interleave_even(Wide a, Wide b) { return __builtin_shufflevector(a, b, 0, 2); }
 static inline Wide interleave_odd(Wide a, Wide b) { return __builtin_shufflevector(a, b, 1, 3); }
@@ -68,7 +76,8 @@ struct RoundKeys {
 
 /// `groups` vectors of blocks from one counter on; the low counter word must not wrap among them.
 template <int groups>
-static inline void philox_groups(const RoundKeys& keys, uint64_t counter, math::Plane plane, uint32_t* out) {
+static inline void philox_groups(const RoundKeys& keys, uint64_t counter, math::Plane plane,
+                                 uint32_t* out) {
   const Wide multiplier0 = broadcast(math::philox::kMultiplier0);
   const Wide multiplier1 = broadcast(math::philox::kMultiplier1);
   Wide c0[groups], c1[groups], c2[groups], c3[groups];
@@ -92,14 +101,16 @@ static inline void philox_groups(const RoundKeys& keys, uint64_t counter, math::
   for (int g = 0; g < groups; ++g) {
     const Wide low = (c0[g] & 0xFFFFFFFF) | (c1[g] << 32);
     const Wide high = (c2[g] & 0xFFFFFFFF) | (c3[g] << 32);
-    auto* to = reinterpret_cast<WideMemory*>(out + g * 4 * kBlocks);
+    // Not `auto`: it would drop the typedef's alignment, and the stores would be aligned ones.
+    WideMemory* to = reinterpret_cast<WideMemory*>(out + g * 4 * kBlocks);
     to[0] = interleave_even(low, high);
     to[1] = interleave_odd(low, high);
   }
 }
 
 /// Words of blocks [first, first + blocks) of a key. May write up to kWordSlack words more.
-static inline void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plane plane, uint32_t* out) {
+static inline void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plane plane,
+                              uint32_t* out) {
   constexpr int kGroups = 4;
   const RoundKeys keys(key.seed);
   int64_t done = 0;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random word -> standard Gumbel noise, equal in bits on every device.
 //
-// A word w stands for v = (w + 1/2) 2^-32 in (0, 1). E = -log1p(-v) is a standard exponential and g = -log E a
-// standard Gumbel. The tail that wins an argmax is v -> 0, where floats are dense. A word below
-// kExtendBelow (probability 2^-24) is extended by a second one: v = (w 2^32 + w2 + 1/2) 2^-64.
+// A word w stands for v = (w + 1/2) 2^-32 in (0, 1). E = -log1p(-v) is a standard exponential and g
+// = -log E a standard Gumbel. The tail that wins an argmax is v -> 0, where floats are dense. A
+// word below kExtendBelow (probability 2^-24) is extended by a second one: v = (w 2^32 + w2 + 1/2)
+// 2^-64.
 #pragma once
 
 #include "host_device.h"
@@ -16,8 +17,9 @@ constexpr uint32_t kExtendBelow = 256;
 
 /// -log1p(-t), t in (0, 1/2]; relative error 2^-28 before rounding.
 TG_HD float minus_log1p_minus(float t) {
-  const float tail = horner(t, 0x1.00001ep-1f, 0x1.5542f6p-2f, 0x1.01e9dap-2f, 0x1.6830e8p-3f, 0x1.5c3ae6p-2f,
-                            -0x1.2f3e04p-1f, 0x1.f88f2ep+0f, -0x1.3cfc78p+1f, 0x1.be5254p+0f);
+  const float tail =
+      horner(t, 0x1.00001ep-1f, 0x1.5542f6p-2f, 0x1.01e9dap-2f, 0x1.6830e8p-3f, 0x1.5c3ae6p-2f,
+             -0x1.2f3e04p-1f, 0x1.f88f2ep+0f, -0x1.3cfc78p+1f, 0x1.be5254p+0f);
   return fused(t * t, tail, t);
 }
 
@@ -36,9 +38,11 @@ TG_HD float log_normal(float x) {
 /// For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail is right too.
 TG_HD float exponential(uint32_t word) {
   const auto centred = static_cast<int32_t>(word);
-  const float q = fused(static_cast<float>(centred), 0x1p-32f, 0x1p-33f);  // v, or v - 1 when w >= 2^31
+  const float q =
+      fused(static_cast<float>(centred), 0x1p-32f, 0x1p-33f);  // v, or v - 1 when w >= 2^31
   const auto bits = bit_cast<uint32_t>(q) & 0x7FFFFFFFu;
-  const float mantissa = bit_cast<float>((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
+  const float mantissa =
+      bit_cast<float>((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
   const float k = static_cast<float>(126 - static_cast<int32_t>(bits >> 23));
   const float t = centred < 0 ? 1.0f - mantissa : q;
   const float halvings = centred < 0 ? k : 0.0f;
@@ -56,16 +60,19 @@ TG_HD float gumbel_of_exponential(float e) { return -log_normal(e); }
 
 /// Standard Gumbel noise of a word; `extension` counts only when word < kExtendBelow.
 TG_HD float gumbel(uint32_t word, uint32_t extension) {
-  return gumbel_of_exponential(word < kExtendBelow ? exponential(word, extension) : exponential(word));
+  return gumbel_of_exponential(word < kExtendBelow ? exponential(word, extension)
+                                                   : exponential(word));
 }
 
-/// log(2^exponent (1 + f)), f in [-0.293, 0.415], error below one ulp: the form of fdlibm's e_log.c.
+/// log(2^exponent (1 + f)), f in [-0.293, 0.415], error below one ulp: the form of fdlibm's
+/// e_log.c.
 TG_HD double log_reduced(double f, double exponent) {
   const double s = f / (2.0 + f);
   const double z = s * s;
-  const double tail = z * horner(z, 6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
-                                 2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
-                                 1.479819860511658591e-01);
+  const double tail =
+      z * horner(z, 6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
+                 2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
+                 1.479819860511658591e-01);
   const double half_square = 0.5 * f * f;
   const double low = exponent * 1.90821492927058770002e-10 + s * (half_square + tail);
   return exponent * 6.93147180369123816490e-01 - ((half_square - low) - f);
@@ -76,21 +83,25 @@ TG_HD double log_normal(double x) {
   constexpr int64_t kSqrtHalf = 0x3FE6A09E667F3BCD;
   const auto bits = bit_cast<int64_t>(x);
   const int64_t exponent = (bits - kSqrtHalf) >> 52;
-  const double mantissa = bit_cast<double>(bits - exponent * (int64_t{1} << 52));  // in [sqrt(1/2), sqrt(2))
+  const double mantissa =
+      bit_cast<double>(bits - exponent * (int64_t{1} << 52));  // in [sqrt(1/2), sqrt(2))
   return log_reduced(mantissa - 1.0, static_cast<double>(static_cast<int32_t>(exponent)));
 }
 
-/// A 32-bit word as a double, exactly, by integer operations that every instruction set has in vectors.
+/// A 32-bit word as a double, exactly, by integer operations that every instruction set has in
+/// vectors.
 TG_HD double exact_double(uint32_t word) {
   return bit_cast<double>(0x4330000000000000u | word) - 0x1p52;
 }
 
-/// float64 noise: always both words, v = (w 2^32 + w2 + 1/2) 2^-64, computed in float64. In [-3.81, 45.06].
+/// float64 noise: always both words, v = (w 2^32 + w2 + 1/2) 2^-64, computed in float64. In
+/// [-3.81, 45.06].
 TG_HD double gumbel64(uint32_t word, uint32_t extension) {
   const bool upper = static_cast<int32_t>(word) < 0;
   const double high = exact_double(upper ? ~word : word);
   const double low = exact_double(upper ? ~extension : extension);
-  const double near = fused(fused(high, 0x1p32, low), 0x1p-64, 0x1p-65);  // v, or 1 - v when v >= 1/2
+  const double near =
+      fused(fused(high, 0x1p32, low), 0x1p-64, 0x1p-65);  // v, or 1 - v when v >= 1/2
   const bool halve = near > 0.29;
   const double lower_e = -log_reduced(halve ? fused(-2.0, near, 1.0) : -near, halve ? -1.0 : 0.0);
   return -log_normal(upper ? -log_normal(near) : lower_e);

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-// Always inlined on the CPU: the same header is compiled once per instruction set, and an out-of-line copy
-// could be shared by the linker with a machine that cannot run it.
+// Always inlined on the CPU: the same header is compiled once per instruction set, and an
+// out-of-line copy could be shared by the linker with a machine that cannot run it.
 #ifdef __CUDACC__
 #define TG_HD __host__ __device__ __forceinline__
 #else
@@ -19,8 +19,8 @@ TG_HD To bit_cast(From from) {
   return __builtin_bit_cast(To, from);
 }
 
-/// a * b + c with one rounding, on every device. Contraction is off everywhere else, so what is fused is
-/// what says so.
+/// a * b + c with one rounding, on every device. Contraction is off everywhere else, so what is
+/// fused is what says so.
 TG_HD float fused(float a, float b, float c) {
 #ifdef __CUDA_ARCH__
   return fmaf(a, b, c);

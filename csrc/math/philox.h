@@ -7,7 +7,8 @@
 
 namespace torch_gumbel::math {
 
-/// PyTorch's stateless key (torch.func._random): a Philox seed and an offset counted in blocks of four words.
+/// PyTorch's stateless key (torch.func._random): a Philox seed and an offset counted in blocks of
+/// four words.
 struct Key {
   uint64_t seed = 0;
   uint64_t offset = 0;
@@ -43,10 +44,12 @@ TG_HD Block philox4x32(Block counter, uint64_t seed) {
   return c;
 }
 
-/// Which of the two independent words of a position: its word, or the one that extends a small word's tail.
+/// Which of the two independent words of a position: its word, or the one that extends a small
+/// word's tail.
 enum class Plane : uint32_t { kWord = 0, kExtension = 1 };
 
-/// Block `index` of a key: words 4 index .. 4 index + 3. The counter wraps at 2^64 without a carry, as torch's does.
+/// Block `index` of a key: words 4 index .. 4 index + 3. The counter wraps at 2^64 without a carry,
+/// as torch's does.
 TG_HD Block key_block(Key key, uint64_t index, Plane plane = Plane::kWord) {
   const uint64_t counter = key.offset + index;
   return philox4x32({{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),

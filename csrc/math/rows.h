@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows of an op: where each row's elements lie in every operand, and which random words they take.
+// The rows of an op: where each row's elements lie in every operand, and which random words they
+// take.
 //
-// A row is one vector along the class dimension. Everything that varies from row to row (memory offsets, word
-// positions, temperature, key) is a linear function of the row's index in the other dimensions, so one table of
-// strides serves any layout, any `dim`, shards of a larger tensor, batched keys, and per-row temperatures.
+// A row is one vector along the class dimension. Everything that varies from row to row (memory
+// offsets, word positions, temperature, key) is a linear function of the row's index in the other
+// dimensions, so one table of strides serves any layout, any `dim`, shards of a larger tensor,
+// batched keys, and per-row temperatures.
 #pragma once
 
 #include "philox.h"
@@ -16,13 +18,13 @@ enum class Op { kSoft, kHard, kArgmax, kBackward, kHardBackward, kNoise };
 /// Element types that the kernels read and write.
 enum class DType : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
-/// The tensors of an op, as far as rows are concerned. Their strides are in elements; kWord's are in words, kKey's in
-/// 64-bit halves of keys.
+/// The tensors of an op, as far as rows are concerned. Their strides are in elements; kWord's are
+/// in words, kKey's in 64-bit halves of keys.
 enum class Operand : int32_t { kInput, kGrad, kOutput, kTau, kKey, kWord };
 constexpr int kOperands = 6;
 
-/// Row dimensions left after merging. More than any layout needs that is not contrived; the builder copies an input
-/// that would need more.
+/// Row dimensions left after merging. More than any layout needs that is not contrived; the builder
+/// copies an input that would need more.
 constexpr int kMaxRowDims = 12;
 
 struct Rows {
@@ -44,7 +46,8 @@ struct Row {
   TG_HD int64_t operator[](Operand operand) const { return offset[static_cast<int>(operand)]; }
 };
 
-/// Row `index` (row-major over the row dimensions). Word positions wrap modulo 2^64, as unsigned arithmetic does.
+/// Row `index` (row-major over the row dimensions). Word positions wrap modulo 2^64, as unsigned
+/// arithmetic does.
 TG_HD Row row_at(const Rows& rows, int64_t index) {
   Row row;
   row.offset[static_cast<int>(Operand::kWord)] = static_cast<int64_t>(rows.first_word);
@@ -58,7 +61,8 @@ TG_HD Row row_at(const Rows& rows, int64_t index) {
   return row;
 }
 
-/// A private op's arguments without Torch: what every kernel, CPU or CUDA, takes. Unused pointers are null.
+/// A private op's arguments without Torch: what every kernel, CPU or CUDA, takes. Unused pointers
+/// are null.
 struct Arguments {
   Rows rows;
   const void* input = nullptr;  // logits, or the soft sample y in the backward from y
@@ -66,7 +70,8 @@ struct Arguments {
   void* output = nullptr;       // sample, noise, or gradient at the logits
   const void* tau = nullptr;    // temperature: one value, or one per row
   const uint64_t* key = nullptr;
-  void* row_value = nullptr;  // [rows] log-sum-exp, d loss / d tau, or best score: float, double for float64 logits
+  void* row_value = nullptr;  // [rows] log-sum-exp, d loss / d tau, or best score: float, double
+                              // for float64 logits
   int64_t* index = nullptr;   // [rows] argmax
   math::Key host_key;         // the key when it was read on the host (`key` is null then)
   double host_tau = 1.0;      // the temperature when it was read on the host (`tau` is null then)

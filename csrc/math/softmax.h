@@ -9,8 +9,8 @@ namespace torch_gumbel::math {
 
 TG_HD bool valid_temperature(double tau) { return tau > 0 && tau <= 1.79769313486231570815e+308; }
 
-/// 1 / tau, both rounded to T: positive and finite for every valid tau (so that no mask of -inf meets a 0), NaN for
-/// every other.
+/// 1 / tau, both rounded to T: positive and finite for every valid tau (so that no mask of -inf
+/// meets a 0), NaN for every other.
 template <typename T>
 TG_HD T inverse_temperature(double tau);
 
@@ -25,12 +25,13 @@ TG_HD float inverse_temperature<float>(double tau) {
 template <>
 TG_HD double inverse_temperature<double>(double tau) {
   const double inverse = 1.0 / tau;
-  const double finite = inverse > 1.79769313486231570815e+308 ? 1.79769313486231570815e+308 : inverse;
+  const double finite =
+      inverse > 1.79769313486231570815e+308 ? 1.79769313486231570815e+308 : inverse;
   return valid_temperature(tau) ? finite : __builtin_nan("");
 }
 
-/// exp(d / tau) for d <= 0 (or NaN) is 2^(d * (high + low)): log2(e) / tau in two pieces, because one rounded
-/// float would cost |d| 2^-24 / tau of relative error.
+/// exp(d / tau) for d <= 0 (or NaN) is 2^(d * (high + low)): log2(e) / tau in two pieces, because
+/// one rounded float would cost |d| 2^-24 / tau of relative error.
 template <typename T>
 struct Exponent {
   T high;
@@ -55,36 +56,41 @@ TG_HD Exponent<double> exponent_scale<double>(double tau) {
   return {inverse_temperature<double>(tau), 0.0};
 }
 
-/// 2^(d (high + low)); relative error about 2^-23 + |d high| 2^-46; below 2^-126 it is 0. NaN stays NaN.
+/// 2^(d (high + low)); relative error about 2^-23 + |d high| 2^-46; below 2^-126 it is 0. NaN stays
+/// NaN.
 TG_HD float exp_scaled(float d, Exponent<float> scale) {
   constexpr float kRoundToInteger = 0x1.8p23f;
   const float x = d * scale.high;
   const float bounded = x < -127.0f ? -127.0f : x;
   const float n = (bounded + kRoundToInteger) - kRoundToInteger;
   const float r = fused(d, scale.low, fused(d, scale.high, -n));
-  const float fraction = horner(r, 1.0f, 0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f, 0x1.3b2de0p-7f,
-                                0x1.5f082ep-10f, 0x1.416b50p-13f);
-  const float power = bit_cast<float>((bit_cast<int32_t>(bounded + kRoundToInteger) - 0x4B400000 + 127) * (1 << 23));
+  const float fraction = horner(r, 1.0f, 0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f,
+                                0x1.3b2de0p-7f, 0x1.5f082ep-10f, 0x1.416b50p-13f);
+  const float power = bit_cast<float>(
+      (bit_cast<int32_t>(bounded + kRoundToInteger) - 0x4B400000 + 127) * (1 << 23));
   return x < -126.0f ? 0.0f : fraction * power;
 }
 
-/// exp(d high) in float64; below exp(-708) it is 0. Relative error about 2^-52 + |d high| 2^-53. NaN stays NaN.
+/// exp(d high) in float64; below exp(-708) it is 0. Relative error about 2^-52 + |d high| 2^-53.
+/// NaN stays NaN.
 TG_HD double exp_scaled(double d, Exponent<double> scale) {
   constexpr double kRoundToInteger = 0x1.8p52;
   const double x = d * scale.high;
   const double bounded = x < -709.0 ? -709.0 : x;
   const double shifted = fused(bounded, 1.4426950408889634074, kRoundToInteger);
   const double n = shifted - kRoundToInteger;
-  const double r = fused(-n, 1.90821492927058770002e-10, fused(-n, 6.93147180369123816490e-01, bounded));
+  const double r =
+      fused(-n, 1.90821492927058770002e-10, fused(-n, 6.93147180369123816490e-01, bounded));
   const double fraction =
-      horner(r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
-             1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
-  const int64_t exponent = (bit_cast<int64_t>(shifted) - 0x4338000000000000 + 1023) * (int64_t{1} << 52);
+      horner(r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
+             1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
+  const int64_t exponent =
+      (bit_cast<int64_t>(shifted) - 0x4338000000000000 + 1023) * (int64_t{1} << 52);
   return x < -708.0 ? 0.0 : fraction * bit_cast<double>(exponent);
 }
 
-/// log y of a softmax value, 0 where y is 0 (so that 0 log 0 = 0); NaN stays NaN. A subnormal y is read as about
-/// 2^-127, which changes y log y by less than 1e-36.
+/// log y of a softmax value, 0 where y is 0 (so that 0 log 0 = 0); NaN stays NaN. A subnormal y is
+/// read as about 2^-127, which changes y log y by less than 1e-36.
 template <typename T>
 TG_HD T log_probability(T y) {
   return y > 0 ? log_normal(y) : y;

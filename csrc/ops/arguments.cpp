@@ -33,11 +33,12 @@ Strides sizes_of(const at::Tensor& tensor) {
 }
 
 /// Strides of a tensor broadcast against `sizes` (aligned at the right).
-Strides broadcast_strides(const char* who, const char* name, const at::Tensor& tensor, const Strides& sizes) {
+Strides broadcast_strides(const char* who, const char* name, const at::Tensor& tensor,
+                          const Strides& sizes) {
   Strides strides(sizes.size(), 0);
   const auto excess = static_cast<int64_t>(sizes.size()) - tensor.dim();
-  TORCH_CHECK_VALUE(excess >= 0, who, ": ", name, " of shape ", tensor.sizes(), " does not broadcast against ",
-                    at::IntArrayRef(sizes));
+  TORCH_CHECK_VALUE(excess >= 0, who, ": ", name, " of shape ", tensor.sizes(),
+                    " does not broadcast against ", at::IntArrayRef(sizes));
   for (int64_t i = 0; i < tensor.dim(); ++i) {
     const bool same = tensor.size(i) == sizes[i + excess];
     TORCH_CHECK_VALUE(same || tensor.size(i) == 1, who, ": ", name, " of shape ", tensor.sizes(),
@@ -56,12 +57,14 @@ struct Layout {
   Strides& operator[](Operand operand) { return strides[static_cast<int>(operand)]; }
 };
 
-void check_same_shape(const char* who, const char* name, const at::Tensor& tensor, const Strides& sizes) {
+void check_same_shape(const char* who, const char* name, const at::Tensor& tensor,
+                      const Strides& sizes) {
   TORCH_CHECK_VALUE(at::IntArrayRef(sizes_of(tensor)) == at::IntArrayRef(sizes), who, ": ", name,
                     " must have shape ", at::IntArrayRef(sizes), ", got ", tensor.sizes());
 }
 
-/// Word positions: row-major in full_shape, beginning at start, over the dimensions after the batch of keys.
+/// Word positions: row-major in full_shape, beginning at start, over the dimensions after the batch
+/// of keys.
 void lay_words(const char* who, const Operands& operands, int64_t batch, Layout& layout) {
   const auto rank = static_cast<int64_t>(layout.sizes.size());
   const auto local = at::IntArrayRef(layout.sizes).slice(batch);
@@ -69,8 +72,8 @@ void lay_words(const char* who, const Operands& operands, int64_t batch, Layout&
   const Strides origin(local.size(), 0);
   const auto start = operands.start.value_or(at::IntArrayRef(origin));
   TORCH_CHECK_VALUE(full.size() == local.size() && start.size() == local.size(), who,
-                    ": full_shape and start must cover the ", local.size(), " dimensions after the key's batch, got ",
-                    full, " and ", start);
+                    ": full_shape and start must cover the ", local.size(),
+                    " dimensions after the key's batch, got ", full, " and ", start);
   int64_t stride = 1;
   bool overflow = false;
   for (int64_t i = rank - 1; i >= batch; --i) {
@@ -86,10 +89,10 @@ void lay_words(const char* who, const Operands& operands, int64_t batch, Layout&
 
 int64_t lay_key(const char* who, const Operands& operands, Layout& layout) {
   const auto& key = operands.key;
-  const bool format = (key.scalar_type() == at::kUInt64 || key.scalar_type() == at::kLong) && key.dim() >= 1 &&
-                      key.size(-1) == 2;
-  TORCH_CHECK_VALUE(format, who, ": key must be uint64 or int64 of shape [*batch, 2], got ", key.scalar_type(), " ",
-                    key.sizes());
+  const bool format = (key.scalar_type() == at::kUInt64 || key.scalar_type() == at::kLong) &&
+                      key.dim() >= 1 && key.size(-1) == 2;
+  TORCH_CHECK_VALUE(format, who, ": key must be uint64 or int64 of shape [*batch, 2], got ",
+                    key.scalar_type(), " ", key.sizes());
   const int64_t batch = key.dim() - 1;
   bool fits = batch <= operands.dim;
   for (int64_t i = 0; fits && i < batch; ++i) fits = key.size(i) == layout.sizes[i];
@@ -104,8 +107,8 @@ Layout lay_out(const char* who, const Operands& operands) {
   const auto& shaped = operands.input.defined() ? operands.input : operands.output;
   layout.sizes = sizes_of(shaped);
   const auto rank = static_cast<int64_t>(layout.sizes.size());
-  TORCH_CHECK_VALUE(operands.dim >= 0 && operands.dim < rank, who, ": dim must be in [0, ", rank, "), got ",
-                    operands.dim);
+  TORCH_CHECK_VALUE(operands.dim >= 0 && operands.dim < rank, who, ": dim must be in [0, ", rank,
+                    "), got ", operands.dim);
   for (auto& strides : layout.strides) strides.assign(rank, 0);
   const auto take = [&](Operand operand, const char* name, const at::Tensor& tensor) {
     if (!tensor.defined()) return;
@@ -118,14 +121,16 @@ Layout lay_out(const char* who, const Operands& operands) {
   if (operands.tau.defined()) {
     layout[Operand::kTau] = broadcast_strides(who, "tau", operands.tau, layout.sizes);
     const auto at_dim = operands.tau.dim() - (rank - operands.dim);
-    TORCH_CHECK_VALUE(at_dim < 0 || operands.tau.size(at_dim) == 1, who, ": tau must have size 1 at dim ",
-                      operands.dim, ", got shape ", operands.tau.sizes());
+    TORCH_CHECK_VALUE(at_dim < 0 || operands.tau.size(at_dim) == 1, who,
+                      ": tau must have size 1 at dim ", operands.dim, ", got shape ",
+                      operands.tau.sizes());
   }
   if (operands.key.defined()) lay_words(who, operands, lay_key(who, operands, layout), layout);
   return layout;
 }
 
-/// Whether dimension `outer` continues dimension `inner` (already merged to `size`) in every operand.
+/// Whether dimension `outer` continues dimension `inner` (already merged to `size`) in every
+/// operand.
 bool merges(Layout& layout, int64_t outer, const Rows& rows, int at) {
   for (int operand = 0; operand < kOperands; ++operand)
     if (layout.strides[operand][outer] != rows.stride[operand][at] * rows.size[at]) return false;
@@ -138,7 +143,8 @@ bool merge_rows(Layout& layout, int64_t dim, Rows& rows) {
   rows.count = 1;
   rows.classes = layout.sizes[dim];
   rows.first_word = layout.first_word;
-  for (int operand = 0; operand < kOperands; ++operand) rows.class_stride[operand] = layout.strides[operand][dim];
+  for (int operand = 0; operand < kOperands; ++operand)
+    rows.class_stride[operand] = layout.strides[operand][dim];
   // Built innermost first, then turned round.
   for (int64_t i = static_cast<int64_t>(layout.sizes.size()) - 1; i >= 0; --i) {
     if (i == dim || layout.sizes[i] == 1) continue;
@@ -160,7 +166,8 @@ bool merge_rows(Layout& layout, int64_t dim, Rows& rows) {
   return true;
 }
 
-/// Copies that make the row dimensions of every tensor merge. Only tensors of many dimensions in odd orders need it.
+/// Copies that make the row dimensions of every tensor merge. Only tensors of many dimensions in
+/// odd orders need it.
 Operands packed(const Operands& operands) {
   Operands copy = operands;
   if (copy.input.defined()) copy.input = copy.input.contiguous();
@@ -173,7 +180,8 @@ Operands packed(const Operands& operands) {
   return copy;
 }
 
-/// A small CPU operand next to a device's: read here when it is one value, copied when it is several.
+/// A small CPU operand next to a device's: read here when it is one value, copied when it is
+/// several.
 void place_scalars(Operands& operands, const at::Device& device, Arguments& a) {
   if (operands.tau.defined() && operands.tau.is_cpu() && operands.tau.dim() == 0) {
     if (operands.tau.scalar_type() == at::kDouble)
@@ -193,6 +201,8 @@ void place_scalars(Operands& operands, const at::Device& device, Arguments& a) {
 }  // namespace
 
 c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim) {
+  TORCH_CHECK_VALUE(dim >= 0 && dim < std::max<int64_t>(like.dim(), 1), "dim must be in [0, ",
+                    std::max<int64_t>(like.dim(), 1), "), got ", dim);
   c10::SymDimVector shape(like.sym_sizes().begin(), like.sym_sizes().end());
   if (!shape.empty()) shape[dim] = 1;
   return shape;
@@ -216,9 +226,13 @@ Call describe(const char* who, const Operands& given) {
     TORCH_CHECK_VALUE(merge_rows(layout, operands.dim, a.rows), who, ": more than ", kMaxRowDims,
                       " dimensions of a sharded or batched tensor cannot be merged");
   }
-  const auto type_of = [&](const at::Tensor& t) { return t.defined() ? dtype_of(who, t) : DType::kFloat32; };
+  const auto type_of = [&](const at::Tensor& t) {
+    return t.defined() ? dtype_of(who, t) : DType::kFloat32;
+  };
   const auto reads = [](const at::Tensor& t) { return t.defined() ? t.const_data_ptr() : nullptr; };
-  const auto writes = [](const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr() : nullptr; };
+  const auto writes = [](const at::Tensor& t) {
+    return t.defined() ? t.mutable_data_ptr() : nullptr;
+  };
   a.input = reads(operands.input), a.input_type = type_of(operands.input);
   a.grad = reads(operands.grad), a.grad_type = type_of(operands.grad);
   a.output = writes(operands.output), a.output_type = type_of(operands.output);
@@ -226,7 +240,8 @@ Call describe(const char* who, const Operands& given) {
   a.row_value = writes(operands.row_value);
   a.index = static_cast<int64_t*>(writes(operands.index));
   const bool host_key = operands.key.defined() && operands.key.is_cpu() && operands.key.dim() == 1;
-  a.key = operands.key.defined() && !host_key ? static_cast<const uint64_t*>(reads(operands.key)) : nullptr;
+  a.key = operands.key.defined() && !host_key ? static_cast<const uint64_t*>(reads(operands.key))
+                                              : nullptr;
   call.alive = {operands.input, operands.grad, operands.tau, operands.key};
   return call;
 }

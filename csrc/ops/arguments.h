@@ -17,7 +17,7 @@ struct Operands {
   at::Tensor key = {};        // [*batch, 2]
   at::Tensor row_value = {};  // one per row, contiguous
   at::Tensor index = {};      // one per row, contiguous
-  int64_t dim = 0;       // in [0, rank)
+  int64_t dim = 0;            // in [0, rank)
   at::OptionalIntArrayRef full_shape = {};
   at::OptionalIntArrayRef start = {};
 };
@@ -28,13 +28,16 @@ struct Call {
   std::vector<at::Tensor> alive;
 };
 
-/// Checks that the operands fit each other (a private op can be called by anyone) and describes them. Throws ValueError.
+/// Checks that the operands fit each other (a private op can be called by anyone) and describes
+/// them. Throws ValueError.
 Call describe(const char* who, const Operands& operands);
 
 /// Shape of one value per row: size 1 at `dim` (0-d stays 0-d).
 c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim);
 
 /// What an op on `type` computes in, and gives its per-row results in.
-inline at::ScalarType compute_type(at::ScalarType type) { return type == at::kDouble ? at::kDouble : at::kFloat; }
+inline at::ScalarType compute_type(at::ScalarType type) {
+  return type == at::kDouble ? at::kDouble : at::kFloat;
+}
 
 }  // namespace torch_gumbel::ops

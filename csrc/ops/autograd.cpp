@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Autograd of the samples: reverse mode by hand-written nodes, forward mode by tangents. A torch::autograd::Function would
-// refuse every torch.func transform; nodes are what PyTorch's own derivatives are.
+// Autograd of the samples: reverse mode by hand-written nodes, forward mode by tangents. A
+// torch::autograd::Function would refuse every torch.func transform; nodes are what PyTorch's own
+// derivatives are.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/csrc/autograd/FunctionsManual.h>
@@ -47,9 +48,10 @@ struct GumbelSoftmaxBackward : public torch::autograd::Node {
     const Tensor temperature = tau.unpack();
     const bool tau_grad = task_should_compute_output(1);
     auto [grad_logits, rows] =
-        hard ? hard_backward().call(grads[0], logits.unpack(), temperature, key.unpack(), dim, tau_grad,
-                                    full_shape.get(), start.get())
-             : backward().call(grads[0], output.unpack(pointer_to(this)), temperature, dim, logits_type, tau_grad);
+        hard ? hard_backward().call(grads[0], logits.unpack(), temperature, key.unpack(), dim,
+                                    tau_grad, full_shape.get(), start.get())
+             : backward().call(grads[0], output.unpack(pointer_to(this)), temperature, dim,
+                               logits_type, tau_grad);
     variable_list result(2);
     if (task_should_compute_output(0)) result[0] = grad_logits;
     if (tau_grad) result[1] = reduce_to_tau(rows, temperature);
@@ -63,25 +65,31 @@ struct GumbelSoftmaxBackward : public torch::autograd::Node {
 };
 
 /// Tangent of a hard sample: that of the soft sample of the same noise.
-Tensor hard_tangent(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim, ScalarType type,
-                    Shape full_shape, Shape start) {
+Tensor hard_tangent(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                    ScalarType type, Shape full_shape, Shape start) {
   const Tensor logits_t = tangent_of(logits), tau_t = tangent_of(tau);
   const Tensor x = primal(logits), temperature = primal(tau);
   if (!tau_t.defined())
-    return std::get<0>(hard_backward().call(logits_t, x, temperature, key, dim, false, full_shape, start)).to(type);
-  const Tensor y = softmax().call(x, temperature, key, dim, false, compute_type(x.scalar_type()), full_shape, start);
+    return std::get<0>(
+               hard_backward().call(logits_t, x, temperature, key, dim, false, full_shape, start))
+        .to(type);
+  const Tensor y = softmax().call(x, temperature, key, dim, false, compute_type(x.scalar_type()),
+                                  full_shape, start);
   return tangent_of_sample(logits_t, tau_t, y, temperature, dim, type);
 }
 
-Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                        bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
+                        const Tensor& key, int64_t dim, bool hard, std::optional<ScalarType> dtype,
+                        Shape full_shape, Shape start) {
   const auto node = node_if_needed<GumbelSoftmaxBackward>(logits, tau);
-  const Tensor output = below_autograd(softmax(), keys, logits, tau, key, dim, hard, dtype, full_shape, start);
+  const Tensor output =
+      below_autograd(softmax(), keys, logits, tau, key, dim, hard, dtype, full_shape, start);
   if (node) torch::autograd::set_history(output, node.pointer);
   if (isFwGradDefined(logits) || isFwGradDefined(tau))
-    set_tangent(output, hard ? hard_tangent(logits, tau, key, dim, output.scalar_type(), full_shape, start)
-                             : tangent_of_sample(tangent_of(logits), tangent_of(tau), output, primal(tau), dim,
-                                                 output.scalar_type()));
+    set_tangent(output,
+                hard ? hard_tangent(logits, tau, key, dim, output.scalar_type(), full_shape, start)
+                     : tangent_of_sample(tangent_of(logits), tangent_of(tau), output, primal(tau),
+                                         dim, output.scalar_type()));
   if (!node) return output;
   node->tau = SavedVariable(tau, false);
   node->dim = dim;
@@ -93,7 +101,8 @@ Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor&
     node->full_shape = SavedShape(full_shape);
     node->start = SavedShape(start);
   } else {
-    node->output = SavedVariable(output, /*is_output=*/true);  // after its tangent, which it takes along
+    node->output =
+        SavedVariable(output, /*is_output=*/true);  // after its tangent, which it takes along
   }
   return output;
 }
@@ -107,16 +116,20 @@ struct GumbelSoftmaxLseBackward : public torch::autograd::Node {
 
   variable_list apply(variable_list&& grads) override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const Tensor temperature = tau.unpack(), y = output.unpack(pointer_to(this)), log_sum = lse.unpack(pointer_to(this));
+    const Tensor temperature = tau.unpack(), y = output.unpack(pointer_to(this)),
+                 log_sum = lse.unpack(pointer_to(this));
     const bool tau_grad = task_should_compute_output(1);
     Tensor grad_logits, rows;
     if (grads[0].defined())
-      std::tie(grad_logits, rows) = backward().call(grads[0], y, temperature, dim, logits_type, tau_grad);
+      std::tie(grad_logits, rows) =
+          backward().call(grads[0], y, temperature, dim, logits_type, tau_grad);
     if (grads[1].defined()) {
-      const Tensor wide = y.to(log_sum.scalar_type()), scaled = grads[1] / temperature.to(log_sum.scalar_type());
+      const Tensor wide = y.to(log_sum.scalar_type()),
+                   scaled = grads[1] / temperature.to(log_sum.scalar_type());
       const Tensor at_logits = (scaled * wide).to(logits_type);
       grad_logits = grad_logits.defined() ? grad_logits + at_logits : at_logits;
-      const Tensor at_rows = -scaled * (wide * (log_or_zero(wide) + log_sum)).sum(dim, /*keepdim=*/true);
+      const Tensor at_rows =
+          -scaled * (wide * (log_or_zero(wide) + log_sum)).sum(dim, /*keepdim=*/true);
       rows = rows.defined() && tau_grad ? rows + at_rows : at_rows;
     }
     variable_list result(2);
@@ -131,16 +144,20 @@ struct GumbelSoftmaxLseBackward : public torch::autograd::Node {
   }
 };
 
-TensorPair softmax_lse_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau, const Tensor& key,
-                                int64_t dim, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+TensorPair softmax_lse_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
+                                const Tensor& key, int64_t dim, std::optional<ScalarType> dtype,
+                                Shape full_shape, Shape start) {
   const auto node = node_if_needed<GumbelSoftmaxLseBackward>(logits, tau);
-  auto results = below_autograd(softmax_lse(), keys, logits, tau, key, dim, dtype, full_shape, start);
+  auto results =
+      below_autograd(softmax_lse(), keys, logits, tau, key, dim, dtype, full_shape, start);
   const auto& [output, lse] = results;
   if (node) torch::autograd::set_history({output, lse}, node.pointer);
   if (isFwGradDefined(logits) || isFwGradDefined(tau)) {
-    const Tensor logits_t = tangent_of(logits), tau_t = tangent_of(tau), temperature = primal(tau), y = output;
+    const Tensor logits_t = tangent_of(logits), tau_t = tangent_of(tau), temperature = primal(tau),
+                 y = output;
     const Tensor lse_t = tangent_of_lse(logits_t, tau_t, y, lse, temperature, dim);
-    set_tangent(output, tangent_of_sample(logits_t, tau_t, y, temperature, dim, output.scalar_type()));
+    set_tangent(output,
+                tangent_of_sample(logits_t, tau_t, y, temperature, dim, output.scalar_type()));
     set_tangent(lse, lse_t);
   }
   if (!node) return results;
@@ -163,7 +180,8 @@ struct GumbelSoftmaxBackwardBackward : public torch::autograd::Node {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!grads[0].defined() && !grads[1].defined()) return variable_list(3);
     const Tensor temperature = tau.unpack();
-    const auto at = backward_of_backward(grads[0], grads[1], grad.unpack(), output.unpack(), temperature, dim);
+    const auto at =
+        backward_of_backward(grads[0], grads[1], grad.unpack(), output.unpack(), temperature, dim);
     variable_list result(3);
     if (task_should_compute_output(0)) result[0] = at.grad;
     if (task_should_compute_output(1)) result[1] = at.output;
@@ -177,8 +195,9 @@ struct GumbelSoftmaxBackwardBackward : public torch::autograd::Node {
   }
 };
 
-TensorPair backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tensor& output, const Tensor& tau,
-                             int64_t dim, std::optional<ScalarType> dtype, bool tau_grad) {
+TensorPair backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tensor& output,
+                             const Tensor& tau, int64_t dim, std::optional<ScalarType> dtype,
+                             bool tau_grad) {
   const auto node = node_if_needed<GumbelSoftmaxBackwardBackward>(grad, output, tau);
   auto results = below_autograd(backward(), keys, grad, output, tau, dim, dtype, tau_grad);
   const auto& [grad_logits, rows] = results;
@@ -191,34 +210,41 @@ TensorPair backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tens
     node->dim = dim;
   }
   if (isFwGradDefined(grad) || isFwGradDefined(output) || isFwGradDefined(tau)) {
-    const auto [l_t, r_t] = tangents_of_backward(tangent_of(grad), tangent_of(output), tangent_of(tau), primal(grad),
-                                                 primal(output), primal(tau), dim);
+    const auto [l_t, r_t] =
+        tangents_of_backward(tangent_of(grad), tangent_of(output), tangent_of(tau), primal(grad),
+                             primal(output), primal(tau), dim);
     set_tangent(grad_logits, l_t.to(grad_logits.scalar_type()));
     if (tau_grad) set_tangent(rows, r_t);
   }
   return results;
 }
 
-/// Where the hard backward is differentiated again, it is the soft backward of the soft sample of the same noise.
-TensorPair hard_backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tensor& logits, const Tensor& tau,
-                                  const Tensor& key, int64_t dim, bool tau_grad, Shape full_shape, Shape start) {
-  const bool differentiated = torch::autograd::compute_requires_grad(grad, logits, tau) || isFwGradDefined(grad) ||
-                              isFwGradDefined(logits) || isFwGradDefined(tau);
+/// Where the hard backward is differentiated again, it is the soft backward of the soft sample of
+/// the same noise.
+TensorPair hard_backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tensor& logits,
+                                  const Tensor& tau, const Tensor& key, int64_t dim, bool tau_grad,
+                                  Shape full_shape, Shape start) {
+  const bool differentiated = torch::autograd::compute_requires_grad(grad, logits, tau) ||
+                              isFwGradDefined(grad) || isFwGradDefined(logits) ||
+                              isFwGradDefined(tau);
   if (!differentiated)
-    return below_autograd(hard_backward(), keys, grad, logits, tau, key, dim, tau_grad, full_shape, start);
-  const Tensor y =
-      softmax().call(logits, tau, key, dim, false, compute_type(logits.scalar_type()), full_shape, start);
+    return below_autograd(hard_backward(), keys, grad, logits, tau, key, dim, tau_grad, full_shape,
+                          start);
+  const Tensor y = softmax().call(logits, tau, key, dim, false, compute_type(logits.scalar_type()),
+                                  full_shape, start);
   return backward().call(grad, y, tau, dim, logits.scalar_type(), tau_grad);
 }
 
 // Choices and noise have no gradient.
 
-TensorPair argmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& temperature, const Tensor& key,
-                           int64_t dim, bool keepdim, Shape full_shape, Shape start) {
+TensorPair argmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& temperature,
+                           const Tensor& key, int64_t dim, bool keepdim, Shape full_shape,
+                           Shape start) {
   return below_autograd(argmax(), keys, logits, temperature, key, dim, keepdim, full_shape, start);
 }
 
-Tensor noise_autograd(DispatchKeySet keys, const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
+Tensor noise_autograd(DispatchKeySet keys, const Tensor& like, const Tensor& key, Shape full_shape,
+                      Shape start) {
   return below_autograd(noise(), keys, like, key, full_shape, start);
 }
 

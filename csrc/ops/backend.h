@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The private ops for a backend: allocate the results, describe the operands, run the kernel. A backend gives
+// The private ops for a backend: allocate the results, describe the operands, run the kernel. A
+// backend gives
 //     static void run(Op op, const Arguments& arguments, const at::Tensor& on);
 // which runs one op on the device of `on`.
 #pragma once
@@ -17,11 +18,14 @@ inline Tensor empty_like_shape(const Tensor& like, ScalarType type) {
 }
 
 inline Tensor empty_rows(const Tensor& like, int64_t dim, ScalarType type) {
-  return at::empty_symint(rows_shape(like, dim), like.options().dtype(type).memory_format(std::nullopt));
+  return at::empty_symint(rows_shape(like, dim),
+                          like.options().dtype(type).memory_format(std::nullopt));
 }
 
 /// The second result of a backward that was not asked for it.
-inline Tensor no_rows(const Tensor& like) { return at::empty({0}, like.options().dtype(compute_type(like.scalar_type()))); }
+inline Tensor no_rows(const Tensor& like) {
+  return at::empty({0}, like.options().dtype(compute_type(like.scalar_type())));
+}
 
 /// Index and value of the argmax: without `keepdim`, `dim` is dropped.
 inline c10::SymDimVector argmax_shape(const Tensor& logits, int64_t dim, bool keepdim) {
@@ -40,52 +44,80 @@ struct PrivateOps {
     Backend::run(op, call.arguments, operands.input.defined() ? operands.input : operands.output);
   }
 
-  static Tensor softmax(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim, bool hard,
-                        std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  static Tensor softmax(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                        bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
     Tensor output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
     run("_gumbel_softmax", hard ? Op::kHard : Op::kSoft,
-        {.input = logits, .output = output, .tau = tau, .key = key, .dim = dim, .full_shape = full_shape, .start = start});
+        {.input = logits,
+         .output = output,
+         .tau = tau,
+         .key = key,
+         .dim = dim,
+         .full_shape = full_shape,
+         .start = start});
     return output;
   }
 
-  static TensorPair softmax_lse(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                                std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  static TensorPair softmax_lse(const Tensor& logits, const Tensor& tau, const Tensor& key,
+                                int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
+                                Shape start) {
     Tensor output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
     Tensor lse = empty_rows(logits, dim, compute_type(logits.scalar_type()));
     if (logits.numel() == 0) lse.fill_(-std::numeric_limits<double>::infinity());
     run("_gumbel_softmax_lse", Op::kSoft,
-        {.input = logits, .output = output, .tau = tau, .key = key, .row_value = lse, .dim = dim,
-         .full_shape = full_shape, .start = start});
+        {.input = logits,
+         .output = output,
+         .tau = tau,
+         .key = key,
+         .row_value = lse,
+         .dim = dim,
+         .full_shape = full_shape,
+         .start = start});
     return {output, lse};
   }
 
-  static TensorPair backward(const Tensor& grad, const Tensor& output, const Tensor& tau, int64_t dim,
-                             std::optional<ScalarType> dtype, bool tau_grad) {
+  static TensorPair backward(const Tensor& grad, const Tensor& output, const Tensor& tau,
+                             int64_t dim, std::optional<ScalarType> dtype, bool tau_grad) {
     Tensor grad_logits = empty_like_shape(output, dtype.value_or(output.scalar_type()));
-    Operands operands = {.input = output, .grad = grad, .output = grad_logits, .tau = tau, .dim = dim};
+    Operands operands = {
+        .input = output, .grad = grad, .output = grad_logits, .tau = tau, .dim = dim};
     const Tensor rows = tau_grad_rows(output, dim, tau_grad, operands);
     run("_gumbel_softmax_backward", Op::kBackward, operands);
     return {grad_logits, rows};
   }
 
-  static TensorPair hard_backward(const Tensor& grad, const Tensor& logits, const Tensor& tau, const Tensor& key,
-                                  int64_t dim, bool tau_grad, Shape full_shape, Shape start) {
+  static TensorPair hard_backward(const Tensor& grad, const Tensor& logits, const Tensor& tau,
+                                  const Tensor& key, int64_t dim, bool tau_grad, Shape full_shape,
+                                  Shape start) {
     Tensor grad_logits = empty_like_shape(logits, logits.scalar_type());
-    Operands operands = {.input = logits, .grad = grad, .output = grad_logits, .tau = tau, .key = key, .dim = dim,
-                         .full_shape = full_shape, .start = start};
+    Operands operands = {.input = logits,
+                         .grad = grad,
+                         .output = grad_logits,
+                         .tau = tau,
+                         .key = key,
+                         .dim = dim,
+                         .full_shape = full_shape,
+                         .start = start};
     const Tensor rows = tau_grad_rows(logits, dim, tau_grad, operands);
     run("_gumbel_softmax_hard_backward", Op::kHardBackward, operands);
     return {grad_logits, rows};
   }
 
-  static TensorPair argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
-                           bool keepdim, Shape full_shape, Shape start) {
+  static TensorPair argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key,
+                           int64_t dim, bool keepdim, Shape full_shape, Shape start) {
     const auto shape = argmax_shape(logits, dim, keepdim);
-    Tensor value = at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type())));
+    Tensor value =
+        at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type())));
     Tensor index = at::empty_symint(shape, logits.options().dtype(at::kLong));
     run("_gumbel_argmax", Op::kArgmax,
-        {.input = logits, .tau = temperature, .key = key, .row_value = value, .index = index, .dim = dim,
-         .full_shape = full_shape, .start = start});
+        {.input = logits,
+         .tau = temperature,
+         .key = key,
+         .row_value = value,
+         .index = index,
+         .dim = dim,
+         .full_shape = full_shape,
+         .start = start});
     return {value, index};
   }
 
@@ -93,7 +125,10 @@ struct PrivateOps {
   static Tensor noise(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
     Tensor output = empty_like_shape(like, compute_type(like.scalar_type()));
     run("_gumbel_noise", Op::kNoise,
-        {.output = output, .key = key, .dim = std::max<int64_t>(like.dim() - 1, 0), .full_shape = full_shape,
+        {.output = output,
+         .key = key,
+         .dim = std::max<int64_t>(like.dim() - 1, 0),
+         .full_shape = full_shape,
          .start = start});
     return output;
   }

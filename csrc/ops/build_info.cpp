@@ -6,8 +6,9 @@
 namespace torch_gumbel {
 
 BuildInfo build_info() {
-  return {TORCH_GUMBEL_VERSION,       TORCH_GUMBEL_LIBTORCH_VERSION,     TORCH_GUMBEL_CUDA_VERSION,
-          TORCH_GUMBEL_CUDA_ARCHITECTURES, cpu::runnable_names(), cpu::selected_kernels().name};
+  return {TORCH_GUMBEL_VERSION,      TORCH_GUMBEL_LIBTORCH_VERSION,
+          TORCH_GUMBEL_CUDA_VERSION, TORCH_GUMBEL_CUDA_ARCHITECTURES,
+          cpu::runnable_names(),     cpu::selected_kernels().name};
 }
 
 }  // namespace torch_gumbel

@@ -11,45 +11,51 @@ namespace torch_gumbel::checks {
 void logits(const char* who, const at::Tensor& logits) {
   TORCH_CHECK_TYPE(logits.defined(), who, ": logits must be a tensor, got an undefined one");
   const auto type = logits.scalar_type();
-  TORCH_CHECK_TYPE(type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16, who,
-                   ": logits must be float32, float64, float16, or bfloat16, got ", type);
-  TORCH_CHECK_TYPE(logits.layout() == at::kStrided, who, ": logits must be a strided tensor, got layout ",
-                   logits.layout());
+  TORCH_CHECK_TYPE(
+      type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16, who,
+      ": logits must be float32, float64, float16, or bfloat16, got ", type);
+  TORCH_CHECK_TYPE(logits.layout() == at::kStrided, who,
+                   ": logits must be a strided tensor, got layout ", logits.layout());
 }
 
 int64_t wrapped_dim(const char* who, int64_t dim, int64_t rank) {
   const int64_t range = std::max<int64_t>(rank, 1);
-  TORCH_CHECK_INDEX(dim >= -range && dim < range, who, ": dim must be in [", -range, ", ", range - 1, "], got ", dim);
+  TORCH_CHECK_INDEX(dim >= -range && dim < range, who, ": dim must be in [", -range, ", ",
+                    range - 1, "], got ", dim);
   return dim < 0 ? dim + range : dim;
 }
 
 void temperature(const char* who, const char* name, double value) {
-  TORCH_CHECK_VALUE(value > 0 && std::isfinite(value), who, ": ", name, " must be > 0 and finite, got ", value);
+  TORCH_CHECK_VALUE(value > 0 && std::isfinite(value), who, ": ", name,
+                    " must be > 0 and finite, got ", value);
 }
 
-void temperature(const char* who, const char* name, const at::Tensor& value, const at::Tensor& logits, int64_t dim) {
+void temperature(const char* who, const char* name, const at::Tensor& value,
+                 const at::Tensor& logits, int64_t dim) {
   const auto type = value.scalar_type();
-  TORCH_CHECK_TYPE(at::isFloatingType(type) || at::isIntegralType(type, /*includeBool=*/false), who, ": ", name,
-                   " must be a real tensor, got ", type);
+  TORCH_CHECK_TYPE(at::isFloatingType(type) || at::isIntegralType(type, /*includeBool=*/false), who,
+                   ": ", name, " must be a real tensor, got ", type);
   const auto wanted = logits.sym_sizes(), given = value.sym_sizes();
   const auto excess = static_cast<int64_t>(wanted.size()) - static_cast<int64_t>(given.size());
   bool fits = excess >= 0;
   for (int64_t i = 0; fits && i < static_cast<int64_t>(given.size()); ++i)
     fits = given[i] == 1 || (i + excess != dim && given[i] == wanted[i + excess]);
-  TORCH_CHECK_VALUE(fits, who, ": ", name, " must have one value, or one per row (size 1 at dim ", dim,
-                    ") for logits of shape ", wanted, ", got shape ", given);
-  TORCH_CHECK_VALUE(value.device() == logits.device() || (value.dim() == 0 && value.is_cpu()), who, ": ", name,
-                    " must be on ", logits.device(), " or a 0-d CPU tensor, got shape ", given, " on ", value.device());
+  TORCH_CHECK_VALUE(fits, who, ": ", name, " must have one value, or one per row (size 1 at dim ",
+                    dim, ") for logits of shape ", wanted, ", got shape ", given);
+  TORCH_CHECK_VALUE(value.device() == logits.device() || (value.dim() == 0 && value.is_cpu()), who,
+                    ": ", name, " must be on ", logits.device(), " or a 0-d CPU tensor, got shape ",
+                    given, " on ", value.device());
 }
 
 at::Tensor as_floating(const at::Tensor& temperature) {
   return at::isFloatingType(temperature.scalar_type()) ? temperature : temperature.to(at::kDouble);
 }
 
-void source(const char* who, const at::Tensor& logits, const std::optional<at::Generator>& generator,
-            const std::optional<at::Tensor>& key) {
+void source(const char* who, const at::Tensor& logits,
+            const std::optional<at::Generator>& generator, const std::optional<at::Tensor>& key) {
   const bool has_generator = generator.has_value() && generator->defined();
-  TORCH_CHECK_VALUE(!(has_generator && key.has_value()), who, ": wanted a key or a generator, got both");
+  TORCH_CHECK_VALUE(!(has_generator && key.has_value()), who,
+                    ": wanted a key or a generator, got both");
   TORCH_CHECK_VALUE(!has_generator || generator->device().type() == logits.device().type(), who,
                     ": generator must be on ", logits.device(), ", got one on ",
                     has_generator ? generator->device() : at::Device(at::kCPU));
@@ -58,22 +64,24 @@ void source(const char* who, const at::Tensor& logits, const std::optional<at::G
 void key_format(const char* who, const at::Tensor& key) {
   TORCH_CHECK_TYPE(key.scalar_type() == at::kUInt64 || key.scalar_type() == at::kLong, who,
                    ": key must be a uint64 or int64 tensor, got ", key.scalar_type());
-  TORCH_CHECK_VALUE(key.dim() >= 1 && key.sym_size(-1) == 2, who, ": key must have shape [*batch, 2], got ",
-                    key.sym_sizes());
+  TORCH_CHECK_VALUE(key.dim() >= 1 && key.sym_size(-1) == 2, who,
+                    ": key must have shape [*batch, 2], got ", key.sym_sizes());
 }
 
-at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& logits, int64_t dim) {
+at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& logits,
+                      int64_t dim) {
   key_format(who, key);
-  TORCH_CHECK_VALUE(key.device() == logits.device() || key.is_cpu(), who, ": key must be on ", logits.device(),
-                    " or the CPU, got ", key.device());
+  TORCH_CHECK_VALUE(key.device() == logits.device() || key.is_cpu(), who, ": key must be on ",
+                    logits.device(), " or the CPU, got ", key.device());
   const auto sizes = logits.sym_sizes(), key_sizes = key.sym_sizes();
   auto batch = static_cast<int64_t>(key_sizes.size()) - 1;
   if (batch == static_cast<int64_t>(sizes.size()))
     while (batch > 0 && key_sizes[batch - 1] == 1) --batch;
   bool fits = batch <= dim;
   for (int64_t i = 0; fits && i < batch; ++i) fits = key_sizes[i] == sizes[i];
-  TORCH_CHECK_VALUE(fits, who, ": key must have shape [*batch, 2] with batch the leading sizes before dim ", dim,
-                    " of logits of shape ", sizes, ", got ", key_sizes);
+  TORCH_CHECK_VALUE(fits, who,
+                    ": key must have shape [*batch, 2] with batch the leading sizes before dim ",
+                    dim, " of logits of shape ", sizes, ", got ", key_sizes);
   if (batch == static_cast<int64_t>(key_sizes.size()) - 1) return key;
   c10::SymDimVector unpadded(key_sizes.begin(), key_sizes.begin() + batch);
   unpadded.emplace_back(2);
@@ -82,7 +90,8 @@ at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& 
 
 void has_classes(const char* who, const at::Tensor& logits, int64_t dim) {
   TORCH_CHECK_INDEX(logits.dim() == 0 || logits.sym_size(dim) != 0, who,
-                    ": wanted at least one class, got size 0 at dim ", dim, " of shape ", logits.sym_sizes());
+                    ": wanted at least one class, got size 0 at dim ", dim, " of shape ",
+                    logits.sym_sizes());
 }
 
 }  // namespace torch_gumbel::checks

@@ -18,23 +18,26 @@ int64_t wrapped_dim(const char* who, int64_t dim, int64_t rank);
 /// A temperature given as a number: positive and finite (ValueError).
 void temperature(const char* who, const char* name, double value);
 
-/// A temperature given as a tensor: floating point or integer, broadcasts against logits without enlarging them, size 1
-/// or absent at `dim`, on the logits' device or 0-d on the CPU.
-void temperature(const char* who, const char* name, const at::Tensor& value, const at::Tensor& logits, int64_t dim);
+/// A temperature given as a tensor: floating point or integer, broadcasts against logits without
+/// enlarging them, size 1 or absent at `dim`, on the logits' device or 0-d on the CPU.
+void temperature(const char* who, const char* name, const at::Tensor& value,
+                 const at::Tensor& logits, int64_t dim);
 
 /// A checked temperature tensor as the private ops take it: an integer one becomes float64.
 at::Tensor as_floating(const at::Tensor& temperature);
 
 /// At most one of key and generator (ValueError), the generator of the logits' device (ValueError).
-void source(const char* who, const at::Tensor& logits, const std::optional<at::Generator>& generator,
-            const std::optional<at::Tensor>& key);
+void source(const char* who, const at::Tensor& logits,
+            const std::optional<at::Generator>& generator, const std::optional<at::Tensor>& key);
 
 /// dtype uint64 or int64 (TypeError), last size 2 (ValueError).
 void key_format(const char* who, const at::Tensor& key);
 
-/// A key [*batch, 2] for logits: batch = their leading sizes, ending before `dim`; torch's form padded with 1s to the
-/// logits' rank is accepted. Returns it without that padding. ValueError, TypeError.
-at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& logits, int64_t dim);
+/// A key [*batch, 2] for logits: batch = their leading sizes, ending before `dim`; torch's form
+/// padded with 1s to the logits' rank is accepted. Returns it without that padding. ValueError,
+/// TypeError.
+at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& logits,
+                      int64_t dim);
 
 /// At least one class (IndexError), for ops that must name one.
 void has_classes(const char* who, const at::Tensor& logits, int64_t dim);

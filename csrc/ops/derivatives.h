@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Derivatives of the backward itself, as formulas in differentiable ATen ops: they serve double backward and forward mode.
-// docs/design.md derives them. Notation: y the soft sample, g the incoming gradient, s = sum y g,
-//     gradient at the logits  l = y (g - s) / tau,        gradient at tau  r = -sum l log y  (one per row).
+// Derivatives of the backward itself, as formulas in differentiable ATen ops: they serve double
+// backward and forward mode. docs/design.md derives them. Notation: y the soft sample, g the
+// incoming gradient, s = sum y g,
+//     gradient at the logits  l = y (g - s) / tau,        gradient at tau  r = -sum l log y  (one
+//     per row).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,18 +25,22 @@ struct BackwardGradients {
 };
 
 /// Reverse mode: cotangents v of l and w of r (either may be undefined).
-BackwardGradients backward_of_backward(const at::Tensor& v, const at::Tensor& w, const at::Tensor& grad,
-                                       const at::Tensor& output, const at::Tensor& tau, int64_t dim);
+BackwardGradients backward_of_backward(const at::Tensor& v, const at::Tensor& w,
+                                       const at::Tensor& grad, const at::Tensor& output,
+                                       const at::Tensor& tau, int64_t dim);
 
 /// Forward mode: tangents of l and r from those of g, y, and tau (any may be undefined).
-std::tuple<at::Tensor, at::Tensor> tangents_of_backward(const at::Tensor& grad_t, const at::Tensor& output_t,
-                                                        const at::Tensor& tau_t, const at::Tensor& grad,
-                                                        const at::Tensor& output, const at::Tensor& tau, int64_t dim);
+std::tuple<at::Tensor, at::Tensor> tangents_of_backward(
+    const at::Tensor& grad_t, const at::Tensor& output_t, const at::Tensor& tau_t,
+    const at::Tensor& grad, const at::Tensor& output, const at::Tensor& tau, int64_t dim);
 
-/// Tangent of the soft sample y, or of its log-sum-exp rows, from those of logits and tau (either may be undefined).
-at::Tensor tangent_of_sample(const at::Tensor& logits_t, const at::Tensor& tau_t, const at::Tensor& output,
-                             const at::Tensor& tau, int64_t dim, at::ScalarType type);
-at::Tensor tangent_of_lse(const at::Tensor& logits_t, const at::Tensor& tau_t, const at::Tensor& output,
-                          const at::Tensor& lse, const at::Tensor& tau, int64_t dim);
+/// Tangent of the soft sample y, or of its log-sum-exp rows, from those of logits and tau (either
+/// may be undefined).
+at::Tensor tangent_of_sample(const at::Tensor& logits_t, const at::Tensor& tau_t,
+                             const at::Tensor& output, const at::Tensor& tau, int64_t dim,
+                             at::ScalarType type);
+at::Tensor tangent_of_lse(const at::Tensor& logits_t, const at::Tensor& tau_t,
+                          const at::Tensor& output, const at::Tensor& lse, const at::Tensor& tau,
+                          int64_t dim);
 
 }  // namespace torch_gumbel::ops

@@ -20,9 +20,10 @@ Tensor draw(const Tensor& logits, const Tensor& temperature, int64_t dim, bool k
             const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   checks::has_classes(kName, logits, dim);
-  const Tensor key =
-      given_key ? checks::fitted_key(kName, *given_key, logits, dim) : ops::draw_key(logits, generator);
-  return std::get<1>(ops::argmax().call(logits, temperature, key, dim, keepdim, std::nullopt, std::nullopt));
+  const Tensor key = given_key ? checks::fitted_key(kName, *given_key, logits, dim)
+                               : ops::draw_key(logits, generator);
+  return std::get<1>(
+      ops::argmax().call(logits, temperature, key, dim, keepdim, std::nullopt, std::nullopt));
 }
 
 Tensor front_door(const Tensor& logits, int64_t dim, bool keepdim, const at::Scalar& temperature,
@@ -45,7 +46,8 @@ Tensor gumbel_argmax(const Tensor& logits, int64_t dim, bool keepdim, double tem
   checks::logits(kName, logits);
   checks::temperature(kName, "temperature", temperature);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  return draw(logits, at::scalar_tensor(temperature, at::kDouble), wrapped, keepdim, generator, key);
+  return draw(logits, at::scalar_tensor(temperature, at::kDouble), wrapped, keepdim, generator,
+              key);
 }
 
 namespace {

@@ -20,18 +20,20 @@ constexpr const char* kName = "gumbel_softmax";
 /// Under autocast, half types give float32, as softmax does; no widened copy of the input is made.
 optional<at::ScalarType> output_type(const Tensor& logits) {
   const auto type = logits.scalar_type();
-  if ((type == at::kHalf || type == at::kBFloat16) && at::autocast::is_autocast_enabled(logits.device().type()))
+  if ((type == at::kHalf || type == at::kBFloat16) &&
+      at::autocast::is_autocast_enabled(logits.device().type()))
     return at::kFloat;
   return std::nullopt;
 }
 
-Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim, const optional<at::Generator>& generator,
-              const optional<Tensor>& given_key) {
+Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
+              const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   if (hard) checks::has_classes(kName, logits, dim);
-  const Tensor key =
-      given_key ? checks::fitted_key(kName, *given_key, logits, dim) : ops::draw_key(logits, generator);
-  return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt, std::nullopt);
+  const Tensor key = given_key ? checks::fitted_key(kName, *given_key, logits, dim)
+                               : ops::draw_key(logits, generator);
+  return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt,
+                             std::nullopt);
 }
 
 Tensor front_door(const Tensor& logits, const at::Scalar& tau, bool hard, int64_t dim,
@@ -46,12 +48,13 @@ Tensor front_door_tensor(const Tensor& logits, const Tensor& tau, bool hard, int
 
 }  // namespace
 
-Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t dim, optional<at::Generator> generator,
-                      const optional<Tensor>& key) {
+Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t dim,
+                      optional<at::Generator> generator, const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau);
   const Tensor tau_tensor = at::scalar_tensor(tau, at::kDouble);
-  return sample(logits, tau_tensor, hard, checks::wrapped_dim(kName, dim, logits.dim()), generator, key);
+  return sample(logits, tau_tensor, hard, checks::wrapped_dim(kName, dim, logits.dim()), generator,
+                key);
 }
 
 Tensor gumbel_softmax(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,

@@ -17,40 +17,6 @@
 
 namespace torch_gumbel {
 namespace ops {
-namespace {
-
-HostKey host_key_hook = nullptr;
-
-at::Tensor empty_key(const at::Tensor& anchor) { return at::empty({2}, anchor.options().dtype(at::kUInt64)); }
-
-/// 128 fresh bits of a CPU generator.
-at::Tensor new_key_cpu(const at::Tensor& anchor, std::optional<at::Generator> generator) {
-  auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(generator, at::detail::getDefaultCPUGenerator());
-  at::Tensor key = empty_key(anchor);
-  auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
-  const std::lock_guard<std::mutex> lock(source->mutex_);
-  words[0] = source->random64();
-  words[1] = source->random64();
-  return key;
-}
-
-at::Tensor new_key_meta(const at::Tensor& anchor, std::optional<at::Generator>) { return empty_key(anchor); }
-
-math::Key read_key(const uint64_t* words) { return {words[0], words[1]}; }
-
-/// out[i][k] = fold_in(keys[k], first + i)
-void fold_all(const at::Tensor& keys, uint64_t first, int64_t count, at::Tensor& out) {
-  const at::Tensor packed = keys.contiguous();
-  const auto* from = static_cast<const uint64_t*>(packed.const_data_ptr());
-  auto* to = static_cast<uint64_t*>(out.mutable_data_ptr());
-  const int64_t keys_count = packed.numel() / 2;
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t k = 0; k < keys_count; ++k) {
-      const math::Key folded = math::fold_in(read_key(from + 2 * k), first + static_cast<uint64_t>(i));
-      *to++ = folded.seed;
-      *to++ = folded.offset;
-    }
-}
 
 at::Tensor empty_split(const at::Tensor& key, const c10::SymInt& num) {
   checks::key_format("split", key);
@@ -65,11 +31,55 @@ at::Tensor empty_fold(const at::Tensor& key) {
   return at::empty_symint(key.sym_sizes(), key.options());
 }
 
-void check_data(const at::Tensor& key, const at::Tensor& data) {
+void check_fold_data(const at::Tensor& key, const at::Tensor& data) {
   TORCH_CHECK_TYPE(data.scalar_type() == at::kUInt64 || data.scalar_type() == at::kLong,
-                   "fold_in: data must be an integer or a uint64 or int64 tensor, got ", data.scalar_type());
-  TORCH_CHECK_VALUE(data.sym_numel() == 1, "fold_in: data must be one value, got shape ", data.sym_sizes());
-  TORCH_CHECK_VALUE(data.device() == key.device(), "fold_in: data must be on ", key.device(), ", got ", data.device());
+                   "fold_in: data must be an integer or a uint64 or int64 tensor, got ",
+                   data.scalar_type());
+  TORCH_CHECK_VALUE(data.sym_numel() == 1, "fold_in: data must be one value, got shape ",
+                    data.sym_sizes());
+  TORCH_CHECK_VALUE(data.device() == key.device(), "fold_in: data must be on ", key.device(),
+                    ", got ", data.device());
+}
+
+namespace {
+
+HostKey host_key_hook = nullptr;
+
+at::Tensor empty_key(const at::Tensor& anchor) {
+  return at::empty({2}, anchor.options().dtype(at::kUInt64));
+}
+
+/// 128 fresh bits of a CPU generator.
+at::Tensor new_key_cpu(const at::Tensor& anchor, std::optional<at::Generator> generator) {
+  auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(
+      generator, at::detail::getDefaultCPUGenerator());
+  at::Tensor key = empty_key(anchor);
+  auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
+  const std::lock_guard<std::mutex> lock(source->mutex_);
+  words[0] = source->random64();
+  words[1] = source->random64();
+  return key;
+}
+
+at::Tensor new_key_meta(const at::Tensor& anchor, std::optional<at::Generator>) {
+  return empty_key(anchor);
+}
+
+math::Key read_key(const uint64_t* words) { return {words[0], words[1]}; }
+
+/// out[i][k] = fold_in(keys[k], first + i)
+void fold_all(const at::Tensor& keys, uint64_t first, int64_t count, at::Tensor& out) {
+  const at::Tensor packed = keys.contiguous();
+  const auto* from = static_cast<const uint64_t*>(packed.const_data_ptr());
+  auto* to = static_cast<uint64_t*>(out.mutable_data_ptr());
+  const int64_t keys_count = packed.numel() / 2;
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t k = 0; k < keys_count; ++k) {
+      const math::Key folded =
+          math::fold_in(read_key(from + 2 * k), first + static_cast<uint64_t>(i));
+      *to++ = folded.seed;
+      *to++ = folded.offset;
+    }
 }
 
 at::Tensor split_cpu(const at::Tensor& key, int64_t num) {
@@ -85,15 +95,16 @@ at::Tensor fold_in_cpu(const at::Tensor& key, int64_t data) {
 }
 
 at::Tensor fold_in_tensor_cpu(const at::Tensor& key, const at::Tensor& data) {
-  check_data(key, data);
-  return fold_in_cpu(key, static_cast<int64_t>(*static_cast<const uint64_t*>(data.const_data_ptr())));
+  check_fold_data(key, data);
+  return fold_in_cpu(key,
+                     static_cast<int64_t>(*static_cast<const uint64_t*>(data.const_data_ptr())));
 }
 
 at::Tensor split_meta(const at::Tensor& key, c10::SymInt num) { return empty_split(key, num); }
 at::Tensor fold_in_meta(const at::Tensor& key, int64_t) { return empty_fold(key); }
 
 at::Tensor fold_in_tensor_meta(const at::Tensor& key, const at::Tensor& data) {
-  check_data(key, data);
+  check_fold_data(key, data);
   return empty_fold(key);
 }
 
@@ -113,11 +124,13 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
 
 /// Nothing records, transforms, or replays this call.
 bool plainly_eager(const at::Tensor& logits) {
-  const auto special = c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::FuncTorchBatched,
-                                            c10::DispatchKey::FuncTorchGradWrapper, c10::DispatchKey::Functionalize});
+  const auto special = c10::DispatchKeySet(
+      {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchBatched,
+       c10::DispatchKey::FuncTorchGradWrapper, c10::DispatchKey::Functionalize});
   const auto local = c10::impl::tls_local_dispatch_key_set().included_;
-  const auto layers = c10::DispatchKeySet({c10::DispatchKey::FuncTorchDynamicLayerFrontMode,
-                                           c10::DispatchKey::FuncTorchVmapMode, c10::DispatchKey::Tracer});
+  const auto layers =
+      c10::DispatchKeySet({c10::DispatchKey::FuncTorchDynamicLayerFrontMode,
+                           c10::DispatchKey::FuncTorchVmapMode, c10::DispatchKey::Tracer});
   return (logits.key_set() & special).empty() && (local & layers).empty() &&
          !c10::impl::TorchDispatchModeTLS::any_modes_set();
 }
@@ -138,7 +151,8 @@ at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>
 }  // namespace ops
 
 at::Tensor new_key(std::optional<at::Generator> generator, std::optional<at::Device> device) {
-  const auto natural = generator.has_value() && generator->defined() ? generator->device() : at::Device(at::kCPU);
+  const auto natural =
+      generator.has_value() && generator->defined() ? generator->device() : at::Device(at::kCPU);
   const at::Device wanted = device.value_or(natural);
   const at::Tensor anchor = at::empty({0}, at::TensorOptions().device(wanted));
   checks::source("new_key", anchor, generator, std::nullopt);

@@ -9,12 +9,22 @@
 
 namespace torch_gumbel::ops {
 
-/// The key of one call: drawn through the op `_new_key`, so that every tracer and transform sees it drawn.
+/// The key of one call: drawn through the op `_new_key`, so that every tracer and transform sees it
+/// drawn.
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator);
 
-/// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined when the host cannot
-/// know it (a stream is capturing). The CUDA room registers one when the library is loaded.
-using HostKey = at::Tensor (*)(const at::Tensor& logits, const std::optional<at::Generator>& generator);
+/// Checked results of split and fold_in, contents undefined, contiguous.
+at::Tensor empty_split(const at::Tensor& key, const c10::SymInt& num);
+at::Tensor empty_fold(const at::Tensor& key);
+
+/// The number of fold_in as a tensor: one uint64 or int64 value on the key's device.
+void check_fold_data(const at::Tensor& key, const at::Tensor& data);
+
+/// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined
+/// when the host cannot know it (a stream is capturing). The CUDA room registers one when the
+/// library is loaded.
+using HostKey = at::Tensor (*)(const at::Tensor& logits,
+                               const std::optional<at::Generator>& generator);
 void register_host_key(HostKey hook);
 
 }  // namespace torch_gumbel::ops

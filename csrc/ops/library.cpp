@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of contents: every op of torch_gumbel.
 //
-// Public ops check their arguments, make a key, and call private ones. Private ops are pure functions of tensors, so a
-// tracer can record them and a recompute repeats them. In their arguments
+// Public ops check their arguments, make a key, and call private ones. Private ops are pure
+// functions of tensors, so a tracer can record them and a recompute repeats them. In their
+// arguments
 //   key               [*batch, 2]: one key per slice of the leading dimensions of logits
-//   full_shape/start  the whole tensor of which logits are a shard (dimensions after the batch), and where it starts
-//   dtype             of the result; None: that of logits
-// Results named "rows" have size 1 at dim, and the compute type: float64 for float64 logits, else float32.
+//   full_shape/start  the whole tensor of which logits are a shard (dimensions after the batch),
+//   and where it starts dtype             of the result; None: that of logits
+// Results named "rows" have size 1 at dim, and the compute type: float64 for float64 logits, else
+// float32.
 #include <torch/library.h>
 
 namespace {
@@ -17,37 +19,67 @@ TORCH_LIBRARY(torch_gumbel, m) {
   const std::vector<Tag> pure = {Tag::pt2_compliant_tag};
   const std::vector<Tag> random = {Tag::nondeterministic_seeded, Tag::pt2_compliant_tag};
 
-  // The tensor overload comes first: torch.ops tries overloads in order, and would turn a 0-d tau into a number.
-  m.def("gumbel_softmax.tensor_tau(Tensor logits, Tensor tau, bool hard=False, int dim=-1, *, "
-        "Generator? generator=None, Tensor? key=None) -> Tensor", pure);
-  m.def("gumbel_softmax(Tensor logits, Scalar tau=1, bool hard=False, int dim=-1, *, "
-        "Generator? generator=None, Tensor? key=None) -> Tensor", pure);
-  m.def("gumbel_argmax.tensor_temperature(Tensor logits, Tensor temperature, int dim=-1, bool keepdim=False, *, "
-        "Generator? generator=None, Tensor? key=None) -> Tensor", pure);
-  m.def("gumbel_argmax(Tensor logits, int dim=-1, bool keepdim=False, *, Scalar temperature=1.0, "
-        "Generator? generator=None, Tensor? key=None) -> Tensor", pure);
+  // The tensor overload comes first: torch.ops tries overloads in order, and would turn a 0-d tau
+  // into a number.
+  m.def(
+      "gumbel_softmax.tensor_tau(Tensor logits, Tensor tau, bool hard=False, int dim=-1, *, "
+      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_softmax(Tensor logits, Scalar tau=1, bool hard=False, int dim=-1, *, "
+      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_argmax.tensor_temperature(Tensor logits, Tensor temperature, int dim=-1, bool "
+      "keepdim=False, *, "
+      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_argmax(Tensor logits, int dim=-1, bool keepdim=False, *, Scalar temperature=1.0, "
+      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
 
-  // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from merging two draws.
+  // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from
+  // merging two draws.
   m.def("_new_key(Tensor anchor, Generator? generator) -> Tensor", random);
   m.def("_split_key(Tensor key, SymInt num) -> Tensor", pure);
   m.def("_fold_in_key(Tensor key, int data) -> Tensor", pure);
   m.def("_fold_in_key.tensor(Tensor key, Tensor data) -> Tensor", pure);
 
-  // softmax((logits + g) / tau), or its one-hot; with the log-sum-exp rows; and the backward of each.
-  m.def("_gumbel_softmax(Tensor logits, Tensor tau, Tensor key, int dim, bool hard, *, ScalarType? dtype=None, "
-        "SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor", pure);
-  m.def("_gumbel_softmax_lse(Tensor logits, Tensor tau, Tensor key, int dim, *, ScalarType? dtype=None, "
-        "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor output, Tensor lse_rows)", pure);
-  m.def("_gumbel_softmax_backward(Tensor grad, Tensor output, Tensor tau, int dim, *, ScalarType? dtype=None, "
-        "bool tau_grad=False) -> (Tensor grad_logits, Tensor grad_tau_rows)", pure);
-  m.def("_gumbel_softmax_hard_backward(Tensor grad, Tensor logits, Tensor tau, Tensor key, int dim, *, "
-        "bool tau_grad=False, SymInt[]? full_shape=None, SymInt[]? start=None) "
-        "-> (Tensor grad_logits, Tensor grad_tau_rows)", pure);
+  // softmax((logits + g) / tau), or its one-hot; with the log-sum-exp rows; and the backward of
+  // each.
+  m.def(
+      "_gumbel_softmax(Tensor logits, Tensor tau, Tensor key, int dim, bool hard, *, ScalarType? "
+      "dtype=None, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
+      pure);
+  m.def(
+      "_gumbel_softmax_lse(Tensor logits, Tensor tau, Tensor key, int dim, *, ScalarType? "
+      "dtype=None, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor output, Tensor lse_rows)",
+      pure);
+  m.def(
+      "_gumbel_softmax_backward(Tensor grad, Tensor output, Tensor tau, int dim, *, ScalarType? "
+      "dtype=None, "
+      "bool tau_grad=False) -> (Tensor grad_logits, Tensor grad_tau_rows)",
+      pure);
+  m.def(
+      "_gumbel_softmax_hard_backward(Tensor grad, Tensor logits, Tensor tau, Tensor key, int dim, "
+      "*, "
+      "bool tau_grad=False, SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> (Tensor grad_logits, Tensor grad_tau_rows)",
+      pure);
 
-  // First maximum of logits / temperature + g, and the noise g alone (shape, device, and compute type of `like`).
-  m.def("_gumbel_argmax(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
-        "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor value, Tensor index)", pure);
-  m.def("_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor", pure);
+  // First maximum of logits / temperature + g, and the noise g alone (shape, device, and compute
+  // type of `like`).
+  m.def(
+      "_gumbel_argmax(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor value, Tensor index)",
+      pure);
+  m.def(
+      "_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> Tensor",
+      pure);
 }
 
 }  // namespace

@@ -10,8 +10,8 @@ namespace {
 
 using SymShape = at::OptionalSymIntArrayRef;
 
-Tensor softmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t, bool, std::optional<ScalarType> dtype,
-                    SymShape, SymShape) {
+Tensor softmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t, bool,
+                    std::optional<ScalarType> dtype, SymShape, SymShape) {
   return empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
 }
 
@@ -28,13 +28,13 @@ TensorPair backward_meta(const Tensor&, const Tensor& output, const Tensor&, int
           tau_grad ? empty_rows(output, dim, type) : no_rows(output)};
 }
 
-TensorPair hard_backward_meta(const Tensor& grad, const Tensor& logits, const Tensor& tau, const Tensor&, int64_t dim,
-                              bool tau_grad, SymShape, SymShape) {
+TensorPair hard_backward_meta(const Tensor& grad, const Tensor& logits, const Tensor& tau,
+                              const Tensor&, int64_t dim, bool tau_grad, SymShape, SymShape) {
   return backward_meta(grad, logits, tau, dim, std::nullopt, tau_grad);
 }
 
-TensorPair argmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim, bool keepdim, SymShape,
-                       SymShape) {
+TensorPair argmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
+                       bool keepdim, SymShape, SymShape) {
   const auto shape = argmax_shape(logits, dim, keepdim);
   return {at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type()))),
           at::empty_symint(shape, logits.options().dtype(at::kLong))};

@@ -40,7 +40,9 @@ struct NewNode {
   template <typename Pointer = NodePointer>
   static NewNode make() {
     if constexpr (kShared<Pointer>)
-      return wrap(Pointer(new Node(), [](auto* node) { deleteNode(node); }));  // torch::autograd's, found by argument
+      return wrap(Pointer(new Node(), [](auto* node) {
+        deleteNode(node);
+      }));  // torch::autograd's, found by argument
     else
       return wrap(Pointer(c10::make_intrusive<Node>()));
   }
@@ -72,13 +74,16 @@ class SavedShape {
     if (shape.has_value()) shape_.emplace(shape->begin(), shape->end());
   }
   OptionalSymIntArrayRef get() const {
-    return shape_.has_value() ? OptionalSymIntArrayRef(c10::SymIntArrayRef(*shape_)) : OptionalSymIntArrayRef();
+    return shape_.has_value() ? OptionalSymIntArrayRef(c10::SymIntArrayRef(*shape_))
+                              : OptionalSymIntArrayRef();
   }
 
  private:
   std::optional<std::vector<c10::SymInt>> shape_;
 };
 
-inline Tensor tangent_of(const Tensor& tensor) { return tensor.defined() ? tensor._fw_grad(0) : Tensor(); }
+inline Tensor tangent_of(const Tensor& tensor) {
+  return tensor.defined() ? tensor._fw_grad(0) : Tensor();
+}
 
 }  // namespace torch_gumbel::ops

@@ -20,25 +20,29 @@ c10::TypedOperatorHandle<Signature> find(const char* name, const char* overload 
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).typed<Signature>();
 }
 
-using SoftmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, bool, std::optional<ScalarType>,
-                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
-using SoftmaxLseSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, std::optional<ScalarType>,
-                                       OptionalSymIntArrayRef, OptionalSymIntArrayRef);
-using BackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, std::optional<ScalarType>,
-                                     bool);
-using HardBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
-                                         OptionalSymIntArrayRef, OptionalSymIntArrayRef);
-using ArgmaxSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, bool, OptionalSymIntArrayRef,
-                                   OptionalSymIntArrayRef);
-using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using SoftmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
+                                std::optional<ScalarType>, OptionalSymIntArrayRef,
+                                OptionalSymIntArrayRef);
+using SoftmaxLseSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                                       std::optional<ScalarType>, OptionalSymIntArrayRef,
+                                       OptionalSymIntArrayRef);
+using BackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                                     std::optional<ScalarType>, bool);
+using HardBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                         int64_t, bool, OptionalSymIntArrayRef,
+                                         OptionalSymIntArrayRef);
+using ArgmaxSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
+                                   OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef,
+                              OptionalSymIntArrayRef);
 using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
 using SplitKeySignature = Tensor(const Tensor&, c10::SymInt);
 using FoldInKeySignature = Tensor(const Tensor&, int64_t);
 
-#define TG_OP(function, Signature, name)                                          \
-  inline const c10::TypedOperatorHandle<Signature>& function() {                  \
-    static const auto handle = find<Signature>("torch_gumbel::" name);            \
-    return handle;                                                                \
+#define TG_OP(function, Signature, name)                               \
+  inline const c10::TypedOperatorHandle<Signature>& function() {       \
+    static const auto handle = find<Signature>("torch_gumbel::" name); \
+    return handle;                                                     \
   }
 TG_OP(softmax, SoftmaxSignature, "_gumbel_softmax")
 TG_OP(softmax_lse, SoftmaxLseSignature, "_gumbel_softmax_lse")

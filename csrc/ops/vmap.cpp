@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws as if it were alone.
+// Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws
+// as if it were alone.
 #include <ATen/functorch/PlumbingHelper.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
@@ -77,31 +78,35 @@ class Lanes {
 
 using NoBatching = c10::impl::ExcludeDispatchKeyGuard;
 
-Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim, bool hard,
-                     std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                     bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
-  if (!lanes.any({&logits, &tau, &key})) return softmax().call(logits, tau, key, dim, hard, dtype, full_shape, start);
+  if (!lanes.any({&logits, &tau, &key}))
+    return softmax().call(logits, tau, key, dim, hard, dtype, full_shape, start);
   const Tensor x = lanes.operand(logits);
-  const Tensor output = softmax().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, hard, dtype, full_shape,
-                                       start);
+  const Tensor output = softmax().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, hard,
+                                       dtype, full_shape, start);
   return lanes.wrap(output, lanes.rank(logits) == 0);
 }
 
-TensorPair softmax_lse_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                             std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+TensorPair softmax_lse_batch(const Tensor& logits, const Tensor& tau, const Tensor& key,
+                             int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
+                             Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
-  if (!lanes.any({&logits, &tau, &key})) return softmax_lse().call(logits, tau, key, dim, dtype, full_shape, start);
+  if (!lanes.any({&logits, &tau, &key}))
+    return softmax_lse().call(logits, tau, key, dim, dtype, full_shape, start);
   const Tensor x = lanes.operand(logits);
-  const auto [output, lse] =
-      softmax_lse().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, dtype, full_shape, start);
+  const auto [output, lse] = softmax_lse().call(x, lanes.temperature(tau, x), lanes.key(key),
+                                                dim + 1, dtype, full_shape, start);
   const bool scalar = lanes.rank(logits) == 0;
   return {lanes.wrap(output, scalar), lanes.wrap(lse, scalar)};
 }
 
 /// A backward's results; its rows are an unbatched empty tensor unless they were asked for.
-TensorPair wrap_gradients(const Lanes& lanes, const TensorPair& gradients, bool scalar, bool tau_grad) {
+TensorPair wrap_gradients(const Lanes& lanes, const TensorPair& gradients, bool scalar,
+                          bool tau_grad) {
   const auto& [grad_logits, rows] = gradients;
   return {lanes.wrap(grad_logits, scalar), tau_grad ? lanes.wrap(rows, scalar) : rows};
 }
@@ -110,35 +115,37 @@ TensorPair backward_batch(const Tensor& grad, const Tensor& output, const Tensor
                           std::optional<ScalarType> dtype, bool tau_grad) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
-  if (!lanes.any({&grad, &output, &tau})) return backward().call(grad, output, tau, dim, dtype, tau_grad);
+  if (!lanes.any({&grad, &output, &tau}))
+    return backward().call(grad, output, tau, dim, dtype, tau_grad);
   const Tensor y = lanes.operand(output);
   const auto gradients =
       backward().call(lanes.operand(grad), y, lanes.temperature(tau, y), dim + 1, dtype, tau_grad);
   return wrap_gradients(lanes, gradients, lanes.rank(output) == 0, tau_grad);
 }
 
-TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const Tensor& tau, const Tensor& key,
-                               int64_t dim, bool tau_grad, Shape full_shape, Shape start) {
+TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const Tensor& tau,
+                               const Tensor& key, int64_t dim, bool tau_grad, Shape full_shape,
+                               Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
   if (!lanes.any({&grad, &logits, &tau, &key}))
     return hard_backward().call(grad, logits, tau, key, dim, tau_grad, full_shape, start);
   const Tensor x = lanes.operand(logits);
-  const auto gradients = hard_backward().call(lanes.operand(grad), x, lanes.temperature(tau, x), lanes.key(key),
-                                              dim + 1, tau_grad, full_shape, start);
+  const auto gradients = hard_backward().call(lanes.operand(grad), x, lanes.temperature(tau, x),
+                                              lanes.key(key), dim + 1, tau_grad, full_shape, start);
   return wrap_gradients(lanes, gradients, lanes.rank(logits) == 0, tau_grad);
 }
 
-TensorPair argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim, bool keepdim,
-                        Shape full_shape, Shape start) {
+TensorPair argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key,
+                        int64_t dim, bool keepdim, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
   if (!lanes.any({&logits, &temperature, &key}))
     return argmax().call(logits, temperature, key, dim, keepdim, full_shape, start);
   const Tensor x = lanes.operand(logits);
   const bool scalar = lanes.rank(logits) == 0;
-  const auto [value, index] = argmax().call(x, lanes.temperature(temperature, x), lanes.key(key), dim + 1,
-                                            keepdim || scalar, full_shape, start);
+  const auto [value, index] = argmax().call(x, lanes.temperature(temperature, x), lanes.key(key),
+                                            dim + 1, keepdim || scalar, full_shape, start);
   return {lanes.wrap(value, scalar), lanes.wrap(index, scalar)};
 }
 
@@ -146,14 +153,16 @@ Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shap
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
   if (!lanes.any({&like, &key})) return noise().call(like, key, full_shape, start);
-  return lanes.wrap(noise().call(lanes.operand(like), lanes.key(key), full_shape, start), lanes.rank(like) == 0);
+  return lanes.wrap(noise().call(lanes.operand(like), lanes.key(key), full_shape, start),
+                    lanes.rank(like) == 0);
 }
 
 Tensor split_key_batch(const Tensor& key, SymInt num) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
   if (!lanes.any({&key})) return split_key().call(key, std::move(num));
-  return at::functorch::makeBatched(split_key().call(lanes.key(key), std::move(num)), 1, lanes.level());
+  return at::functorch::makeBatched(split_key().call(lanes.key(key), std::move(num)), 1,
+                                    lanes.level());
 }
 
 Tensor fold_in_key_batch(const Tensor& key, int64_t data) {
@@ -169,7 +178,8 @@ Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> genera
   const Lanes lanes;
   const auto layer = current_layer();
   TORCH_CHECK(layer.randomness() != at::functorch::RandomnessType::Error,
-              "vmap: torch_gumbel was called without a key, which draws random numbers, in randomness error mode. "
+              "vmap: torch_gumbel was called without a key, which draws random numbers, in "
+              "randomness error mode. "
               "Pass key=, or vmap(..., randomness='same' or 'different').");
   const Tensor key = new_key().call(anchor, generator);
   if (layer.randomness() == at::functorch::RandomnessType::Same) return key;
@@ -187,7 +197,9 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_fold_in_key", TORCH_FN(fold_in_key_batch));
 }
 
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) { m.impl("_new_key", TORCH_FN(new_key_in_vmap)); }
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
+  m.impl("_new_key", TORCH_FN(new_key_in_vmap));
+}
 
 }  // namespace
 }  // namespace torch_gumbel::ops

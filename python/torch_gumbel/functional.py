@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 
 import torch
 from torch import Generator, Tensor
@@ -174,7 +175,7 @@ def _check_types(
 ) -> None:
     if not isinstance(logits, Tensor):
         raise TypeError(f"{who}: logits must be a tensor, got {type(logits).__name__}")
-    if not isinstance(temperature, int | float | Tensor):
+    if not isinstance(temperature, (float, int, Tensor)) and not isinstance(temperature, Real):
         raise TypeError(f"{who}: {name} must be a number, got {type(temperature).__name__}")
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything a newcomer needs. `make demo`: train a model with the op. `make test`: run every test.
+# Each target first builds what is missing. PYTHON picks another interpreter than .venv's.
+
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= $(VENV)/bin/python
+export PATH := $(dir $(abspath $(PYTHON))):$(PATH)
+
+# Architectures of the GPUs here; without one, Hopper. `make TORCH_CUDA_ARCH_LIST="8.0;9.0" build` builds for others.
+GPU := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u | paste -sd';')
+export TORCH_CUDA_ARCH_LIST ?= $(or $(GPU),9.0)
+export MAX_JOBS ?= $(shell nproc)
+
+BUILD := build/cmake
+STAMP := build/.installed
+SOURCES := $(shell find csrc cuda tests/cpp -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+
+.PHONY: help env build demo test test-cpp test-python statistics prove-noise vae-study ptx bench format lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+env: $(VENV)/.ready  ## a virtual environment with everything the project uses
+
+$(VENV)/.ready: pyproject.toml
+	@command -v python3 >/dev/null || { echo "make: python3 is missing (Debian/Ubuntu: apt-get install python3)"; exit 1; }
+	@command -v c++ >/dev/null || { echo "make: a C++20 compiler is missing (Debian/Ubuntu: apt-get install g++)"; exit 1; }
+	@python3 -c 'import ensurepip' 2>/dev/null || { echo "make: python3-venv is missing (Debian/Ubuntu: apt-get install python3-venv)"; exit 1; }
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --group dev
+	touch $@
+
+build: $(STAMP)  ## the library, its Python module, and the C++ tests
+
+$(STAMP): $(SOURCES) | $(if $(filter $(VENV)/bin/python,$(PYTHON)),env)
+	TORCH_GUMBEL_CMAKE_ARGS="-DTORCH_GUMBEL_TESTS=ON" \
+	  $(PYTHON) -m pip install --no-build-isolation --no-deps -v -e . > build.log 2>&1 || { tail -40 build.log; exit 1; }
+	@grep -h -- '-- torch_gumbel' build.log || true
+	mkdir -p build && mv build.log build/build.log && touch $@
+
+demo: build  ## train a categorical VAE on handwritten digits; writes out/vae.png
+	mkdir -p out
+	$(PYTHON) examples/categorical_vae.py --out out/vae.png
+
+test: test-cpp test-python  ## every test: CTest (GoogleTest), then pytest
+	@echo; echo "C++:    $$(grep 'tests passed' build/ctest.log)"; echo "Python: $$(tail -n 1 build/pytest.log)"
+
+test-cpp: build
+	@set -o pipefail; ctest --test-dir $(BUILD) --output-on-failure --parallel $(MAX_JOBS) -LE statistics | tee build/ctest.log
+
+test-python: build
+	@set -o pipefail; $(PYTHON) -m pytest --color=no | tee build/pytest.log
+
+statistics: build  ## the long statistical tests, minutes each
+	ctest --test-dir $(BUILD) --output-on-failure -L statistics
+	$(PYTHON) -m pytest -m "statistics or slow"
+
+prove-noise: build  ## all 2^32 random words through the float32 noise, on every instruction set
+	$(BUILD)/tests/cpp/prove_noise
+
+vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
+	$(PYTHON) examples/seed_study.py
+
+ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
+	$(PYTHON) tests/ptx/run_ptx.py
+
+bench: build  ## timings beside torch.nn.functional, written to benchmarks/
+	$(PYTHON) benchmarks/compare.py
+
+format: env  ## clang-format and ruff, in place
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+	ruff format . && ruff check --fix --quiet .
+
+lint: env  ## formatting, style, types, and house rules, without changing anything
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
+	ruff format --check . && ruff check . && mypy
+	@! grep -rnE '#include *[<"](torch|ATen|c10|cuda)' csrc/math || { echo "csrc/math must stay free of Torch and CUDA"; exit 1; }
+	@! grep -rnE '#include *[<"](torch|ATen|c10)' cuda --include='*.cuh' || { echo "cuda/*.cuh must stay free of Torch"; exit 1; }
+
+clean:  ## build products (not the environment)
+	rm -rf build out python/torch_gumbel/lib python/torch_gumbel/include python/torch_gumbel/*.so python/*.egg-info

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA kernels as their callers see them. Torch-free.
+//
+// Every function queues its work on `stream` and returns: nothing is synchronised and nothing is
+// allocated. Pointers are to memory that the device reads and writes. Arguments are taken as
+// correct; the caller asks cudaGetLastError() whether the launch was. Without rows or classes (or
+// keys) nothing is launched.
+//
+// Arithmetic is float64 where `input_type` is (for `noise`: where `output_type` is), else float32,
+// whatever the other operands hold. Noise, scores, and choices have the bits of the CPU kernels.
+// Sums run in an order of their own, fixed by the number of classes and the row's word position.
+//
+// A row is undefined if its scores hold NaN or +inf, if they are all -inf, or if its temperature is
+// not positive and finite: the sample and the gradient are then NaN all over.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#include "../csrc/math/rows.h"
+
+namespace torch_gumbel::cuda {
+
+/// output = softmax((input + noise) / tau).
+/// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.
+void soft_forward(const Arguments& a, cudaStream_t stream);
+
+/// output = one-hot of the first maximum of input + noise: one 1, zeros elsewhere.
+void hard_forward(const Arguments& a, cudaStream_t stream);
+
+/// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row.
+/// row_value, unless null: that score; NaN for an undefined row, -inf where every class is -inf.
+void argmax(const Arguments& a, cudaStream_t stream);
+
+/// From a soft sample y = input: output = y (grad - sum_k y_k grad_k) / tau.
+/// row_value, unless null: the gradient at tau, -sum_k output_k log y_k, with 0 log 0 = 0.
+void backward(const Arguments& a, cudaStream_t stream);
+
+/// `backward` with y made anew from the logits `input` and the key.
+void hard_backward(const Arguments& a, cudaStream_t stream);
+
+/// output = standard Gumbel noise.
+void noise(const Arguments& a, cudaStream_t stream);
+
+/// out[i][k] = fold_in(keys[k], first + i) for i < per_key, k < count; keys are pairs of words.
+/// `first` is any 64-bit pattern; the sum wraps.
+void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,
+             cudaStream_t stream);
+
+/// out[k] = fold_in(keys[k], *number) for k < count, with the number on the device.
+void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number, uint64_t* out,
+             cudaStream_t stream);
+
+}  // namespace torch_gumbel::cuda

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys made of keys.
+#pragma once
+
+#include "../csrc/math/philox.h"
+#include "block.cuh"
+
+namespace torch_gumbel::cuda {
+
+/// out[i][k] = fold_in(keys[k], first + i), i < per_key, k < count; `number`, unless null, has the
+/// place of `first`.
+static __global__ void __launch_bounds__(kThreads)
+    fold_in_kernel(const uint64_t* keys, int64_t count, uint64_t first, const uint64_t* number,
+                   int64_t per_key, uint64_t* out) {
+  const uint64_t base = number == nullptr ? first : *number;
+  const int64_t stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t t = int64_t{blockIdx.x} * kThreads + threadIdx.x; t < per_key * count; t += stride) {
+    const int64_t i = t / count;
+    const uint64_t* key = keys + 2 * (t - i * count);
+    const math::Key folded = math::fold_in({key[0], key[1]}, base + static_cast<uint64_t>(i));
+    out[2 * t] = folded.seed;
+    out[2 * t + 1] = folded.offset;
+  }
+}
+
+}  // namespace torch_gumbel::cuda

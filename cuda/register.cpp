@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend: device, stream, launch, error check; and keys from CUDA generators.
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <ATen/cuda/CUDAGraphsUtils.cuh>
+
+#include "../csrc/ops/backend.h"
+#include "../csrc/ops/checks.h"
+#include "../csrc/ops/keys.h"
+#include "device_key.h"
+#include "kernels.h"
+
+namespace torch_gumbel::cuda {
+namespace {
+
+using at::Tensor;
+
+struct Backend {
+  static void run(Op op, const Arguments& a, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    launch(op, a, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+ private:
+  static void launch(Op op, const Arguments& a, cudaStream_t stream) {
+    switch (op) {
+      case Op::kSoft:
+        return soft_forward(a, stream);
+      case Op::kHard:
+        return hard_forward(a, stream);
+      case Op::kArgmax:
+        return argmax(a, stream);
+      case Op::kBackward:
+        return backward(a, stream);
+      case Op::kHardBackward:
+        return hard_backward(a, stream);
+      case Op::kNoise:
+        return noise(a, stream);
+    }
+  }
+};
+
+/// Reserves the four words of one Philox block: nothing else that draws from the generator can use
+/// them.
+at::PhiloxCudaState reserve_block(const std::optional<at::Generator>& generator,
+                                  c10::Device device) {
+  auto* source = at::get_generator_or_default<at::CUDAGeneratorImpl>(
+      generator, at::cuda::detail::getDefaultCUDAGenerator(device.index()));
+  const std::lock_guard<std::mutex> lock(source->mutex_);
+  return source->philox_cuda_state(4);
+}
+
+Tensor new_key_cuda(const Tensor& anchor, std::optional<at::Generator> generator) {
+  const c10::cuda::CUDAGuard guard(anchor.device());
+  const Tensor key = at::empty({2}, anchor.options().dtype(at::kUInt64));
+  const auto reservation = reserve_block(generator, anchor.device());
+  write_key(reservation, static_cast<uint64_t*>(key.mutable_data_ptr()),
+            c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return key;
+}
+
+/// The same key computed here, which saves a launch; undefined while a graph is captured.
+Tensor host_key(const Tensor& logits, const std::optional<at::Generator>& generator) {
+  const c10::cuda::CUDAGuard guard(logits.device());
+  if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
+  const Tensor key = at::empty({2}, at::TensorOptions().dtype(at::kUInt64));
+  const auto reservation = reserve_block(generator, logits.device());
+  const math::Key made = math::fold_in({reservation.seed_.val, 0}, reservation.offset_.val / 4);
+  auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
+  words[0] = made.seed;
+  words[1] = made.offset;
+  return key;
+}
+
+/// Pairs of words, contiguous, of `key`.
+const uint64_t* words_of(const Tensor& key) {
+  return static_cast<const uint64_t*>(key.const_data_ptr());
+}
+uint64_t* words_in(const Tensor& key) { return static_cast<uint64_t*>(key.mutable_data_ptr()); }
+
+Tensor split_cuda(const Tensor& key, int64_t num) {
+  const c10::cuda::CUDAGuard guard(key.device());
+  const Tensor packed = key.contiguous(), out = ops::empty_split(key, num);
+  fold_in(words_of(packed), packed.numel() / 2, 0, num, words_in(out),
+          c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+Tensor fold_in_cuda(const Tensor& key, int64_t data) {
+  const c10::cuda::CUDAGuard guard(key.device());
+  const Tensor packed = key.contiguous(), out = ops::empty_fold(key);
+  fold_in(words_of(packed), packed.numel() / 2, data, 1, words_in(out),
+          c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+Tensor fold_in_tensor_cuda(const Tensor& key, const Tensor& data) {
+  ops::check_fold_data(key, data);
+  const c10::cuda::CUDAGuard guard(key.device());
+  const Tensor packed = key.contiguous(), out = ops::empty_fold(key);
+  fold_in(words_of(packed), packed.numel() / 2, words_of(data), words_in(out),
+          c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return out;
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
+  ops::PrivateOps<Backend>::register_on(m);
+  m.impl("_new_key", TORCH_FN(new_key_cuda));
+  m.impl("_split_key", TORCH_FN(split_cuda));
+  m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));
+  m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_cuda));
+  ops::register_host_key(host_key);
+}
+
+}  // namespace
+}  // namespace torch_gumbel::cuda

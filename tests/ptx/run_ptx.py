@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the PTX of every CUDA kernel on the CPU and compares.
+
+Noise, argmax, and hard samples must have the bits of the CPU ops. Soft samples and gradients are
+compared with float64 computed from the ops' own noise. Every launch runs in three orders of warps,
+which must agree in bits: a missing barrier shows as a difference.
+
+    PTX_INTERPRETER=path/of/module.py python tests/ptx/run_ptx.py [part of a case's name]
+"""
+
+import sys
+import traceback
+from functools import partial
+
+import torch
+from cases import all_cases, keys
+from device import Device, memory
+from reference import INF, OPS, Reference, close, folded, same_bits
+from tqdm import tqdm
+
+ORDERS = ["all", "fwd", "rev"]
+
+
+class Runner:
+    def __init__(self):
+        self.device = Device()
+
+    def run(self, name, case, outputs, **tensors):
+        """{output: tensor} of a launch, equal in all orders. outputs: {name: (shape, dtype)}."""
+        results = []
+        for order in ORDERS:
+            made = {k: torch.empty(shape, dtype=dtype) for k, (shape, dtype) in outputs.items()}
+            for tensor in made.values():
+                memory(tensor)[:] = 0xCB
+            self.device.run(name, case.dim, order, **made, **tensors)
+            results.append(made)
+        for other in results[1:]:
+            for k, tensor in other.items():
+                assert (memory(tensor) == memory(results[0][k])).all(), f"{k} depends on the order"
+        return results[0]
+
+    def drawing(self, name, case, outputs, **tensors):
+        batch = {"batch_dims": case.batch_dims}
+        shard = {"full_shape": case.full_shape, "start": case.start}
+        return self.run(name, case, outputs, key=case.key, tau=case.tau, input=case.logits,
+                        **batch, **shard, **tensors)  # fmt: skip
+
+    def noise(self, case, want):
+        batch = {"batch_dims": case.batch_dims}
+        outputs = {"output": (case.logits.shape, case.out_dtype)}
+        got = self.run("noise", case, outputs, key=case.key, **batch, **want.shard)
+        same_bits(got["output"], want.noise(case.out_dtype).to(case.out_dtype), "noise")
+
+    def soft_forward(self, case, want):
+        outputs = {"output": (case.logits.shape, case.out_dtype)}
+        if case.name != "one row":
+            outputs["row_value"] = (want.lse.shape, want.compute)
+        got = self.drawing("soft_forward", case, outputs)
+        close(got["output"], want.y, want.bound(want.y, 1.2e-5, want.exact), "soft")
+        assert (got["output"][case.logits == -INF].nan_to_num(0) == 0).all(), "masked class drawn"
+        if "row_value" in got:
+            relative = 1e-13 if want.exact else 2e-6
+            close(got["row_value"], want.lse, relative * (1 + want.lse.abs()), "log-sum-exp")
+
+    def hard_forward(self, case, want):
+        outputs = {"output": (case.logits.shape, case.out_dtype)}
+        got = self.drawing("hard_forward", case, outputs)["output"]
+        op = OPS._gumbel_softmax
+        same_bits(got, op(case.logits, want.tau, want.key, case.dim, True, dtype=case.out_dtype,
+                          **want.shard), "hard")  # fmt: skip
+
+    def argmax(self, case, want):
+        outputs = {
+            "row_value": (want.lse.shape, want.compute),
+            "index": (want.lse.shape, torch.int64),
+        }
+        got = self.drawing("argmax", case, outputs)
+        op = OPS._gumbel_argmax
+        value, index = op(case.logits, want.tau, want.key, case.dim, False, **want.shard)
+        assert torch.equal(got["index"], index), "index"
+        same_bits(got["row_value"], value, "best score")
+
+    def check_gradient(self, want, y, got, exact):
+        at_logits, bound, at_tau, bound_tau = want.gradient(y, exact)
+        close(got["output"], at_logits, bound, "gradient")
+        close(got["row_value"], at_tau, bound_tau, "gradient at tau")
+        zero = (y == 0).broadcast_to(got["output"].shape)
+        assert (got["output"][zero] == 0).all(), "masked class has a gradient"
+
+    def backward(self, case, want):
+        y = want.y.to(case.out_dtype)
+        compute = torch.float64 if y.dtype == torch.float64 else torch.float32
+        outputs = {
+            "output": (case.logits.shape, case.logits.dtype),
+            "row_value": (want.lse.shape, compute),
+        }
+        got = self.run("backward", case, outputs, input=y, grad=case.grad, tau=case.tau)
+        self.check_gradient(want, y.double(), got, exact=y.dtype == torch.float64)
+
+    def hard_backward(self, case, want):
+        outputs = {
+            "output": (case.logits.shape, case.logits.dtype),
+            "row_value": (want.lse.shape, want.compute),
+        }
+        got = self.drawing("hard_backward", case, outputs, grad=case.grad)
+        self.check_gradient(want, want.y, got, want.exact)
+
+    def fold_in(self, keys, first, per_key, number=None):
+        """`number`, if there is one, is a tensor on the device and counts instead of `first`."""
+        count = keys.numel() // 2
+        start = first if number is None else number.item()
+        wanted = folded(keys, range(start, start + per_key))
+        for order in ORDERS:
+            out = torch.zeros(per_key, count, 2, dtype=torch.uint64)
+            buffers = {"keys": memory(keys), "out": memory(out)}
+            if number is not None:
+                buffers["number"] = memory(number)
+            at = 0 if number is None else "number"
+            arguments = ["keys", count, first % 2**64, at, per_key, "out"]
+            self.device.launch("fold_in", None, 2, arguments, buffers, order)
+            assert torch.equal(out, wanted), "fold_in"
+
+    def check(self, kernel, case):
+        kernel(self, case, Reference(case))
+
+    KERNELS = [noise, soft_forward, hard_forward, argmax, backward, hard_backward]
+
+    def jobs(self):
+        """(name, function) of everything to run."""
+        for case in all_cases():
+            for kernel in Runner.KERNELS:
+                yield f"{kernel.__name__}, {case.name}", partial(self.check, kernel, case)
+        number = torch.tensor([2**64 - 1], dtype=torch.uint64)
+        splits = {
+            "split": (keys(), 0, 700),
+            "split of many": (keys(5), 0, 3),
+            "one": (keys(), 77, 1),
+            "negative number": (keys(2), -3, 2),
+            "number on the device": (keys(7), 12345, 1, number),
+        }
+        for name, arguments in splits.items():
+            yield f"fold_in, {name}", partial(self.fold_in, *arguments)
+
+
+def main(pattern=""):
+    runner = Runner()
+    jobs = [job for job in runner.jobs() if pattern in job[0]]
+    failures = []
+    for name, job in tqdm(jobs, mininterval=5, maxinterval=30):
+        try:
+            job()
+        except Exception as error:
+            failures.append(f"{name}: {error}")
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+    print(*failures, sep="\n")
+    missed = runner.device.names() - runner.device.ran if not pattern else set()
+    print("kernels run:", *sorted(runner.device.ran))
+    if missed:
+        print("kernels never run:", *sorted(missed))
+    print(f"{len(jobs) - len(failures)} passed, {len(failures)} failed")
+    return bool(failures or missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
