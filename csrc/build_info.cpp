@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <torch_gumbel/torch_gumbel.h>
 
-#include "../cpu/kernels.h"
+#include "cpu/kernels.h"
 
 namespace torch_gumbel {
 
