@@ -52,14 +52,19 @@ def main():
         return lambda x: x * x / np.maximum(np.abs(value(x)), scale)
 
     # E = t + t^2 P(t): error relative to E.
-    show("kMinusLog1p", *minimax(minus_log1p_tail, relative(lambda t: -np.log1p(-t), 1e-12), 0, 0.5, 8))
+    show(
+        "kMinusLog1p",
+        *minimax(minus_log1p_tail, relative(lambda t: -np.log1p(-t), 1e-12), 0, 0.5, 8),
+    )
     # log E = f + f^2 Q(f): absolute error, since the result is added to e ln 2 and to logits.
     show("kLog", *minimax(log1p_tail, lambda f: f * f, -1 / 3, 1 / 3, 7))
     # 2^r on [-1/2, 1/2] = 1 + r R(r): relative error.
     show(
         "kExp2",
         *minimax(
-            lambda r: np.where(np.abs(r) < 1e-9, np.log(2), np.expm1(r * np.log(2)) / np.where(r == 0, 1, r)),
+            lambda r: np.where(
+                np.abs(r) < 1e-9, np.log(2), np.expm1(r * np.log(2)) / np.where(r == 0, 1, r)
+            ),
             lambda r: np.abs(r) / 2**r,
             -0.5,
             0.5,

@@ -1,10 +1,22 @@
 from torch import Generator, Tensor
 
 def gumbel_softmax(
-    logits: Tensor, tau: float, hard: bool, dim: int, generator: Generator | None, key: Tensor | None, /
+    logits: Tensor,
+    tau: float,
+    hard: bool,
+    dim: int,
+    generator: Generator | None,
+    key: Tensor | None,
+    /,
 ) -> Tensor: ...
 def gumbel_softmax_tensor_tau(
-    logits: Tensor, tau: Tensor, hard: bool, dim: int, generator: Generator | None, key: Tensor | None, /
+    logits: Tensor,
+    tau: Tensor,
+    hard: bool,
+    dim: int,
+    generator: Generator | None,
+    key: Tensor | None,
+    /,
 ) -> Tensor: ...
 def gumbel_argmax(
     logits: Tensor,

@@ -12,7 +12,9 @@ import torch  # first: its libraries are those that ours were linked against
 _FOLDER = Path(__file__).resolve().parent
 __version__ = (_FOLDER / "VERSION").read_text(encoding="utf-8").strip()
 
-_REBUILD = "Rebuild it here: pip install --no-build-isolation --force-reinstall --no-deps torch-gumbel"
+_REBUILD = (
+    "Rebuild it here: pip install --no-build-isolation --force-reinstall --no-deps torch-gumbel"
+)
 
 
 def _minor(version: str) -> str:
@@ -37,7 +39,9 @@ def _load() -> ModuleType:
     try:
         return importlib.import_module("torch_gumbel._C")
     except ImportError as error:
-        raise ImportError(f"torch_gumbel's library cannot be loaded: {error}. {_REBUILD}") from error
+        raise ImportError(
+            f"torch_gumbel's library cannot be loaded: {error}. {_REBUILD}"
+        ) from error
 
 
 _C = _load()

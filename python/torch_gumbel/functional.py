@@ -65,8 +65,8 @@ def gumbel_softmax(
 
     Example:
         >>> logits = torch.zeros(2, 3)
-        >>> gumbel_softmax(logits, hard=True, key=torch_gumbel.key(0))
-        tensor([[0., 1., 0.],
+        >>> torch_gumbel.gumbel_softmax(logits, hard=True, key=torch_gumbel.key(0))
+        tensor([[1., 0., 0.],
                 [0., 0., 1.]])
     """
     if has_torch_function_variadic(logits, tau, key):
@@ -121,8 +121,8 @@ def gumbel_argmax(
         As :func:`gumbel_softmax`; IndexError also for K = 0.
 
     Example:
-        >>> gumbel_argmax(torch.zeros(2, 3), key=torch_gumbel.key(0))
-        tensor([1, 2])
+        >>> torch_gumbel.gumbel_argmax(torch.zeros(2, 3), key=torch_gumbel.key(0))
+        tensor([0, 2])
     """
     if has_torch_function_variadic(logits, key):
         return handle_torch_function(

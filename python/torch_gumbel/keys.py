@@ -16,9 +16,7 @@ import torch_gumbel._library  # noqa: F401
 _ops = torch.ops.torch_gumbel
 
 
-def new_key(
-    generator: Generator | None = None, device: torch.device | str | None = None
-) -> Tensor:
+def new_key(generator: Generator | None = None, device: torch.device | str | None = None) -> Tensor:
     """Draws a key: 128 fresh bits of a generator.
 
     Args:
@@ -34,9 +32,7 @@ def new_key(
     natural = torch.device("cpu") if generator is None else generator.device
     wanted = natural if device is None else torch.device(device)
     if generator is not None and generator.device.type != wanted.type:
-        raise ValueError(
-            f"new_key: generator must be on {wanted}, got one on {generator.device}"
-        )
+        raise ValueError(f"new_key: generator must be on {wanted}, got one on {generator.device}")
     return _ops._new_key(torch.empty(0, device=wanted), generator)
 
 
@@ -52,6 +48,10 @@ def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
 
     Raises:
         ValueError: the seed is out of range.
+
+    Example:
+        >>> torch_gumbel.key(42)
+        tensor([42,  0], dtype=torch.uint64)
     """
     return torch.tensor([_as_uint64("key", "seed", seed), 0], dtype=torch.uint64, device=device)
 

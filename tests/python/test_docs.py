@@ -24,7 +24,9 @@ def test_docstring_examples_give_what_they_show(module):
 
 def test_the_docstrings_hold_examples():
     finder = doctest.DocTestFinder()
-    examples = [e for f in (functional, keys, torch_gumbel) for t in finder.find(f) for e in t.examples]
+    examples = [
+        e for f in (functional, keys, torch_gumbel) for t in finder.find(f) for e in t.examples
+    ]
     assert len(examples) >= 5
 
 
