@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds libtorch_gumbel and torch_gumbel._C with CMake. See pyproject.toml for everything else.
 
-Read from the environment: TORCH_GUMBEL_CUDA (1, 0; default: when nvcc is found) and, as for every PyTorch extension,
-TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to CMake.
+Read from the environment: TORCH_GUMBEL_CUDA (1, 0; default: when nvcc is found) and, as for every
+PyTorch extension, TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to CMake.
 """
 
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds in build/cmake, then installs into the package (the source tree's, when editable)."""
+    """Builds in build/cmake and installs into the package (the source tree's, when editable)."""
 
     def build_extension(self, ext):
         package = Path(self.get_ext_fullpath(ext.name)).resolve().parent

@@ -1,4 +1,4 @@
-"""Where the polynomial coefficients of csrc/math come from: weighted minimax fits, rounded to float32.
+"""Where the polynomials of csrc/math come from: weighted minimax fits, rounded to float32.
 
     python docs/fit_polynomials.py
 
@@ -9,8 +9,11 @@ import numpy as np
 
 
 def minimax(target, weight, low, high, degree, rounds=200):
-    """Lawson's iteration (least squares re-weighted until the weighted error is level), one coefficient
-    rounded to float32 at a time, lowest first, so that the later ones make up for the rounding."""
+    """Lawson's iteration: least squares re-weighted until the weighted error is level.
+
+    One coefficient is rounded to float32 at a time, lowest first, so that the later ones make up
+    for the rounding.
+    """
     x = (low + high) / 2 + (high - low) / 2 * np.cos(np.linspace(0, np.pi, 4001))
     w, powers = weight(x), x[:, None] ** np.arange(degree + 1)
     fixed = np.zeros(0)
@@ -51,26 +54,17 @@ def main():
     def relative(value, scale):
         return lambda x: x * x / np.maximum(np.abs(value(x)), scale)
 
+    def exp2_tail(r):  # (2^r - 1) / r
+        near = np.abs(r) < 1e-9
+        return np.where(near, np.log(2), np.expm1(r * np.log(2)) / np.where(near, 1, r))
+
     # E = t + t^2 P(t): error relative to E.
-    show(
-        "kMinusLog1p",
-        *minimax(minus_log1p_tail, relative(lambda t: -np.log1p(-t), 1e-12), 0, 0.5, 8),
-    )
+    weight = relative(lambda t: -np.log1p(-t), 1e-12)
+    show("kMinusLog1p", *minimax(minus_log1p_tail, weight, 0, 0.5, 8))
     # log E = f + f^2 Q(f): absolute error, since the result is added to e ln 2 and to logits.
     show("kLog", *minimax(log1p_tail, lambda f: f * f, -1 / 3, 1 / 3, 7))
     # 2^r on [-1/2, 1/2] = 1 + r R(r): relative error.
-    show(
-        "kExp2",
-        *minimax(
-            lambda r: np.where(
-                np.abs(r) < 1e-9, np.log(2), np.expm1(r * np.log(2)) / np.where(r == 0, 1, r)
-            ),
-            lambda r: np.abs(r) / 2**r,
-            -0.5,
-            0.5,
-            5,
-        ),
-    )
+    show("kExp2", *minimax(exp2_tail, lambda r: np.abs(r) / 2**r, -0.5, 0.5, 5))
 
 
 if __name__ == "__main__":

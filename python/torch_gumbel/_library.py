@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch  # first: its libraries are those that ours were linked against
 
@@ -39,9 +40,11 @@ def _load() -> ModuleType:
     try:
         return importlib.import_module("torch_gumbel._C")
     except ImportError as error:
-        raise ImportError(
-            f"torch_gumbel's library cannot be loaded: {error}. {_REBUILD}"
-        ) from error
+        message = f"torch_gumbel's library cannot be loaded: {error}. {_REBUILD}"
+        raise ImportError(message) from error
 
 
-_C = _load()
+if TYPE_CHECKING:
+    from torch_gumbel import _C as _C
+else:
+    _C = _load()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions users call. Checks, keys, and kernels are in C++; this file chooses the way there."""
+"""The functions users call. Checks, keys, and kernels are in C++; here the way is chosen."""
 
 from __future__ import annotations
 
@@ -84,7 +84,15 @@ def gumbel_softmax(
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     if _is_compiling():
-        return _traced_softmax(logits, tau, hard, dim, generator, key)
+        sample: Tensor = torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
+            logits,
+            _traced_temperature("gumbel_softmax", "tau", logits, tau),
+            hard,
+            dim,
+            generator=generator,
+            key=key,
+        )
+        return sample
     _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     if isinstance(tau, Tensor):
         return _softmax_tensor_tau(logits, tau, hard, dim, generator, key)
@@ -100,9 +108,9 @@ def gumbel_argmax(
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
-    r"""Draws exactly from Categorical(softmax(logits / temperature)): argmax(logits / temperature + g).
+    r"""Draws exactly from Categorical(softmax(logits / temperature)).
 
-    No probabilities and no one-hot are formed. At temperature 1 it is the position of the 1 in
+    The draw is argmax(logits / temperature + g): no probabilities and no one-hot are formed. At temperature 1 it is the position of the 1 in
     ``gumbel_softmax(logits, hard=True)`` of the same key.
 
     Args:
@@ -136,32 +144,21 @@ def gumbel_argmax(
             key=key,
         )
     if _is_compiling():
-        return torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
-            logits, _as_traced(logits, temperature), dim, keepdim, generator=generator, key=key
+        traced = _traced_temperature("gumbel_argmax", "temperature", logits, temperature)
+        drawn: Tensor = torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
+            logits, traced, dim, keepdim, generator=generator, key=key
         )
+        return drawn
     _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
     return _argmax(logits, dim, keepdim, temperature, generator, key)
 
 
-def _traced_softmax(
-    logits: Tensor,
-    tau: float | Tensor,
-    hard: bool,
-    dim: int,
-    generator: Generator | None,
-    key: Tensor | None,
-) -> Tensor:
-    if not isinstance(tau, Tensor):
-        if not 0 < tau < float("inf"):
-            raise ValueError(f"gumbel_softmax: tau must be > 0 and finite, got {tau}")
-        tau = _as_traced(logits, tau)
-    return torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
-        logits, tau, hard, dim, generator=generator, key=key
-    )
-
-
-def _as_traced(logits: Tensor, value: float) -> Tensor:
+def _traced_temperature(who: str, name: str, logits: Tensor, value: float | Tensor) -> Tensor:
     """A number as a tensor of the graph, so that another value does not mean another graph."""
+    if isinstance(value, Tensor):
+        return value
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{who}: {name} must be > 0 and finite, got {value}")
     return logits.new_ones((), dtype=torch.float64) * value
 
 

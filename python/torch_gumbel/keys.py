@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys: explicit randomness, in PyTorch's own stateless form.
 
-A key is a uint64 tensor ``[2]`` = (seed, offset), what ``torch.func._random`` makes (torch >= 2.13);
+A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` makes (torch >= 2.13);
 ``[*batch, 2]`` is one key per slice. The same key gives the same noise on every device.
 """
 
@@ -33,7 +33,8 @@ def new_key(generator: Generator | None = None, device: torch.device | str | Non
     wanted = natural if device is None else torch.device(device)
     if generator is not None and generator.device.type != wanted.type:
         raise ValueError(f"new_key: generator must be on {wanted}, got one on {generator.device}")
-    return _ops._new_key(torch.empty(0, device=wanted), generator)
+    drawn: Tensor = _ops._new_key(torch.empty(0, device=wanted), generator)
+    return drawn
 
 
 def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
@@ -66,7 +67,8 @@ def split(key: Tensor, num: int = 2) -> Tensor:
     Returns:
         ``[num, *batch, 2]``, equal to ``torch.func._random.split``.
     """
-    return _ops._split_key(key, num)
+    keys: Tensor = _ops._split_key(key, num)
+    return keys
 
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
@@ -77,12 +79,15 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
         data: in [-2**63, 2**64), or a uint64 or int64 tensor with one value on the key's device.
 
     Returns:
-        ``[*batch, 2]``, equal to ``torch.func._random.fold_in`` and to ``split(key, data + 1)[data]``.
+        ``[*batch, 2]``, equal to ``torch.func._random.fold_in`` and ``split(key, data + 1)[data]``.
     """
+    folded: Tensor
     if isinstance(data, Tensor):
-        return _ops._fold_in_key.tensor(key, data)
-    value = _as_uint64("fold_in", "data", data)
-    return _ops._fold_in_key(key, value - 2**64 if value >= 2**63 else value)
+        folded = _ops._fold_in_key.tensor(key, data)
+    else:
+        value = _as_uint64("fold_in", "data", data)
+        folded = _ops._fold_in_key(key, value - 2**64 if value >= 2**63 else value)
+    return folded
 
 
 def _as_uint64(who: str, name: str, value: int) -> int:

@@ -12,6 +12,7 @@ import pathlib
 import re
 import subprocess
 import tempfile
+from typing import ClassVar
 
 import torch
 
@@ -40,7 +41,7 @@ class Rows(ctypes.Structure):
 class Arguments(ctypes.Structure):
     """csrc/math/rows.h: Arguments."""
 
-    POINTERS = ["input", "grad", "output", "tau", "key", "row_value", "index"]
+    POINTERS: ClassVar = ["input", "grad", "output", "tau", "key", "row_value", "index"]
     _fields_ = [
         ("rows", Rows),
         *[(name, ctypes.c_uint64) for name in POINTERS],

@@ -2,6 +2,7 @@
 """What the kernels should give, and how near they must come."""
 
 import torch
+
 import torch_gumbel  # noqa: F401  (registers the ops)
 
 OPS = torch.ops.torch_gumbel

@@ -11,6 +11,7 @@ which must agree in bits: a missing barrier shows as a difference.
 import sys
 import traceback
 from functools import partial
+from typing import ClassVar
 
 import torch
 from cases import all_cases, keys
@@ -123,7 +124,7 @@ class Runner:
     def check(self, kernel, case):
         kernel(self, case, Reference(case))
 
-    KERNELS = [noise, soft_forward, hard_forward, argmax, backward, hard_backward]
+    KERNELS: ClassVar = [noise, soft_forward, hard_forward, argmax, backward, hard_backward]
 
     def jobs(self):
         """(name, function) of everything to run."""
