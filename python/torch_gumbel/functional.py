@@ -110,8 +110,9 @@ def gumbel_argmax(
 ) -> Tensor:
     r"""Draws exactly from Categorical(softmax(logits / temperature)).
 
-    The draw is argmax(logits / temperature + g): no probabilities and no one-hot are formed. At temperature 1 it is the position of the 1 in
-    ``gumbel_softmax(logits, hard=True)`` of the same key.
+    The draw is argmax(logits / temperature + g): no probabilities and no one-hot are formed. At
+    temperature 1 it is the position of the 1 in ``gumbel_softmax(logits, hard=True)`` of the same
+    key.
 
     Args:
         logits: ``[*, K, *]``, as for :func:`gumbel_softmax`.
