@@ -47,18 +47,53 @@ static inline T dot_of_row(const T* y, const T* grad, int64_t classes) {
   return dot;
 }
 
-/// Backward of a group whose y is at hand. Works in pieces, so that no second group-sized scratch
-/// is needed.
+/// Rows of at most kLanes classes and one temperature.
+template <typename T>
+static void differentiate_narrow(const Arguments& a, const Group& group, const T* y, const T* grads,
+                                 double tau, T* gradients) {
+  const int64_t classes = a.rows.classes;
+  const T inverse = math::inverse_temperature<T>(tau);
+  auto* tau_gradients = static_cast<T*>(a.row_value);
+  for (int64_t begin = 0; begin < group.rows; begin += kBlockRows) {
+    const int64_t count = min64(kBlockRows, group.rows - begin), offset = begin * classes;
+    const Columns<T> block_y(y + offset, count, classes),
+        block_grad(grads + offset, count, classes);
+    Columns<T> block = block_y;
+    T sum[kBlockRows];
+    for (int k = 0; k < classes; ++k)
+      for (int r = 0; r < kBlockRows; ++r) block.at[k][r] *= block_grad.at[k][r];
+    block.sum(sum);
+    for (int k = 0; k < classes; ++k)
+      for (int r = 0; r < kBlockRows; ++r)
+        block.at[k][r] = block_y.at[k][r] * (block_grad.at[k][r] - sum[r]) * inverse;
+    block.store(gradients + offset, count);
+    if (tau_gradients == nullptr) continue;
+    for (int k = 0; k < classes; ++k)
+      for (int r = 0; r < kBlockRows; ++r)
+        block.at[k][r] *= math::log_probability(block_y.at[k][r]);
+    block.sum(sum);
+    for (int r = 0; r < count; ++r) tau_gradients[group.index + begin + r] = -sum[r];
+  }
+}
+
+/// Backward of a group whose y is at hand.
 template <typename T>
 static void differentiate_group(const Arguments& a, const Group& group, const T* y, T* gradients,
                                 T* grad_room) {
   const int64_t classes = a.rows.classes;
   const T* grads = values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes,
                              grad_room, classes);
-  for (int64_t i = 0; i < group.rows; ++i) {
-    const T *row_y = y + i * classes, *grad = grads + i * classes;
-    differentiate_row(a, group.index + i, gradients + i * classes, row_y, grad,
-                      dot_of_row(row_y, grad, classes), tau_at(a, row_of(group, i)));
+  const bool uniform = uniform_tau(a, group);
+  double tau = tau_at(a, group.first);
+  if (uniform && classes <= kLanes) {
+    differentiate_narrow(a, group, y, grads, tau, gradients);
+  } else {
+    for (int64_t i = 0; i < group.rows; ++i) {
+      const T *row_y = y + i * classes, *grad = grads + i * classes;
+      if (!uniform) tau = tau_at(a, row_of(group, i));
+      differentiate_row(a, group.index + i, gradients + i * classes, row_y, grad,
+                        dot_of_row(row_y, grad, classes), tau);
+    }
   }
   store_matrix(gradients, classes, group.rows, classes,
                operand_matrix(a, group, Operand::kOutput, 0));

@@ -6,6 +6,7 @@
 // then makes them probabilities, so a row needs its scores only once.
 #pragma once
 
+#include "narrow.h"
 #include "reduce.h"
 #include "scores.h"
 
@@ -98,11 +99,37 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
   }
 }
 
+/// The same for rows of at most kLanes classes.
+template <typename T, typename F>
+static void soften_narrow_rows(const Group& group, int64_t classes, double tau, T* scores,
+                               F&& each_row) {
+  const auto scale = math::exponent_scale<T>(tau);
+  const T lowest = -static_cast<T>(__builtin_inf());
+  for (int64_t begin = 0; begin < group.rows; begin += kBlockRows) {
+    const int64_t count = min64(kBlockRows, group.rows - begin);
+    Columns<T> block(scores + begin * classes, count, classes);
+    T max[kBlockRows], sum[kBlockRows], reference[kBlockRows], factor[kBlockRows];
+    block.max(max);
+    for (int r = 0; r < kBlockRows; ++r) reference[r] = max[r] > lowest ? max[r] : T{0};
+    for (int k = 0; k < classes; ++k)
+      for (int r = 0; r < kBlockRows; ++r)
+        block.at[k][r] = math::exp_scaled(block.at[k][r] - reference[r], scale);
+    block.sum(sum);
+    for (int r = 0; r < kBlockRows; ++r) factor[r] = T{1} / sum[r] + (max[r] - max[r]);
+    for (int k = 0; k < classes; ++k)
+      for (int r = 0; r < kBlockRows; ++r) block.at[k][r] *= factor[r];
+    for (int r = 0; r < count; ++r) each_row(begin + r, RowSum<T>{max[r], sum[r], 0}, tau);
+    block.store(scores + begin * classes, count);
+  }
+}
+
 /// Scores of a group, [rows][classes], become probabilities; `each_row(i, row_sum, tau)` sees every
 /// row before it is scaled.
 template <typename T, typename F>
 static void soften_group(const Arguments& a, const Group& group, T* scores, F&& each_row) {
   const int64_t classes = a.rows.classes;
+  if (classes <= kLanes && uniform_tau(a, group))
+    return soften_narrow_rows(group, classes, tau_at(a, group.first), scores, each_row);
   if (classes <= kTile && uniform_tau(a, group))
     return soften_short_rows(group, classes, tau_at(a, group.first), scores, each_row);
   TileStat stats[kGroupTiles];

@@ -125,7 +125,9 @@ Layout lay_out(const char* who, const Operands& operands) {
                       ": tau must have size 1 at dim ", operands.dim, ", got shape ",
                       operands.tau.sizes());
   }
-  if (operands.key.defined()) lay_words(who, operands, lay_key(who, operands, layout), layout);
+  // Without a key the positions still tell a kernel how rows lie to each other.
+  const int64_t batch = operands.key.defined() ? lay_key(who, operands, layout) : 0;
+  lay_words(who, operands, batch, layout);
   return layout;
 }
 
