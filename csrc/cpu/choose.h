@@ -203,32 +203,47 @@ static void argmax_group(const Arguments& a, const Group& group, T* scores) {
                [&](const Group& row, const Best& best) { write_choice<T>(a, row.index, best); });
 }
 
-/// Fills classes [begin, begin + count) of one row of the output.
-static inline void fill_row(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                            float value) {
-  const Strided to = operand_matrix(a, row, Operand::kOutput, begin);
-  if (value == 0 && to.class_step == 1) {
-    memset(const_cast<void*>(to.data), 0, count * element_size(to.type));
-    return;
+/// Zeros in classes [begin, begin + count) of a group's rows, in as few runs as they lie in.
+static inline void clear_output(const Arguments& a, const Group& group, int64_t begin,
+                                int64_t count) {
+  const Strided to = operand_matrix(a, group, Operand::kOutput, begin);
+  auto* bytes = static_cast<char*>(const_cast<void*>(to.data));
+  const int64_t size = element_size(to.type);
+  const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
+  if (to.class_step == 1 && (group.rows == 1 || to.row_step == count)) {
+    memset(bytes, 0, group.rows * count * size);
+  } else if (to.class_step == 1) {
+    for (int64_t i = 0; i < group.rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
+  } else {
+    const int64_t run = to.row_step == 1 ? group.rows : 1;
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t i = 0; i < group.rows; i += run)
+        memset(bytes + i * row_bytes + k * class_bytes, 0, run * size);
   }
-  for (int64_t k = 0; k < count; ++k)
-    store_matrix(&value, 1, 1, 1, operand_matrix(a, row, Operand::kOutput, begin + k));
 }
 
-/// One-hot classes [begin, begin + count) of a row, or NaN for a row that has no distribution.
-static inline void write_one_hot(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                                 const Best& best) {
-  const bool good = best.drawn() && math::valid_temperature(tau_at(a, row.first));
-  fill_row(a, row, begin, count, good ? 0.0f : __builtin_nanf(""));
-  if (good && best.index >= begin && best.index < begin + count)
-    fill_row(a, row, best.index, 1, 1.0f);
+static inline void write_output(const Arguments& a, const Group& row, int64_t class_index,
+                                float value) {
+  store_matrix(&value, 1, 1, 1, operand_matrix(a, row, Operand::kOutput, class_index));
+}
+
+/// The 1 of a cleared row among classes [begin, begin + count), or NaN in all of them if the row
+/// has no distribution.
+static inline void mark_choice(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                               const Best& best) {
+  if (best.drawn() && math::valid_temperature(tau_at(a, row.first))) {
+    if (best.index >= begin && best.index < begin + count) write_output(a, row, best.index, 1.0f);
+  } else {
+    for (int64_t k = begin; k < begin + count; ++k) write_output(a, row, k, __builtin_nanf(""));
+  }
 }
 
 template <typename T>
 static void hard_group(const Arguments& a, const Group& group, T* scores) {
-  choose_group(a, group, false, scores, [&](const Group& row, const Best& best) {
-    write_one_hot(a, row, 0, a.rows.classes, best);
-  });
+  const int64_t classes = a.rows.classes;
+  clear_output(a, group, 0, classes);
+  choose_group(a, group, false, scores,
+               [&](const Group& row, const Best& best) { mark_choice(a, row, 0, classes, best); });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -93,7 +93,10 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
   if (op == Op::kBackward)
     return backward_finish_tile(a, row, begin, count, static_cast<T>(dot_of_tiles(stats, tiles)),
                                 stats[t], scratch);
-  if (op == Op::kHard) return write_one_hot(a, row, begin, count, best_of_tiles(stats, tiles));
+  if (op == Op::kHard) {
+    clear_output(a, row, begin, count);
+    return mark_choice(a, row, begin, count, best_of_tiles(stats, tiles));
+  }
   if (op == Op::kNoise) {
     memset(scratch, 0, count * sizeof(T));
     add_group_noise(a, row, begin, count, scratch, scratch);
