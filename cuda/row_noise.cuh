@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../csrc/math/gumbel.h"
+#include "../csrc/math/softmax.h"
 #include "block.cuh"
 #include "element.cuh"
 
@@ -69,13 +70,13 @@ __device__ __forceinline__ void for_each_noise(const Arguments& a, const Row& ro
   });
 }
 
-/// Calls visit(k, score of class k), score = logit * factor + noise. +inf, which leaves its row as
+/// Calls visit(k, score of class k), score = scaled logit + noise. +inf, which leaves its row as
 /// undefined as NaN does, comes as NaN.
 template <typename T, typename Visit>
 __device__ __forceinline__ void for_each_score(const Arguments& a, const Row& row, T factor,
                                                Visit visit) {
   for_each_noise<T>(a, row, [&](int64_t k, T noise) {
-    const T score = load_input<T>(a, row, k) * factor + noise;
+    const T score = math::scaled_logit(load_input<T>(a, row, k), factor) + noise;
     visit(k, score == static_cast<T>(__builtin_inf()) ? static_cast<T>(__builtin_nan("")) : score);
   });
 }

@@ -116,7 +116,7 @@ static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int
   const float* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room, count);
   if (scaled) {
     const float inverse = math::inverse_temperature<float>(tau_at(a, row.first));
-    for (int64_t k = 0; k < count; ++k) room[k] = x[k] * inverse;
+    for (int64_t k = 0; k < count; ++k) room[k] = math::scaled_logit(x[k], inverse);
     x = room;
   }
   prune_tile(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin),
@@ -130,7 +130,7 @@ static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, i
   load_matrix(operand_matrix(a, row, Operand::kInput, begin), 1, count, scores, count);
   if (scaled) {
     const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
-    for (int64_t k = 0; k < count; ++k) scores[k] *= inverse;
+    for (int64_t k = 0; k < count; ++k) scores[k] = math::scaled_logit(scores[k], inverse);
   }
   add_group_noise(a, row, begin, count, scores, scores);
   const Best here = best_of_scores(scores, count, begin);
@@ -181,7 +181,8 @@ static void choose_group(const Arguments& a, const Group& group, bool scaled, T*
     load_matrix(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, scores, classes);
     for (int64_t i = 0; i < group.rows; ++i) {
       const T inverse = math::inverse_temperature<T>(tau_at(a, row_of(group, i)));
-      for (int64_t k = 0; k < classes; ++k) scores[i * classes + k] *= inverse;
+      T* row = scores + i * classes;
+      for (int64_t k = 0; k < classes; ++k) row[k] = math::scaled_logit(row[k], inverse);
     }
     add_group_noise(a, group, 0, classes, scores, scores);
   } else {

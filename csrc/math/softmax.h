@@ -30,6 +30,20 @@ TG_HD double inverse_temperature<double>(double tau) {
   return valid_temperature(tau) ? finite : __builtin_nan("");
 }
 
+template <typename T>
+constexpr T kLargest = sizeof(T) == sizeof(float) ? static_cast<T>(0x1.fffffep+127f)
+                                                  : static_cast<T>(1.79769313486231570815e+308);
+
+/// The sampler's scaled logit: logit * inverse, rounded once. A product that overflows keeps the
+/// largest finite value: at a tiny temperature, a finite logit is no more than that, and not +inf.
+template <typename T>
+TG_HD T scaled_logit(T logit, T inverse) {
+  const T product = logit * inverse;
+  const T above = product > kLargest<T> ? kLargest<T> : product;
+  const T bounded = above < -kLargest<T> ? -kLargest<T> : above;
+  return logit - logit == 0 ? bounded : product;
+}
+
 /// exp(d / tau) for d <= 0 (or NaN) is 2^(d * (high + low)): log2(e) / tau in two pieces, because
 /// one rounded float would cost |d| 2^-24 / tau of relative error.
 template <typename T>

@@ -178,10 +178,12 @@ struct GumbelSoftmaxBackwardBackward : public torch::autograd::Node {
 
   variable_list apply(variable_list&& grads) override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!grads[0].defined() && !grads[1].defined()) return variable_list(3);
+    const Tensor at_logits = grads[0];
+    const Tensor at_rows = grads.size() > 1 ? grads[1] : Tensor();  // only with tau_grad
+    if (!at_logits.defined() && !at_rows.defined()) return variable_list(3);
     const Tensor temperature = tau.unpack();
     const auto at =
-        backward_of_backward(grads[0], grads[1], grad.unpack(), output.unpack(), temperature, dim);
+        backward_of_backward(at_logits, at_rows, grad.unpack(), output.unpack(), temperature, dim);
     variable_list result(3);
     if (task_should_compute_output(0)) result[0] = at.grad;
     if (task_should_compute_output(1)) result[1] = at.output;

@@ -17,12 +17,12 @@ using std::optional;
 
 constexpr const char* kName = "gumbel_softmax";
 
-/// Under autocast, half types give float32, as softmax does; no widened copy of the input is made.
+/// Under autocast on CUDA, half types give float32, as softmax does there (and not on the CPU); no
+/// widened copy of the input is made.
 optional<at::ScalarType> output_type(const Tensor& logits) {
   const auto type = logits.scalar_type();
-  if ((type == at::kHalf || type == at::kBFloat16) &&
-      at::autocast::is_autocast_enabled(logits.device().type()))
-    return at::kFloat;
+  const bool half = type == at::kHalf || type == at::kBFloat16;
+  if (half && logits.is_cuda() && at::autocast::is_autocast_enabled(at::kCUDA)) return at::kFloat;
   return std::nullopt;
 }
 

@@ -38,6 +38,7 @@ using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayR
 using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
 using SplitKeySignature = Tensor(const Tensor&, c10::SymInt);
 using FoldInKeySignature = Tensor(const Tensor&, int64_t);
+using FoldInKeyTensorSignature = Tensor(const Tensor&, const Tensor&);
 
 #define TG_OP(function, Signature, name)                               \
   inline const c10::TypedOperatorHandle<Signature>& function() {       \
@@ -54,5 +55,10 @@ TG_OP(new_key, NewKeySignature, "_new_key")
 TG_OP(split_key, SplitKeySignature, "_split_key")
 TG_OP(fold_in_key, FoldInKeySignature, "_fold_in_key")
 #undef TG_OP
+
+inline const c10::TypedOperatorHandle<FoldInKeyTensorSignature>& fold_in_key_tensor() {
+  static const auto handle = find<FoldInKeyTensorSignature>("torch_gumbel::_fold_in_key", "tensor");
+  return handle;
+}
 
 }  // namespace torch_gumbel::ops

@@ -2,6 +2,7 @@
 // Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws
 // as if it were alone.
 #include <ATen/functorch/PlumbingHelper.h>
+#include <ATen/ops/stack.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
@@ -172,6 +173,18 @@ Tensor fold_in_key_batch(const Tensor& key, int64_t data) {
   return lanes.wrap(fold_in_key().call(lanes.key(key), data), false);
 }
 
+/// A lane folds its own number in.
+Tensor fold_in_key_tensor_batch(const Tensor& key, const Tensor& data) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&key, &data})) return fold_in_key_tensor().call(key, data);
+  const auto keys = lanes.key(key).unbind(0), numbers = lanes.key(data).unbind(0);
+  std::vector<Tensor> folded;
+  for (size_t i = 0; i < keys.size(); ++i)
+    folded.push_back(fold_in_key_tensor().call(keys[i], numbers[i]));
+  return lanes.wrap(at::stack(folded), false);
+}
+
 /// The rule of vmap(randomness=): "error" raises, "same" draws one key, "different" one per lane.
 Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> generator) {
   const c10::impl::ExcludeDispatchKeyGuard guard(DispatchKey::FuncTorchVmapMode);
@@ -195,6 +208,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_gumbel_noise", TORCH_FN(noise_batch));
   m.impl("_split_key", TORCH_FN(split_key_batch));
   m.impl("_fold_in_key", TORCH_FN(fold_in_key_batch));
+  m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_key_tensor_batch));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {

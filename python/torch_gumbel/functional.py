@@ -51,8 +51,8 @@ def gumbel_softmax(
             choices on every device. ``batch`` gives each slice of the leading dimensions its own.
 
     Returns:
-        A contiguous tensor of the shape and dtype of ``logits`` (float32 for half types under
-        autocast), differentiable in ``logits`` and ``tau``, twice and in forward mode.
+        A contiguous tensor of the shape and dtype of ``logits`` (float32 under autocast on
+        CUDA, as from PyTorch), differentiable in ``logits`` and ``tau``, twice and in forward mode.
 
     Raises:
         ValueError: tau not positive and finite or of a wrong shape; key or generator of the wrong

@@ -44,7 +44,7 @@ namespace torch_gumbel {
 /// \param hard    false: the soft sample. true: its one-hot, with the gradient of the soft sample
 /// of the same noise
 ///                (straight-through); exactly one 1 and K - 1 zeros.
-/// \return        shape and dtype of `logits` (float32 for half types under autocast), contiguous;
+/// \return        shape and dtype of `logits` (under autocast on CUDA: float32), contiguous;
 /// differentiable. \throws c10::ValueError  tau not positive and finite, key or generator of the
 /// wrong device or shape, or both given. \throws c10::TypeError   logits not floating point, key
 /// not uint64 or int64. \throws c10::IndexError  dim out of range; hard with K = 0.
