@@ -158,6 +158,9 @@ static Best choose_tiles(const Arguments& a, const Group& row, bool scaled, int6
   return best;
 }
 
+/// Whether the sampler's temperature changes anything: a product with exactly 1 does not.
+static inline bool scales(const Arguments& a) { return a.tau != nullptr || a.host_tau != 1.0; }
+
 static inline Group single_row(const Group& group, int64_t i) {
   Group row = group;
   row.index += i;
@@ -200,7 +203,7 @@ static inline void write_choice(const Arguments& a, int64_t row, const Best& bes
 
 template <typename T>
 static void argmax_group(const Arguments& a, const Group& group, T* scores) {
-  choose_group(a, group, true, scores,
+  choose_group(a, group, scales(a), scores,
                [&](const Group& row, const Best& best) { write_choice<T>(a, row.index, best); });
 }
 

@@ -59,7 +59,7 @@ void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
   if (op == Op::kBackward) backward_reduce_tile(a, row, begin, count, stat, scratch);
   if (op == Op::kHardBackward) hard_backward_reduce_tile(a, row, begin, count, stat, scratch);
   if (op == Op::kHard || op == Op::kArgmax) {
-    const Best best = choose_tiles(a, row, op == Op::kArgmax, t, t + 1, scratch);
+    const Best best = choose_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
     stat.max = best.score;
     stat.index = best.index;
   }
