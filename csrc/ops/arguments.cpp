@@ -89,10 +89,6 @@ void lay_words(const char* who, const Operands& operands, int64_t batch, Layout&
 
 int64_t lay_key(const char* who, const Operands& operands, Layout& layout) {
   const auto& key = operands.key;
-  const bool format = (key.scalar_type() == at::kUInt64 || key.scalar_type() == at::kLong) &&
-                      key.dim() >= 1 && key.size(-1) == 2;
-  TORCH_CHECK_VALUE(format, who, ": key must be uint64 or int64 of shape [*batch, 2], got ",
-                    key.scalar_type(), " ", key.sizes());
   const int64_t batch = key.dim() - 1;
   bool fits = batch <= operands.dim;
   for (int64_t i = 0; fits && i < batch; ++i) fits = key.size(i) == layout.sizes[i];
@@ -182,6 +178,28 @@ Operands packed(const Operands& operands) {
   return copy;
 }
 
+/// What must hold before any of them is read.
+void check_tensors(const char* who, const Operands& operands, const at::Device& device) {
+  const auto on = [&](const at::Tensor& tensor, bool small_on_cpu) {
+    TORCH_CHECK_VALUE(
+        !tensor.defined() || tensor.device() == device || (tensor.is_cpu() && small_on_cpu), who,
+        ": wanted all tensors on ", device, ", got one on ", tensor.device());
+  };
+  on(operands.grad, false);
+  if (operands.tau.defined()) {
+    on(operands.tau, operands.tau.dim() == 0);
+    TORCH_CHECK_TYPE(at::isFloatingType(operands.tau.scalar_type()), who,
+                     ": tau must be floating point, got ", operands.tau.scalar_type());
+  }
+  if (!operands.key.defined()) return;
+  on(operands.key, true);
+  const auto type = operands.key.scalar_type();
+  const bool format = (type == at::kUInt64 || type == at::kLong) && operands.key.dim() >= 1 &&
+                      operands.key.size(-1) == 2;
+  TORCH_CHECK_VALUE(format, who, ": key must be uint64 or int64 of shape [*batch, 2], got ", type,
+                    " ", operands.key.sizes());
+}
+
 /// A small CPU operand next to a device's: read here when it is one value, copied when it is
 /// several.
 void place_scalars(Operands& operands, const at::Device& device, Arguments& a) {
@@ -215,11 +233,7 @@ Call describe(const char* who, const Operands& given) {
   Arguments& a = call.arguments;
   Operands operands = given;
   const auto& shaped = operands.input.defined() ? operands.input : operands.output;
-  for (const auto* tensor : {&operands.grad, &operands.tau})
-    TORCH_CHECK_VALUE(!tensor->defined() || tensor->device() == shaped.device() ||
-                          (tensor->is_cpu() && tensor->dim() == 0 && tensor != &operands.grad),
-                      who, ": wanted all tensors on ", shaped.device(), ", got one on ",
-                      tensor->defined() ? tensor->device() : shaped.device());
+  check_tensors(who, operands, shaped.device());
   place_scalars(operands, shaped.device(), a);
   Layout layout = lay_out(who, operands);
   if (!merge_rows(layout, operands.dim, a.rows)) {

@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include "arguments.h"
+#include "checks.h"
 #include "ops.h"
 
 namespace torch_gumbel::ops {
@@ -106,6 +107,7 @@ struct PrivateOps {
   static TensorPair argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                            int64_t dim, bool keepdim, Shape full_shape, Shape start) {
     const auto shape = argmax_shape(logits, dim, keepdim);
+    checks::has_classes("_gumbel_argmax", logits, dim);
     Tensor value =
         at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type())));
     Tensor index = at::empty_symint(shape, logits.options().dtype(at::kLong));

@@ -10,19 +10,28 @@ namespace {
 
 using SymShape = at::OptionalSymIntArrayRef;
 
+/// A stray meta tensor among real ones brings the call here, where there is no data to return.
+void check_meta(const Tensor& main) {
+  TORCH_CHECK_VALUE(main.is_meta(), "torch_gumbel: wanted all tensors on ", main.device(),
+                    ", got one on meta");
+}
+
 Tensor softmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t, bool,
                     std::optional<ScalarType> dtype, SymShape, SymShape) {
+  check_meta(logits);
   return empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
 }
 
 TensorPair softmax_lse_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
                             std::optional<ScalarType> dtype, SymShape, SymShape) {
+  check_meta(logits);
   return {empty_like_shape(logits, dtype.value_or(logits.scalar_type())),
           empty_rows(logits, dim, compute_type(logits.scalar_type()))};
 }
 
 TensorPair backward_meta(const Tensor&, const Tensor& output, const Tensor&, int64_t dim,
                          std::optional<ScalarType> dtype, bool tau_grad) {
+  check_meta(output);
   const auto type = compute_type(output.scalar_type());
   return {empty_like_shape(output, dtype.value_or(output.scalar_type())),
           tau_grad ? empty_rows(output, dim, type) : no_rows(output)};
@@ -35,12 +44,14 @@ TensorPair hard_backward_meta(const Tensor& grad, const Tensor& logits, const Te
 
 TensorPair argmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
                        bool keepdim, SymShape, SymShape) {
+  check_meta(logits);
   const auto shape = argmax_shape(logits, dim, keepdim);
   return {at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type()))),
           at::empty_symint(shape, logits.options().dtype(at::kLong))};
 }
 
 Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
+  check_meta(like);
   return empty_like_shape(like, compute_type(like.scalar_type()));
 }
 
