@@ -44,7 +44,7 @@ const Build* builds(int& count) {
 
 const Kernels& choose() {
   const char* wanted = std::getenv("TORCH_GUMBEL_CPU");
-  if (wanted != nullptr) {
+  if (wanted != nullptr && *wanted != '\0') {
     if (const Kernels* kernels = kernels_by_name(wanted)) return *kernels;
     throw std::invalid_argument(std::string("torch_gumbel: TORCH_GUMBEL_CPU must be one of ")
                                     .append(runnable_names())

@@ -72,7 +72,7 @@ at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& 
                       int64_t dim) {
   key_format(who, key);
   TORCH_CHECK_VALUE(key.device() == logits.device() || key.is_cpu(), who, ": key must be on ",
-                    logits.device(), " or the CPU, got ", key.device());
+                    logits.device(), logits.is_cpu() ? "" : " or the CPU", ", got ", key.device());
   const auto sizes = logits.sym_sizes(), key_sizes = key.sym_sizes();
   auto batch = static_cast<int64_t>(key_sizes.size()) - 1;
   if (batch == static_cast<int64_t>(sizes.size()))

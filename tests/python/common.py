@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several test files share: dtypes, keys, layouts, and equality of bits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import torch
+
+import torch_gumbel  # noqa: F401  (registers the ops)
+
+ops = torch.ops.torch_gumbel
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+HALVES = [torch.float16, torch.bfloat16]
+
+_AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def stateless():
+    """torch's own stateless generator, or None where this torch has none."""
+    try:
+        import torch.func._random as stateless_random
+    except ImportError:
+        assert tuple(int(p) for p in torch.__version__.split(".")[:2]) < (2, 13)
+        return None
+    return stateless_random
+
+
+def make_key(seed: int, offset: int = 0) -> torch.Tensor:
+    return torch.tensor([seed, offset], dtype=torch.uint64)
+
+
+def tau_of(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def noise(like: torch.Tensor, key: torch.Tensor, **where) -> torch.Tensor:
+    return ops._gumbel_noise(like, key, **where)
+
+
+def compute_type(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def bits_of(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().view(_AS_INTEGER[tensor.element_size()])
+
+
+def assert_same_bits(got: torch.Tensor, wanted: torch.Tensor, what: str = "") -> None:
+    assert got.dtype == wanted.dtype and got.shape == wanted.shape, what
+    differ = bits_of(got) != bits_of(wanted)
+    assert not differ.any(), (
+        f"{what}: {int(differ.sum())} of {differ.numel()} elements differ in bits"
+    )
+
+
+def _stepped(x: torch.Tensor) -> torch.Tensor:
+    holder = torch.full((*x.shape[:-1], 2 * x.shape[-1] + 1), 7.0, dtype=x.dtype)
+    view = holder[..., 1::2]
+    view.copy_(x)
+    return view
+
+
+def _cut_out(x: torch.Tensor) -> torch.Tensor:
+    holder = torch.full([n + 2 for n in x.shape], 7.0, dtype=x.dtype)
+    view = holder[tuple(slice(1, n + 1) for n in x.shape)]
+    view.copy_(x)
+    return view
+
+
+def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same values in other places of memory."""
+    views = {
+        "contiguous": x.contiguous(),
+        "transposed": x.transpose(0, -1).contiguous().transpose(0, -1),
+        "stepped": _stepped(x),
+        "cut out": _cut_out(x),
+        "negated view": torch._neg_view(-x),
+    }
+    if x.dim() == 4:
+        views["channels last"] = x.contiguous(memory_format=torch.channels_last)
+    for view in views.values():
+        assert torch.equal(view, x)
+    return views
+
+
+def run_python(
+    code: str, timeout: float = 300, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess:
+    """A fresh interpreter, for what would take this one down or needs its own environment."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    path = os.pathsep.join([folder, *[p for p in sys.path if p]])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=stdin,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing is allocated but results, 32 bytes per row, and 64 KiB per thread."""
+
+import pytest
+import torch
+from common import make_key, run_python
+from torch.profiler import ProfilerActivity, profile
+
+from torch_gumbel import gumbel_argmax, gumbel_softmax
+
+KEY = make_key(5)
+KIB, MIB = 1 << 10, 1 << 20
+
+# The high-water mark of resident memory in a fresh process: it sees every allocation, torch's or
+# not. Some pages of code and of the allocator come in at the first calls, hence the small call.
+MEASURE = """
+import sys, torch
+from torch_gumbel import gumbel_argmax, gumbel_softmax, key
+torch.set_num_threads({threads})
+
+def resident(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field)) * 1024
+
+def work(rows, k):
+    x = torch.zeros(rows, k, dtype=torch.{dtype}).fill_(0.5)
+    grad = torch.zeros_like(x).fill_(0.25)
+    what = {what!r}
+    x.requires_grad_(what.endswith("backward"))
+    torch.ones(1000) + 1
+    before = resident("VmRSS")
+    if what == "index":
+        kept = gumbel_argmax(x, key=key(5))
+    else:
+        kept = [gumbel_softmax(x, 0.5, what.startswith("hard"), key=key(5))]
+        if what.endswith("backward"):
+            kept += torch.autograd.grad(kept[0], x, grad)
+    return resident("VmHWM") - before
+
+work(64, 1024)
+print(work({rows}, {k}))
+"""
+
+SLACK = 2 * MIB  # thread stacks, and pages of the allocator that are not ours
+
+
+def peak(what, rows, k, dtype="float32", threads=2):
+    done = run_python(MEASURE.format(**locals()))
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(done.stdout)
+
+
+def allowance(rows, threads=2):
+    return 32 * rows + 64 * KIB * threads + SLACK
+
+
+SHAPES = [(4096, 4096), (64, 262_144), (524_288, 32), (1, 16_777_216)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_hard_forward_and_backward_take_their_results_and_no_more(shape):
+    """The incoming gradient is the caller's; output and gradient are all that is added.
+
+    A stored soft sample or noise would add 64 MiB.
+    """
+    rows, k = shape
+    results = 2 * 4 * rows * k
+    taken = peak("hard backward", rows, k)
+    assert results - SLACK <= taken <= results + allowance(rows)
+
+
+@pytest.mark.parametrize("what", ["soft", "hard"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_forward_takes_its_output_and_no_more(what, dtype):
+    rows, k = 4096, 4096
+    output = rows * k * getattr(torch, dtype).itemsize
+    assert peak(what, rows, k, dtype) <= output + allowance(rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_soft_forward_and_backward_take_their_results_and_no_more(dtype):
+    rows, k = 4096, 4096
+    results = 2 * rows * k * getattr(torch, dtype).itemsize
+    assert peak("soft backward", rows, k, dtype) <= results + allowance(rows)
+
+
+@pytest.mark.parametrize("shape", [(4096, 4096), (1, 16_777_216)], ids=str)
+def test_an_index_takes_no_memory_of_the_size_of_the_logits(shape):
+    rows, k = shape
+    assert peak("index", rows, k) <= 8 * rows + allowance(rows)
+
+
+def allocated(run):
+    """Every allocation that torch's CPU allocator makes during a call, freed or not."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = run()
+    del result
+    made = [event.self_cpu_memory_usage for event in profiler.events()]
+    return sum(size for size in made if size > 0)
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000), (100_000, 10), (1, 1_000_000)], ids=str)
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_torch_allocates_the_output_and_the_gradient_alone(shape, hard, dim):
+    x, grad = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    rows = x.numel() // shape[dim]
+
+    def run():
+        y = gumbel_softmax(x, 0.5, hard, dim=dim, key=KEY)
+        return y, torch.autograd.grad(y, x, grad)
+
+    total = 2 * x.numel() * 4
+    assert total <= allocated(run) <= total + 32 * rows + 4 * KIB
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_transposed_input_is_not_copied(dim):
+    x = torch.randn(1000, 1000).t()
+    for hard in (False, True):
+        total = allocated(lambda hard=hard: gumbel_softmax(x, 0.5, hard, dim=dim, key=KEY))
+        assert total <= 4 * x.numel() + 4 * KIB
+    assert allocated(lambda: gumbel_argmax(x, dim, key=KEY)) <= 16 * 1000 + 4 * KIB
+
+
+def test_an_unwanted_gradient_of_tau_is_not_made():
+    x, tau = torch.randn(1000, 10, requires_grad=True), torch.rand(1000, 1) + 0.5
+    grad = torch.randn(1000, 10)
+    y = gumbel_softmax(x, tau, True, key=KEY)
+    total = allocated(lambda: torch.autograd.grad(y, x, grad))
+    assert 4 * x.numel() <= total <= 4 * x.numel() + 4 * KIB
