@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// One build of the kernels' stages. No standard header with functions in it may be included here:
+// they would be built for this instruction set and could then serve the whole program.
+#include "isa_probe.h"
+
+#include <type_traits>
+
+#include "cpu/convert.h"
+#include "cpu/words.h"
+
+#define TG_TEXT_OF(name) #name
+#define TG_TEXT(name) TG_TEXT_OF(name)
+
+namespace torch_gumbel::cpu::TG_ISA {
+namespace {
+
+void fill(math::Key key, uint64_t first, int64_t blocks, math::Plane plane, uint32_t* words) {
+  fill_words(key, first, blocks, plane, words);
+}
+
+void gumbel(const uint32_t* words, int64_t count, float* noise) {
+  for (int64_t i = 0; i < count; ++i)
+    noise[i] = math::gumbel_of_exponential(math::exponential(words[i]));
+}
+
+void gumbel_extended(const uint32_t* words, const uint32_t* extensions, int64_t count,
+                     float* noise) {
+  for (int64_t i = 0; i < count; ++i) noise[i] = math::gumbel(words[i], extensions[i]);
+}
+
+void gumbel64(const uint32_t* words, const uint32_t* extensions, int64_t count, double* noise) {
+  for (int64_t i = 0; i < count; ++i) noise[i] = math::gumbel64(words[i], extensions[i]);
+}
+
+template <typename T>
+void exp_scaled(const T* d, int64_t count, double tau, T* result) {
+  const auto scale = math::exponent_scale<T>(tau);
+  for (int64_t i = 0; i < count; ++i) result[i] = math::exp_scaled(d[i], scale);
+}
+
+void log_probability(const float* y, int64_t count, float* result) {
+  for (int64_t i = 0; i < count; ++i) result[i] = math::log_probability(y[i]);
+}
+
+template <typename Element>
+void widen_run(const uint16_t* from, int64_t count, float* to) {
+  load_run(reinterpret_cast<const Element*>(from), count, to);
+}
+
+template <typename Element>
+void narrow_run(const float* from, int64_t count, uint16_t* to) {
+  store_run(from, count, reinterpret_cast<Element*>(to));
+}
+
+}  // namespace
+
+extern const testing::IsaProbe probe;
+const testing::IsaProbe probe = {
+    .name = TG_TEXT(TG_ISA),
+    .word_slack = kWordSlack,
+    .fill_words = fill,
+    .gumbel = gumbel,
+    .gumbel_extended = gumbel_extended,
+    .gumbel64 = gumbel64,
+    .exp_scaled = exp_scaled<float>,
+    .exp_scaled64 = exp_scaled<double>,
+    .log_probability = log_probability,
+    .widen_half = widen_run<Half>,
+    .widen_bfloat16 = widen_run<BFloat16>,
+    .narrow_half = narrow_run<Half>,
+    .narrow_bfloat16 = narrow_run<BFloat16>,
+};
+
+}  // namespace torch_gumbel::cpu::TG_ISA
