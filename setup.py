@@ -18,16 +18,22 @@ ROOT = Path(__file__).resolve().parent
 
 
 class CMakeBuild(build_ext):
-    """Builds in build/cmake and installs into the package (the source tree's, when editable)."""
+    """Builds in build/cmake and installs into the package, and in the source tree if editable."""
+
+    def run(self):
+        self.in_source = bool(self.inplace or getattr(self, "editable_mode", False))
+        super().run()
 
     def build_extension(self, ext):
-        package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = ROOT / "build" / "cmake"
         arguments = [f"-DPython_EXECUTABLE={sys.executable}", "-GNinja"]
         arguments += shlex.split(os.environ.get("TORCH_GUMBEL_CMAKE_ARGS", ""))
         self.cmake("-S", ROOT, "-B", build, *arguments)
         self.cmake("--build", build, "--parallel", os.environ.get("MAX_JOBS", str(os.cpu_count())))
-        self.cmake("--install", build, "--prefix", package, "--component", "python")
+        packages = [Path(self.get_ext_fullpath(ext.name)).resolve().parent]
+        packages += [ROOT / "python" / "torch_gumbel"] if self.in_source else []
+        for package in packages:
+            self.cmake("--install", build, "--prefix", package, "--component", "python")
 
     def cmake(self, *arguments):
         subprocess.run(["cmake", *map(str, arguments)], check=True)
