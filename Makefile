@@ -36,7 +36,8 @@ build: $(STAMP)  ## the library, its Python module, and the C++ tests
 
 $(STAMP): $(SOURCES) | $(if $(filter $(VENV)/bin/python,$(PYTHON)),env)
 	TORCH_GUMBEL_CMAKE_ARGS="-DTORCH_GUMBEL_TESTS=ON" \
-	  $(PYTHON) -m pip install --no-build-isolation --no-deps -v -e . > build.log 2>&1 || { tail -40 build.log; exit 1; }
+	  $(PYTHON) -m pip install --no-build-isolation --no-deps -v -e . > build.log 2>&1 || \
+	  { grep -A6 -E 'CMake Error|error:|FAILED' build.log | head -40; echo 'make: the build failed; all of it is in build.log'; exit 1; }
 	@grep -h -- '-- torch_gumbel' build.log || true
 	mkdir -p build && mv build.log build/build.log && touch $@
 
