@@ -3,6 +3,8 @@
 // type.
 #pragma once
 
+#include <type_traits>
+
 #include "isa.h"
 
 namespace torch_gumbel::cpu::TG_ISA {

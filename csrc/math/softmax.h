@@ -80,8 +80,9 @@ TG_HD float exp_scaled(float d, Exponent<float> scale) {
   const float r = fused(d, scale.low, fused(d, scale.high, -n));
   const float fraction = horner(r, 1.0f, 0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f,
                                 0x1.3b2de0p-7f, 0x1.5f082ep-10f, 0x1.416b50p-13f);
-  const float power = bit_cast<float>(
-      (bit_cast<int32_t>(bounded + kRoundToInteger) - 0x4B400000 + 127) * (1 << 23));
+  // Unsigned, so that a NaN's bits may wrap: NaN times any power is NaN.
+  const uint32_t biased = bit_cast<uint32_t>(bounded + kRoundToInteger) - 0x4B400000u + 127u;
+  const float power = bit_cast<float>(biased << 23);
   return x < -126.0f ? 0.0f : fraction * power;
 }
 
@@ -98,9 +99,8 @@ TG_HD double exp_scaled(double d, Exponent<double> scale) {
   const double fraction =
       horner(r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
              1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
-  const int64_t exponent =
-      (bit_cast<int64_t>(shifted) - 0x4338000000000000 + 1023) * (int64_t{1} << 52);
-  return x < -708.0 ? 0.0 : fraction * bit_cast<double>(exponent);
+  const uint64_t biased = bit_cast<uint64_t>(shifted) - 0x4338000000000000u + 1023u;
+  return x < -708.0 ? 0.0 : fraction * bit_cast<double>(biased << 52);
 }
 
 /// log y of a softmax value, 0 where y is 0 (so that 0 log 0 = 0); NaN stays NaN. A subnormal y is

@@ -80,7 +80,8 @@ TORCH_GUMBEL_API at::Tensor new_key(std::optional<at::Generator> generator = std
 /// The key (seed, 0): uint64 [2], equal to torch.func._random.key(seed).
 TORCH_GUMBEL_API at::Tensor key(uint64_t seed, at::Device device = at::kCPU);
 
-/// `num` independent keys, [num, *key.shape]; equal to torch.func._random.split.
+/// `num` independent keys, [num, *key.shape]; equal to torch.func._random.split. Call it by its
+/// full name: unqualified, at::split is found as well.
 TORCH_GUMBEL_API at::Tensor split(const at::Tensor& key, int64_t num = 2);
 
 /// A new key from a key and a number (a layer, a step, a rank): equal to
