@@ -8,6 +8,7 @@
 // derives the margin.
 #pragma once
 
+#include "narrow.h"
 #include "reduce.h"
 #include "scores.h"
 
@@ -169,30 +170,56 @@ static inline Group single_row(const Group& group, int64_t i) {
   return row;
 }
 
-/// Calls f(row as a group, best) for every row of a group.
+/// First maxima of narrow rows, side by side. Calls f(i, best) for every row.
+template <typename T, typename F>
+static void choose_narrow_rows(const T* scores, int64_t rows, int64_t classes, F&& f) {
+  const T infinity = static_cast<T>(__builtin_inf());
+  for (int64_t begin = 0; begin < rows; begin += kBlockRows) {
+    const int64_t count = min64(kBlockRows, rows - begin);
+    const Columns<T> block(scores + begin * classes, count, classes);
+    T top[kBlockRows], at[kBlockRows], bad[kBlockRows];
+    for (int r = 0; r < kBlockRows; ++r) top[r] = -infinity, at[r] = 0, bad[r] = 0;
+    for (int k = 0; k < classes; ++k)
+      for (int r = 0; r < kBlockRows; ++r) {
+        const T score = block.at[k][r];
+        at[r] = score > top[r] ? static_cast<T>(k) : at[r];
+        top[r] = score > top[r] ? score : top[r];
+        bad[r] = score < infinity ? bad[r] : T{1};
+      }
+    for (int r = 0; r < count; ++r) {
+      Best best = {top[r], static_cast<int64_t>(at[r])};
+      if (bad[r] != 0) best.spoil();
+      f(begin + r, best);
+    }
+  }
+}
+
+/// Scores of a group, by the op's own convention of temperature.
+template <typename T>
+static void load_choice_scores(const Arguments& a, const Group& group, bool scaled, T* scores) {
+  const int64_t classes = a.rows.classes;
+  if (!scaled) return load_scores(a, group, 0, classes, scores);
+  load_matrix(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, scores, classes);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const T inverse = math::inverse_temperature<T>(tau_at(a, row_of(group, i)));
+    T* row = scores + i * classes;
+    for (int64_t k = 0; k < classes; ++k) row[k] = math::scaled_logit(row[k], inverse);
+  }
+  add_group_noise(a, group, 0, classes, scores, scores);
+}
+
+/// Calls f(i, best) for every row i of a group.
 template <typename T, typename F>
 static void choose_group(const Arguments& a, const Group& group, bool scaled, T* scores, F&& f) {
   const int64_t classes = a.rows.classes;
   if (prunes<T>(a)) {
-    for (int64_t i = 0; i < group.rows; ++i) {
-      const Group row = single_row(group, i);
-      f(row, choose_tiles(a, row, scaled, 0, tiles_of(classes), scores));
-    }
+    for (int64_t i = 0; i < group.rows; ++i)
+      f(i, choose_tiles(a, single_row(group, i), scaled, 0, tiles_of(classes), scores));
     return;
   }
-  if (scaled) {
-    load_matrix(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, scores, classes);
-    for (int64_t i = 0; i < group.rows; ++i) {
-      const T inverse = math::inverse_temperature<T>(tau_at(a, row_of(group, i)));
-      T* row = scores + i * classes;
-      for (int64_t k = 0; k < classes; ++k) row[k] = math::scaled_logit(row[k], inverse);
-    }
-    add_group_noise(a, group, 0, classes, scores, scores);
-  } else {
-    load_scores(a, group, 0, classes, scores);
-  }
-  for (int64_t i = 0; i < group.rows; ++i)
-    f(single_row(group, i), best_of_scores(scores + i * classes, classes, 0));
+  load_choice_scores(a, group, scaled, scores);
+  if (classes <= kLanes) return choose_narrow_rows(scores, group.rows, classes, f);
+  for (int64_t i = 0; i < group.rows; ++i) f(i, best_of_scores(scores + i * classes, classes, 0));
 }
 
 template <typename T>
@@ -204,7 +231,7 @@ static inline void write_choice(const Arguments& a, int64_t row, const Best& bes
 template <typename T>
 static void argmax_group(const Arguments& a, const Group& group, T* scores) {
   choose_group(a, group, scales(a), scores,
-               [&](const Group& row, const Best& best) { write_choice<T>(a, row.index, best); });
+               [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });
 }
 
 /// Zeros in classes [begin, begin + count) of a group's rows, in as few runs as they lie in.
@@ -226,19 +253,28 @@ static inline void clear_output(const Arguments& a, const Group& group, int64_t 
   }
 }
 
-static inline void write_output(const Arguments& a, const Group& row, int64_t class_index,
-                                float value) {
-  store_matrix(&value, 1, 1, 1, operand_matrix(a, row, Operand::kOutput, class_index));
+static inline void write_output(const Arguments& a, const Group& group, int64_t i,
+                                int64_t class_index, float value) {
+  const int64_t at = group.first[Operand::kOutput] + i * group.step_of(Operand::kOutput) +
+                     class_index * a.rows.step(Operand::kOutput);
+  with_elements(a.output_type, a.output, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    const_cast<Element*>(elements)[at] = narrow<Element>(value);
+  });
 }
 
-/// The 1 of a cleared row among classes [begin, begin + count), or NaN in all of them if the row
+/// The 1 of cleared row i among classes [begin, begin + count), or NaN in all of them if the row
 /// has no distribution.
-static inline void mark_choice(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                               const Best& best) {
-  if (best.drawn() && math::valid_temperature(tau_at(a, row.first))) {
-    if (best.index >= begin && best.index < begin + count) write_output(a, row, best.index, 1.0f);
+static inline void mark_choice(const Arguments& a, const Group& group, int64_t i, int64_t begin,
+                               int64_t count, const Best& best) {
+  const bool uniform = a.tau == nullptr;
+  const double tau = uniform ? a.host_tau : tau_at(a, row_of(group, i));
+  if (best.drawn() && math::valid_temperature(tau)) {
+    if (best.index >= begin && best.index < begin + count)
+      write_output(a, group, i, best.index, 1.0f);
   } else {
-    for (int64_t k = begin; k < begin + count; ++k) write_output(a, row, k, __builtin_nanf(""));
+    for (int64_t k = begin; k < begin + count; ++k)
+      write_output(a, group, i, k, __builtin_nanf(""));
   }
 }
 
@@ -247,7 +283,7 @@ static void hard_group(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   clear_output(a, group, 0, classes);
   choose_group(a, group, false, scores,
-               [&](const Group& row, const Best& best) { mark_choice(a, row, 0, classes, best); });
+               [&](int64_t i, const Best& best) { mark_choice(a, group, i, 0, classes, best); });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -95,7 +95,7 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
                                 stats[t], scratch);
   if (op == Op::kHard) {
     clear_output(a, row, begin, count);
-    return mark_choice(a, row, begin, count, best_of_tiles(stats, tiles));
+    return mark_choice(a, row, 0, begin, count, best_of_tiles(stats, tiles));
   }
   if (op == Op::kNoise) {
     memset(scratch, 0, count * sizeof(T));
