@@ -114,7 +114,7 @@ static void prune_tile(const float* x, math::Key key, uint64_t position, int64_t
 static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                         bool scaled, Best& best) {
   alignas(64) float room[kTile];
-  const float* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room, count);
+  const float* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room);
   if (scaled) {
     const float inverse = math::inverse_temperature<float>(tau_at(a, row.first));
     for (int64_t k = 0; k < count; ++k) room[k] = math::scaled_logit(x[k], inverse);
@@ -128,7 +128,7 @@ static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int
 template <typename T>
 static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                           bool scaled, Best& best, T* scores) {
-  load_matrix(operand_matrix(a, row, Operand::kInput, begin), 1, count, scores, count);
+  load_matrix(operand_matrix(a, row, Operand::kInput, begin), 1, count, scores);
   if (scaled) {
     const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
     for (int64_t k = 0; k < count; ++k) scores[k] = math::scaled_logit(scores[k], inverse);
@@ -199,7 +199,7 @@ template <typename T>
 static void load_choice_scores(const Arguments& a, const Group& group, bool scaled, T* scores) {
   const int64_t classes = a.rows.classes;
   if (!scaled) return load_scores(a, group, 0, classes, scores);
-  load_matrix(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, scores, classes);
+  load_matrix(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, scores);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T inverse = math::inverse_temperature<T>(tau_at(a, row_of(group, i)));
     T* row = scores + i * classes;

@@ -120,44 +120,99 @@ static inline void store_run(const T* __restrict from, int64_t count, Element* _
   for (int64_t k = 0; k < count; ++k) to[k] = narrow<Element>(from[k]);
 }
 
-/// to[i * ld + k] = element (i, k), i < rows, k < classes. Walks memory in its own order.
+constexpr int kTileClasses = 16;
+constexpr int kTileRows = 64;
+
+/// A piece of a matrix, class by class: how it lies in memory where classes are far apart.
 template <typename T>
-static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to, int64_t ld) {
-  with_elements(from.type, from.data, [&](auto* data) {
-    if (from.class_step == 1 && from.row_step == classes && ld == classes)
-      return load_run(data, rows * classes, to);
-    if (from.class_step == 1 || rows == 1) {
-      for (int64_t i = 0; i < rows; ++i) {
-        const auto* row = data + i * from.row_step;
-        if (from.class_step == 1)
-          load_run(row, classes, to + i * ld);
-        else
-          for (int64_t k = 0; k < classes; ++k)
-            to[i * ld + k] = static_cast<T>(widen(row[k * from.class_step]));
-      }
-      return;
+struct ClassTile {
+  alignas(64) T at[kTileClasses][kTileRows];
+
+  /// Visits to(i, k) with every value, a row's classes together, so that its cache line is met
+  /// once.
+  template <typename F>
+  void for_each(int64_t rows, int64_t classes, F&& to) {
+    for (int64_t i = 0; i < rows; ++i) {
+      if (classes == kTileClasses)
+        for (int64_t k = 0; k < kTileClasses; ++k) to(i, k, at[k][i]);
+      else
+        for (int64_t k = 0; k < classes; ++k) to(i, k, at[k][i]);
     }
-    for (int64_t k = 0; k < classes; ++k)
-      for (int64_t i = 0; i < rows; ++i)
-        to[i * ld + k] = static_cast<T>(widen(data[i * from.row_step + k * from.class_step]));
+  }
+};
+
+/// Cuts a matrix into tiles: f(first row, rows, first class, classes).
+template <typename F>
+static inline void for_each_tile(int64_t rows, int64_t classes, F&& f) {
+  for (int64_t k = 0; k < classes; k += kTileClasses)
+    for (int64_t i = 0; i < rows; i += kTileRows)
+      f(i, min64(kTileRows, rows - i), k, min64(kTileClasses, classes - k));
+}
+
+template <typename T, typename Element>
+static void load_across(const Element* data, const Strided& from, int64_t rows, int64_t classes,
+                        T* to) {
+  ClassTile<T> tile;
+  for_each_tile(
+      rows, classes, [&](int64_t i0, int64_t tile_rows, int64_t k0, int64_t tile_classes) {
+        for (int64_t k = 0; k < tile_classes; ++k) {
+          const Element* run = data + i0 * from.row_step + (k0 + k) * from.class_step;
+          if (from.row_step == 1)
+            load_run(run, tile_rows, tile.at[k]);
+          else
+            for (int64_t i = 0; i < tile_rows; ++i)
+              tile.at[k][i] = static_cast<T>(widen(run[i * from.row_step]));
+        }
+        T* corner = to + i0 * classes + k0;
+        tile.for_each(tile_rows, tile_classes,
+                      [&](int64_t i, int64_t k, T value) { corner[i * classes + k] = value; });
+      });
+}
+
+template <typename T, typename Element>
+static void store_across(const T* from, int64_t rows, int64_t classes, Element* data,
+                         const Strided& to) {
+  ClassTile<T> tile;
+  for_each_tile(
+      rows, classes, [&](int64_t i0, int64_t tile_rows, int64_t k0, int64_t tile_classes) {
+        const T* corner = from + i0 * classes + k0;
+        tile.for_each(tile_rows, tile_classes,
+                      [&](int64_t i, int64_t k, T& value) { value = corner[i * classes + k]; });
+        for (int64_t k = 0; k < tile_classes; ++k) {
+          Element* run = data + i0 * to.row_step + (k0 + k) * to.class_step;
+          if (to.row_step == 1)
+            store_run(tile.at[k], tile_rows, run);
+          else
+            for (int64_t i = 0; i < tile_rows; ++i)
+              run[i * to.row_step] = narrow<Element>(tile.at[k][i]);
+        }
+      });
+}
+
+/// to[i * classes + k] = element (i, k). Walks memory in its own order.
+template <typename T>
+static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to) {
+  with_elements(from.type, from.data, [&](auto* data) {
+    if (from.class_step != 1 && rows > 1) return load_across(data, from, rows, classes, to);
+    if (from.class_step == 1 && (rows == 1 || from.row_step == classes))
+      return load_run(data, rows * classes, to);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t k = 0; k < classes; ++k)
+        to[i * classes + k] = static_cast<T>(widen(data[i * from.row_step + k * from.class_step]));
   });
 }
 
-/// element (i, k) = from[i * ld + k].
+/// element (i, k) = from[i * classes + k].
 template <typename T>
-static void store_matrix(const T* from, int64_t ld, int64_t rows, int64_t classes,
-                         const Strided& to) {
+static void store_matrix(const T* from, int64_t rows, int64_t classes, const Strided& to) {
   with_elements(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     auto* data = const_cast<Element*>(elements);
-    if (to.class_step == 1) {
-      if (to.row_step == classes && ld == classes) return store_run(from, rows * classes, data);
-      for (int64_t i = 0; i < rows; ++i) store_run(from + i * ld, classes, data + i * to.row_step);
-      return;
-    }
-    for (int64_t k = 0; k < classes; ++k)
-      for (int64_t i = 0; i < rows; ++i)
-        data[i * to.row_step + k * to.class_step] = narrow<Element>(from[i * ld + k]);
+    if (to.class_step == 1 && (rows == 1 || to.row_step == classes))
+      return store_run(from, rows * classes, data);
+    if (to.class_step != 1) return store_across(from, rows, classes, data, to);
+    for (int64_t i = 0; i < rows; ++i)
+      store_run(from + i * classes, classes, data + i * to.row_step);
   });
 }
 

@@ -81,8 +81,8 @@ template <typename T>
 static void differentiate_group(const Arguments& a, const Group& group, const T* y, T* gradients,
                                 T* grad_room) {
   const int64_t classes = a.rows.classes;
-  const T* grads = values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes,
-                             grad_room, classes);
+  const T* grads =
+      values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes, grad_room);
   const bool uniform = uniform_tau(a, group);
   double tau = tau_at(a, group.first);
   if (uniform && classes <= kLanes) {
@@ -95,15 +95,13 @@ static void differentiate_group(const Arguments& a, const Group& group, const T*
                         dot_of_row(row_y, grad, classes), tau);
     }
   }
-  store_matrix(gradients, classes, group.rows, classes,
-               operand_matrix(a, group, Operand::kOutput, 0));
+  store_matrix(gradients, group.rows, classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
 template <typename T>
 static void backward_group(const Arguments& a, const Group& group, T* room, T* grad_room) {
   const int64_t classes = a.rows.classes;
-  const T* y =
-      values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, room, classes);
+  const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, room);
   differentiate_group(a, group, y, room, grad_room);
 }
 
@@ -119,14 +117,14 @@ static void hard_backward_group(const Arguments& a, const Group& group, T* score
 template <typename T>
 static inline const T* grads_of(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                                 T* room) {
-  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, room, count);
+  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, room);
 }
 
 template <typename T>
 static void backward_reduce_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                                  TileStat& stat, T* room) {
   alignas(64) T grad_room[kTile];
-  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room, count);
+  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room);
   stat.dot = dot_of(y, grads_of(a, row, begin, count, grad_room), count);
 }
 
@@ -145,13 +143,13 @@ static void write_gradient_tile(const Arguments& a, const Group& row, int64_t be
   const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
   stat.tau = differentiate(room, y, grads_of(a, row, begin, count, grad_room), count, dot, inverse,
                            a.row_value != nullptr);
-  store_matrix(room, count, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+  store_matrix(room, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
 }
 
 template <typename T>
 static void backward_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                                  T dot, TileStat& stat, T* room) {
-  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room, count);
+  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room);
   write_gradient_tile(a, row, begin, count, y, dot, stat, room);
 }
 

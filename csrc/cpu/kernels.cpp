@@ -29,8 +29,7 @@ template <typename T>
 void noise_group(const Arguments& a, const Group& group, T* scores) {
   memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
   add_group_noise(a, group, 0, a.rows.classes, scores, scores);
-  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes,
-               operand_matrix(a, group, Operand::kOutput, 0));
+  store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
 template <typename T>
@@ -100,7 +99,7 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
   if (op == Op::kNoise) {
     memset(scratch, 0, count * sizeof(T));
     add_group_noise(a, row, begin, count, scratch, scratch);
-    store_matrix(scratch, count, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+    store_matrix(scratch, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
   }
 }
 

@@ -71,15 +71,13 @@ struct TypeOf<double> {
   static constexpr DType value = DType::kFloat64;
 };
 
-/// The values of a matrix, [rows][ld]: where they lie when nothing needs converting, else copied to
-/// `room`.
+/// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
+/// copied to `room`.
 template <typename T>
-static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room,
-                                 int64_t ld) {
-  const bool in_place =
-      from.type == TypeOf<T>::value && from.class_step == 1 && (rows == 1 || from.row_step == ld);
-  if (in_place) return static_cast<const T*>(from.data);
-  load_matrix(from, rows, classes, room, ld);
+static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room) {
+  const bool packed = from.class_step == 1 && (rows == 1 || from.row_step == classes);
+  if (packed && from.type == TypeOf<T>::value) return static_cast<const T*>(from.data);
+  load_matrix(from, rows, classes, room);
   return room;
 }
 
@@ -170,14 +168,19 @@ static inline T noise_at(math::Key key, uint64_t position) {
 template <typename T>
 static void add_noise_across(const Arguments& a, const Group& group, int64_t class_begin,
                              int64_t classes, T* scores) {
+  const math::Key key = key_of(a, group.first);
   const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
-  const auto first = static_cast<uint64_t>(group.first[Operand::kWord]);
-  alignas(64) T run[kTile];
-  for (int64_t k = 0; k < classes; ++k) {
-    for (int64_t i = 0; i < group.rows; ++i) run[i] = scores[i * classes + k];
-    add_noise(key_of(a, group.first), first + (class_begin + k) * word_step, group.rows, run, run);
-    for (int64_t i = 0; i < group.rows; ++i) scores[i * classes + k] = run[i];
-  }
+  const auto first = static_cast<uint64_t>(group.first[Operand::kWord]) + class_begin * word_step;
+  const T zeros[kTileRows] = {};
+  ClassTile<T> tile;
+  for_each_tile(
+      group.rows, classes, [&](int64_t i0, int64_t rows, int64_t k0, int64_t tile_classes) {
+        for (int64_t k = 0; k < tile_classes; ++k)
+          add_noise(key, first + i0 + (k0 + k) * word_step, rows, zeros, tile.at[k]);
+        T* corner = scores + i0 * classes + k0;
+        tile.for_each(rows, tile_classes,
+                      [&](int64_t i, int64_t k, T noise) { corner[i * classes + k] += noise; });
+      });
 }
 
 /// Noise where words follow each other nowhere: element by element.
@@ -220,8 +223,8 @@ template <typename T>
 static void load_scores(const Arguments& a, const Group& group, int64_t class_begin,
                         int64_t classes, T* scores) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
-  add_group_noise(a, group, class_begin, classes,
-                  values_of(logits, group.rows, classes, scores, classes), scores);
+  add_group_noise(a, group, class_begin, classes, values_of(logits, group.rows, classes, scores),
+                  scores);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -81,21 +81,26 @@ static inline void write_lse(const Arguments& a, int64_t row, const RowSum<T>& s
                                                                          : sum.sum;
 }
 
-/// soften_group for rows of one tile and one temperature: the exponentials of all rows in one flat
-/// pass. Gives the bits that the general form gives.
+/// soften_group for rows of one tile and one temperature: as many rows as fill a tile get their
+/// exponentials in one flat pass. Gives the bits that the general form gives.
 template <typename T, typename F>
 static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores,
                               F&& each_row) {
   const auto scale = math::exponent_scale<T>(tau);
-  T max[kTile];
-  for (int64_t i = 0; i < group.rows; ++i) max[i] = subtract_max(scores + i * classes, classes);
-  exponentiate(scores, group.rows * classes, scale);
-  for (int64_t i = 0; i < group.rows; ++i) {
-    T* row = scores + i * classes;
-    const RowSum<T> sum = {max[i], sum_of(row, classes), 0};
-    each_row(i, sum, tau);
-    const T factor = T{1} / sum.sum + (max[i] - max[i]);  // NaN if the maximum is not finite
-    for (int64_t k = 0; k < classes; ++k) row[k] *= factor;
+  const int64_t step = kTile / classes;
+  T max[kTile / kLanes];
+  for (int64_t begin = 0; begin < group.rows; begin += step) {
+    const int64_t count = min64(step, group.rows - begin);
+    T* rows = scores + begin * classes;
+    for (int64_t i = 0; i < count; ++i) max[i] = subtract_max(rows + i * classes, classes);
+    exponentiate(rows, count * classes, scale);
+    for (int64_t i = 0; i < count; ++i) {
+      T* row = rows + i * classes;
+      const RowSum<T> sum = {max[i], sum_of(row, classes), 0};
+      each_row(begin + i, sum, tau);
+      const T factor = T{1} / sum.sum + (max[i] - max[i]);  // NaN if the maximum is not finite
+      for (int64_t k = 0; k < classes; ++k) row[k] *= factor;
+    }
   }
 }
 
@@ -154,8 +159,7 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
   soften_group(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);
   });
-  store_matrix(scores, a.rows.classes, group.rows, a.rows.classes,
-               operand_matrix(a, group, Operand::kOutput, 0));
+  store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
 /// Whether a long row's exponentials can wait in the output for their factor; otherwise they are
@@ -197,7 +201,7 @@ static void soft_finish_tile(const Arguments& a, const Group& row, int64_t begin
                              T factor, T* scores) {
   const T* values = finished_tile(a, row, begin, count, factor, scores);
   if (values == scores)
-    store_matrix(scores, count, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+    store_matrix(scores, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA
