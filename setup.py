@@ -7,6 +7,7 @@ PyTorch extension, TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,11 @@ class CMakeBuild(build_ext):
             self.cmake("--install", build, "--prefix", package, "--component", "python")
 
     def cmake(self, *arguments):
-        subprocess.run(["cmake", *map(str, arguments)], check=True)
+        # The cmake and ninja installed beside this interpreter come first.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        environment = os.environ | {"PATH": path}
+        cmake = shutil.which("cmake", path=path)
+        subprocess.run([cmake, *map(str, arguments)], check=True, env=environment)
 
 
 setup(ext_modules=[Extension("torch_gumbel._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// clang-format off: PhiloxUtils.cuh of torch 2.11 uses std::tuple without including it.
+#include <tuple>
 #include <ATen/cuda/PhiloxUtils.cuh>
+// clang-format on
 
 #include "../csrc/math/philox.h"
 #include "device_key.h"

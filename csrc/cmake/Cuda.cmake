@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Decides whether the CUDA kernels are built: TORCH_GUMBEL_WITH_CUDA. Architectures come from TORCH_CUDA_ARCH_LIST, as for
-# PyTorch's own extensions.
+# Decides whether the CUDA kernels are built: TORCH_GUMBEL_WITH_CUDA. Architectures come from
+# TORCH_CUDA_ARCH_LIST, as for PyTorch's own extensions.
 set(TORCH_GUMBEL_WITH_CUDA OFF)
 set(TORCH_GUMBEL_CUDA_SUMMARY "CPU only")
 set(TORCH_GUMBEL_CUDA_ARCHITECTURES "")
@@ -24,17 +24,25 @@ function(cmake_architectures list out)
   set(${out} "${result}" PARENT_SCOPE)
 endfunction()
 
+# A compiler that an earlier configure did not find may be there now.
+if(NOT CMAKE_CUDA_COMPILER)
+  unset(CMAKE_CUDA_COMPILER CACHE)
+endif()
+set(want_cuda OFF)
 if(TORCH_GUMBEL_CUDA STREQUAL "auto")
   include(CheckLanguage)
   check_language(CUDA)
-  if(NOT CMAKE_CUDA_COMPILER)
-    message(STATUS "torch_gumbel: no nvcc found, so this build has no CUDA kernels (set CUDACXX or PATH to have them)")
+  if(CMAKE_CUDA_COMPILER)
+    set(want_cuda ON)
+  else()
+    message(STATUS "torch_gumbel: no nvcc found, so this build has no CUDA kernels "
+                   "(set CUDACXX or PATH to have them)")
   endif()
 elseif(TORCH_GUMBEL_CUDA)
-  set(CMAKE_CUDA_COMPILER_REQUIRED ON)
+  set(want_cuda ON)
 endif()
 
-if(CMAKE_CUDA_COMPILER OR CMAKE_CUDA_COMPILER_REQUIRED)
+if(want_cuda)
   string(REPLACE " " ";" architectures "$ENV{TORCH_CUDA_ARCH_LIST}")
   if(architectures STREQUAL "")
     set(architectures "${RELEASE_ARCHITECTURES}")

@@ -70,6 +70,5 @@ struct Lanes {
 };
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -54,13 +54,22 @@ template <typename T>
 void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat,
                  T* scratch) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
-  if (op == Op::kSoft) soft_reduce_tile(a, row, begin, count, stat, scratch);
-  if (op == Op::kBackward) backward_reduce_tile(a, row, begin, count, stat, scratch);
-  if (op == Op::kHardBackward) hard_backward_reduce_tile(a, row, begin, count, stat, scratch);
-  if (op == Op::kHard || op == Op::kArgmax) {
-    const Best best = choose_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
-    stat.max = best.score;
-    stat.index = best.index;
+  switch (op) {
+    case Op::kSoft:
+      return soft_reduce_tile(a, row, begin, count, stat, scratch);
+    case Op::kBackward:
+      return backward_reduce_tile(a, row, begin, count, stat, scratch);
+    case Op::kHardBackward:
+      return hard_backward_reduce_tile(a, row, begin, count, stat, scratch);
+    case Op::kHard:
+    case Op::kArgmax: {
+      const Best best = choose_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
+      stat.max = best.score;
+      stat.index = best.index;
+      return;
+    }
+    case Op::kNoise:
+      return;
   }
 }
 
@@ -70,36 +79,55 @@ inline Best best_of_tiles(const TileStat* stats, int64_t tiles) {
   return best;
 }
 
-inline double dot_of_tiles(const TileStat* stats, int64_t tiles) {
-  double dot = 0;
-  for (int64_t t = 0; t < tiles; ++t) dot += stats[t].dot;
-  return dot;
+/// What all tiles of a long row come to. Formed once per call, not per tile: there can be millions.
+template <typename T>
+struct RowTotal {
+  RowSum<T> sum = {};  // soft, hard backward
+  Best best;           // hard
+  T dot = 0;           // backward from y
+};
+
+template <typename T>
+RowTotal<T> total_of(Op op, const Arguments& a, const Group& row, const TileStat* stats) {
+  const int64_t tiles = tiles_of(a.rows.classes);
+  RowTotal<T> total;
+  if (op == Op::kSoft || op == Op::kHardBackward)
+    total.sum = combine(stats, tiles, math::exponent_scale<T>(tau_at(a, row.first)));
+  if (op == Op::kHard) total.best = best_of_tiles(stats, tiles);
+  if (op == Op::kBackward) {
+    double dot = 0;
+    for (int64_t t = 0; t < tiles; ++t) dot += stats[t].dot;
+    total.dot = static_cast<T>(dot);
+  }
+  return total;
 }
 
 template <typename T>
-void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat* stats,
-                 T* scratch) {
-  const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin),
-                tiles = tiles_of(a.rows.classes);
-  if (op == Op::kSoft || op == Op::kHardBackward) {
-    const auto scale = math::exponent_scale<T>(tau_at(a, row.first));
-    const RowSum<T> sum = combine(stats, tiles, scale);
-    const T factor = tile_factor(stats[t], sum, scale);
-    if (op == Op::kSoft) return soft_finish_tile(a, row, begin, count, factor, scratch);
-    const T* y = finished_tile(a, row, begin, count, factor, scratch);
-    return write_gradient_tile(a, row, begin, count, y, sum.dot / sum.sum, stats[t], scratch);
-  }
-  if (op == Op::kBackward)
-    return backward_finish_tile(a, row, begin, count, static_cast<T>(dot_of_tiles(stats, tiles)),
-                                stats[t], scratch);
-  if (op == Op::kHard) {
-    clear_output(a, row, begin, count);
-    return mark_choice(a, row, 0, begin, count, best_of_tiles(stats, tiles));
-  }
-  if (op == Op::kNoise) {
-    memset(scratch, 0, count * sizeof(T));
-    add_group_noise(a, row, begin, count, scratch, scratch);
-    store_matrix(scratch, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const RowTotal<T>& total,
+                 TileStat& stat, T* scratch) {
+  const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
+  const auto factor = [&] {
+    return tile_factor(stat, total.sum, math::exponent_scale<T>(tau_at(a, row.first)));
+  };
+  switch (op) {
+    case Op::kSoft:
+      return soft_finish_tile(a, row, begin, count, factor(), scratch);
+    case Op::kHardBackward: {
+      const T* y = finished_tile(a, row, begin, count, factor(), scratch);
+      return write_gradient_tile(a, row, begin, count, y, total.sum.dot / total.sum.sum, stat,
+                                 scratch);
+    }
+    case Op::kBackward:
+      return backward_finish_tile(a, row, begin, count, total.dot, stat, scratch);
+    case Op::kHard:
+      clear_output(a, row, begin, count);
+      return mark_choice(a, row, 0, begin, count, total.best);
+    case Op::kNoise:
+      memset(scratch, 0, count * sizeof(T));
+      add_group_noise(a, row, begin, count, scratch, scratch);
+      return store_matrix(scratch, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+    case Op::kArgmax:
+      return;
   }
 }
 
@@ -132,9 +160,11 @@ void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t
 void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                   TileStat* stats, void* scratch) {
   with_compute_type(op, a, [&](auto zero) {
+    using T = decltype(zero);
     const Group group = group_of_row(a.rows, row);
+    const auto total = total_of<T>(op, a, group, stats);
     for (int64_t t = begin; t < end; ++t)
-      finish_tile(op, a, group, t, stats, static_cast<decltype(zero)*>(scratch));
+      finish_tile(op, a, group, t, total, stats[t], static_cast<T*>(scratch));
   });
 }
 

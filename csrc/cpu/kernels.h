@@ -35,8 +35,8 @@ inline int64_t rows_per_group(const Rows& rows) {
 }
 
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a
-/// backward its incoming gradients where they must be converted. At most 64 KiB for rows along the
-/// last dimension.
+/// backward its incoming gradients where they must be converted. At most 64 KiB in float32 for rows
+/// along the last dimension, and 512 KiB where rows run across memory.
 inline int64_t scratch_bytes(Op op, const Arguments& a) {
   const Rows& rows = a.rows;
   const int64_t whole = rows.count * rows.classes;

@@ -128,9 +128,11 @@ struct GumbelSoftmaxLseBackward : public torch::autograd::Node {
                    scaled = grads[1] / temperature.to(log_sum.scalar_type());
       const Tensor at_logits = (scaled * wide).to(logits_type);
       grad_logits = grad_logits.defined() ? grad_logits + at_logits : at_logits;
-      const Tensor at_rows =
-          -scaled * (wide * (log_or_zero(wide) + log_sum)).sum(dim, /*keepdim=*/true);
-      rows = rows.defined() && tau_grad ? rows + at_rows : at_rows;
+      if (tau_grad) {
+        const Tensor at_rows =
+            -scaled * (wide * (log_or_zero(wide) + log_sum)).sum(dim, /*keepdim=*/true);
+        rows = rows.defined() ? rows + at_rows : at_rows;
+      }
     }
     variable_list result(2);
     if (task_should_compute_output(0)) result[0] = grad_logits;

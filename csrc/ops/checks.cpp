@@ -8,12 +8,19 @@
 
 namespace torch_gumbel::checks {
 
+namespace {
+
+bool is_supported(at::ScalarType type) {
+  return type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
+}
+
+}  // namespace
+
 void logits(const char* who, const at::Tensor& logits) {
   TORCH_CHECK_TYPE(logits.defined(), who, ": logits must be a tensor, got an undefined one");
   const auto type = logits.scalar_type();
-  TORCH_CHECK_TYPE(
-      type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16, who,
-      ": logits must be float32, float64, float16, or bfloat16, got ", type);
+  TORCH_CHECK_TYPE(is_supported(type), who,
+                   ": logits must be float32, float64, float16, or bfloat16, got ", type);
   TORCH_CHECK_TYPE(logits.layout() == at::kStrided, who,
                    ": logits must be a strided tensor, got layout ", logits.layout());
 }
@@ -33,8 +40,10 @@ void temperature(const char* who, const char* name, double value) {
 void temperature(const char* who, const char* name, const at::Tensor& value,
                  const at::Tensor& logits, int64_t dim) {
   const auto type = value.scalar_type();
-  TORCH_CHECK_TYPE(at::isFloatingType(type) || at::isIntegralType(type, /*includeBool=*/false), who,
-                   ": ", name, " must be a real tensor, got ", type);
+  TORCH_CHECK_TYPE(is_supported(type) || at::isIntegralType(type, /*includeBool=*/false), who, ": ",
+                   name, " must be a real tensor, got ", type);
+  TORCH_CHECK_TYPE(value.layout() == at::kStrided, who, ": ", name,
+                   " must be a strided tensor, got layout ", value.layout());
   const auto wanted = logits.sym_sizes(), given = value.sym_sizes();
   const auto excess = static_cast<int64_t>(wanted.size()) - static_cast<int64_t>(given.size());
   bool fits = excess >= 0;
@@ -62,6 +71,8 @@ void source(const char* who, const at::Tensor& logits,
 }
 
 void key_format(const char* who, const at::Tensor& key) {
+  TORCH_CHECK_TYPE(key.layout() == at::kStrided, who, ": key must be a strided tensor, got layout ",
+                   key.layout());
   TORCH_CHECK_TYPE(key.scalar_type() == at::kUInt64 || key.scalar_type() == at::kLong, who,
                    ": key must be a uint64 or int64 tensor, got ", key.scalar_type());
   TORCH_CHECK_VALUE(key.dim() >= 1 && key.sym_size(-1) == 2, who,

@@ -20,8 +20,9 @@ Tensor draw(const Tensor& logits, const Tensor& temperature, int64_t dim, bool k
             const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   checks::has_classes(kName, logits, dim);
-  const Tensor key = given_key ? checks::fitted_key(kName, *given_key, logits, dim)
-                               : ops::draw_key(logits, generator);
+  const Tensor key =
+      given_key ? ops::placed_key(checks::fitted_key(kName, *given_key, logits, dim), logits)
+                : ops::draw_key(logits, generator);
   return std::get<1>(
       ops::argmax().call(logits, temperature, key, dim, keepdim, std::nullopt, std::nullopt));
 }

@@ -30,8 +30,9 @@ Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
               const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   if (hard) checks::has_classes(kName, logits, dim);
-  const Tensor key = given_key ? checks::fitted_key(kName, *given_key, logits, dim)
-                               : ops::draw_key(logits, generator);
+  const Tensor key =
+      given_key ? ops::placed_key(checks::fitted_key(kName, *given_key, logits, dim), logits)
+                : ops::draw_key(logits, generator);
   return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt,
                              std::nullopt);
 }

@@ -139,6 +139,11 @@ bool plainly_eager(const at::Tensor& logits) {
 
 void register_host_key(HostKey hook) { host_key_hook = hook; }
 
+at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits) {
+  const bool apart = key.is_cpu() && !logits.is_cpu();
+  return apart && !plainly_eager(logits) ? key.to(logits.device()) : key;
+}
+
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator) {
   if (logits.is_cuda() && host_key_hook != nullptr && plainly_eager(logits)) {
     at::Tensor key = host_key_hook(logits, generator);

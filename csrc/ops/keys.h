@@ -20,6 +20,10 @@ at::Tensor empty_fold(const at::Tensor& key);
 /// The number of fold_in as a tensor: one uint64 or int64 value on the key's device.
 void check_fold_data(const at::Tensor& key, const at::Tensor& data);
 
+/// A user's key as a call can use it: where the call is recorded or transformed, on the logits'
+/// device, since tracers refuse operands of two devices.
+at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits);
+
 /// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined
 /// when the host cannot know it (a stream is capturing). The CUDA room registers one when the
 /// library is loaded.

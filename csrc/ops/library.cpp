@@ -2,11 +2,13 @@
 // The table of contents: every op of torch_gumbel.
 //
 // Public ops check their arguments, make a key, and call private ones. Private ops are pure
-// functions of tensors, so a tracer can record them and a recompute repeats them. In their
-// arguments
-//   key               [*batch, 2]: one key per slice of the leading dimensions of logits
-//   full_shape/start  the whole tensor of which logits are a shard (dimensions after the batch),
-//   and where it starts dtype             of the result; None: that of logits
+// functions of tensors, so a tracer can record them and a recompute repeats them. Their arguments:
+//
+//   key         [*batch, 2]: one key per slice of the leading dimensions of logits
+//   full_shape  shape of the tensor of which logits are a shard, dimensions after the batch
+//   start       where the shard starts in it
+//   dtype       of the result; None: that of logits
+//
 // Results named "rows" have size 1 at dim, and the compute type: float64 for float64 logits, else
 // float32.
 #include <torch/library.h>
@@ -41,7 +43,10 @@ TORCH_LIBRARY(torch_gumbel, m) {
 
   // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from
   // merging two draws.
-  m.def("_new_key(Tensor anchor, Generator? generator) -> Tensor", random);
+  // CONSERVATIVE: TorchScript, which knows no tags, must not fold a draw into a constant either.
+  m.def(torch::schema("_new_key(Tensor anchor, Generator? generator) -> Tensor",
+                      c10::AliasAnalysisKind::CONSERVATIVE),
+        random);
   m.def("_split_key(Tensor key, SymInt num) -> Tensor", pure);
   m.def("_fold_in_key(Tensor key, int data) -> Tensor", pure);
   m.def("_fold_in_key.tensor(Tensor key, Tensor data) -> Tensor", pure);

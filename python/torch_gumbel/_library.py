@@ -14,7 +14,8 @@ _FOLDER = Path(__file__).resolve().parent
 __version__ = (_FOLDER / "VERSION").read_text(encoding="utf-8").strip()
 
 _REBUILD = (
-    "Rebuild it here: pip install --no-build-isolation --force-reinstall --no-deps torch-gumbel"
+    "Rebuild it from its source folder: pip install --no-build-isolation --force-reinstall "
+    "--no-deps ."
 )
 
 

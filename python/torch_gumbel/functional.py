@@ -144,6 +144,8 @@ def gumbel_argmax(
             generator=generator,
             key=key,
         )
+    if isinstance(temperature, Tensor):
+        raise TypeError("gumbel_argmax: temperature must be a number, got Tensor")
     if _is_compiling():
         traced = _traced_temperature("gumbel_argmax", "temperature", logits, temperature)
         drawn: Tensor = torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(

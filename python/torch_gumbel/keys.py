@@ -7,6 +7,8 @@ A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` mak
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Generator, Tensor
 
@@ -48,13 +50,15 @@ def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
         A uint64 tensor ``[2]``, equal to ``torch.func._random.key(seed)``.
 
     Raises:
-        ValueError: the seed is out of range.
+        TypeError: the seed is not an integer.
+        ValueError: it is out of range.
 
     Example:
         >>> torch_gumbel.key(42)
         tensor([42,  0], dtype=torch.uint64)
     """
-    return torch.tensor([_as_uint64("key", "seed", seed), 0], dtype=torch.uint64, device=device)
+    words = [_as_uint64("key", "seed", seed), 0]
+    return torch.tensor(words, dtype=torch.uint64, device=device or "cpu")
 
 
 def split(key: Tensor, num: int = 2) -> Tensor:
@@ -91,7 +95,11 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
 
 
 def _as_uint64(who: str, name: str, value: int) -> int:
-    number = int(value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{who}: {name} must be an integer, got {kind}") from None
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"{who}: {name} must be in [-2**63, 2**64), got {value}")
     return number % 2**64

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients through the public header.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -132,7 +133,7 @@ TEST(Gradient, IsTrackedOnlyWhereWanted) {
   EXPECT_TRUE(gumbel_softmax(logits, 1.0, true).requires_grad());
   EXPECT_FALSE(gumbel_softmax(logits.detach()).requires_grad());
   EXPECT_FALSE(gumbel_argmax(logits).requires_grad());
-  const at::NoGradGuard guard;
+  const c10::NoGradGuard guard;
   EXPECT_FALSE(gumbel_softmax(logits).requires_grad());
   EXPECT_FALSE(gumbel_softmax(logits, 1.0, true).requires_grad());
 }

@@ -115,6 +115,35 @@ def test_fake_cuda_tensors_keep_their_device():
         assert gumbel_argmax(x).device.type == "cuda"
 
 
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_cpu_key_serves_fake_cuda_tensors(hard):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(3, 4, device="cuda")
+        assert gumbel_softmax(x, 0.5, hard, key=KEY).device.type == "cuda"
+        assert gumbel_argmax(x, key=KEY).device.type == "cuda"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_autocast_on_cuda_gives_float32_as_pytorch_does(dtype):
+    with FakeTensorMode():
+        x = torch.empty(3, 4, device="cuda", dtype=dtype)
+        torch.set_autocast_enabled("cuda", True)  # torch.autocast declines without a GPU
+        try:
+            ours, theirs = gumbel_softmax(x), torch.nn.functional.gumbel_softmax(x)
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+        assert ours.dtype == theirs.dtype == torch.float32
+        assert gumbel_softmax(x).dtype == dtype
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_torchscript_trace_draws_anew_at_every_run():
+    x = torch.zeros(3, 40)
+    traced = torch.jit.trace(lambda x: gumbel_softmax(x, 0.5), x, check_trace=False)
+    samples = {tuple(traced(x).flatten().tolist()) for _ in range(5)}
+    assert len(samples) == 5
+
+
 def test_a_traced_graph_draws_anew_at_every_run():
     graph = make_fx(lambda x: gumbel_softmax(x, 0.5))(torch.zeros(3, 40))
     assert not torch.equal(graph(torch.zeros(3, 40)), graph(torch.zeros(3, 40)))

@@ -205,6 +205,20 @@ def test_errors_are_the_same_through_torch_ops(dtype):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("make", ["float8", "sparse"])
+def test_a_tau_that_kernels_cannot_read_is_refused_before_anything_is_drawn(make):
+    rows = torch.ones(3, 1)
+    tau = rows.to(torch.float8_e5m2) if make == "float8" else rows.to_sparse()
+    kind = "real" if make == "float8" else "strided"
+    refuses("gumbel_softmax", TypeError, f"tau must be a {kind} tensor, got", logits(), tau)
+
+
+@pytest.mark.parametrize("shape", [(), (3, 1)])
+def test_the_temperature_of_an_index_is_a_number(shape):
+    message = "temperature must be a number, got Tensor"
+    refuses("gumbel_argmax", TypeError, message, logits(), torch.ones(shape))
+
+
 # Private ops are reached by compilers and by users of torch.ops. A crash would end this process, so
 # they run in another one, which is started again after the case that ended it.
 

@@ -10,6 +10,21 @@ from common import make_key, ops, stateless
 
 import torch_gumbel
 
+
+def test_a_key_lives_on_the_cpu_whatever_the_default_device():
+    with torch.device("meta"):
+        assert torch_gumbel.key(3).device.type == "cpu"
+
+
+@pytest.mark.parametrize("value", [1.9, "3", None])
+def test_seeds_and_data_are_integers(value):
+    kind = type(value).__name__
+    with pytest.raises(TypeError, match=f"key: seed must be an integer, got {kind}"):
+        torch_gumbel.key(value)
+    with pytest.raises(TypeError, match=f"fold_in: data must be an integer, got {kind}"):
+        torch_gumbel.fold_in(make_key(1), value)
+
+
 SEEDS = [0, 5, -1, -(2**63), 2**63, 2**64 - 1]
 KEYS = [(5, 0), (0, 0), (2**64 - 1, 2**64 - 1), (0x0123456789ABCDEF, 2**32 - 1)]
 FROZEN_FOLD = (0x11D85194C417681D, 0xF739E278FBD62C3B)  # of (5, 0) with 0

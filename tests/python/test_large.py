@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """More than 2^31 elements, in all and in one row. Expanded logits need no memory of that size."""
 
+import time
+
 import numpy as np
 import oracle
 import pytest
@@ -76,3 +78,19 @@ def test_more_than_two_to_the_31_rows(dim):
     x = torch.zeros(1, 1, dtype=torch.float16).expand(shape)
     y = gumbel_softmax(x, hard=True, dim=dim, key=KEY)
     assert y.shape == x.shape and bool((y == 1).all())
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_time_of_a_long_row_grows_as_its_length(hard):
+    def per_class(classes):
+        x = torch.zeros(classes)
+        key = make_key(5)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            gumbel_softmax(x, hard=hard, key=key)
+            times.append(time.perf_counter() - start)
+        return min(times) / classes
+
+    # A cost per tile that grows with the number of tiles makes this ratio 10 and more.
+    assert per_class(2**24) < 5 * per_class(2**18)
