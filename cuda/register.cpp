@@ -51,6 +51,8 @@ at::PhiloxCudaState reserve_block(const std::optional<at::Generator>& generator,
                                   c10::Device device) {
   auto* source = at::get_generator_or_default<at::CUDAGeneratorImpl>(
       generator, at::cuda::detail::getDefaultCUDAGenerator(device.index()));
+  TORCH_CHECK_VALUE(source->device() == device, "torch_gumbel: generator must be on ", device,
+                    ", got one on ", source->device());
   const std::lock_guard<std::mutex> lock(source->mutex_);
   return source->philox_cuda_state(4);
 }

@@ -34,15 +34,25 @@ inline int64_t rows_per_group(const Rows& rows) {
                                                       : kAcrossElements / rows.classes;
 }
 
+/// Whether incoming gradients are read where they lie; otherwise a group's are copied to scratch.
+inline bool grads_in_place(const Arguments& a, DType compute_type) {
+  const int grad = static_cast<int>(Operand::kGrad);
+  const Rows& rows = a.rows;
+  const bool packed = rows.dims == 0 || rows.stride[grad][rows.dims - 1] == rows.classes;
+  return a.grad_type == compute_type && rows.class_stride[grad] == 1 && packed;
+}
+
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a
-/// backward its incoming gradients where they must be converted. At most 64 KiB in float32 for rows
-/// along the last dimension, and 512 KiB where rows run across memory.
+/// backward its incoming gradients where they must be copied. For rows along the last dimension at
+/// most 64 KiB (128 KiB for float64 with gradients to copy); 512 KiB where rows run across memory,
+/// twice that for float64.
 inline int64_t scratch_bytes(Op op, const Arguments& a) {
   const Rows& rows = a.rows;
   const int64_t whole = rows.count * rows.classes;
   const int64_t elements = rows.classes > kLongRow ? kTile : rows_per_group(rows) * rows.classes;
   const bool wide = (op == Op::kNoise ? a.output_type : a.input_type) == DType::kFloat64;
-  const bool two = op == Op::kBackward || op == Op::kHardBackward;
+  const bool backward = op == Op::kBackward || op == Op::kHardBackward;
+  const bool two = backward && !grads_in_place(a, wide ? DType::kFloat64 : DType::kFloat32);
   return (elements < whole ? elements : whole) * (wide ? 8 : 4) * (two ? 2 : 1);
 }
 

@@ -65,7 +65,7 @@ void source(const char* who, const at::Tensor& logits,
   const bool has_generator = generator.has_value() && generator->defined();
   TORCH_CHECK_VALUE(!(has_generator && key.has_value()), who,
                     ": wanted a key or a generator, got both");
-  TORCH_CHECK_VALUE(!has_generator || generator->device().type() == logits.device().type(), who,
+  TORCH_CHECK_VALUE(!has_generator || generator->device() == logits.device(), who,
                     ": generator must be on ", logits.device(), ", got one on ",
                     has_generator ? generator->device() : at::Device(at::kCPU));
 }

@@ -23,7 +23,7 @@ LIBRARY = PACKAGE / "lib" / "libtorch_gumbel.so"
 def test_another_torch_gives_a_readable_import_error(running):
     message = (
         rf"torch_gumbel was built for torch 2\.15, but torch {re.escape(running)} is running\. "
-        r"Rebuild it from its source folder: pip install --no-build-isolation .*"
+        r"Rebuild it from its source folder: pip install --no-build-isolation .*--no-deps \.$"
     )
     with pytest.raises(ImportError, match=message):
         _library._check_built_for("2.15.0", running)
