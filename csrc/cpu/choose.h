@@ -267,8 +267,8 @@ static inline void write_output(const Arguments& a, const Group& group, int64_t 
 /// has no distribution.
 static inline void mark_choice(const Arguments& a, const Group& group, int64_t i, int64_t begin,
                                int64_t count, const Best& best) {
-  const bool uniform = a.tau == nullptr;
-  const double tau = uniform ? a.host_tau : tau_at(a, row_of(group, i));
+  // A row's offsets cost more than a narrow row does: only where its temperature is its own.
+  const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
   if (best.drawn() && math::valid_temperature(tau)) {
     if (best.index >= begin && best.index < begin + count)
       write_output(a, group, i, best.index, 1.0f);
