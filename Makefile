@@ -85,4 +85,4 @@ lint: env  ## formatting, style, types, and house rules, without changing anythi
 	@! grep -rnE '#include *[<"](torch|ATen|c10)' cuda --include='*.cuh' || { echo "cuda/*.cuh must stay free of Torch"; exit 1; }
 
 clean:  ## build products (not the environment)
-	rm -rf build out python/torch_gumbel/lib python/torch_gumbel/include python/torch_gumbel/*.so python/*.egg-info
+	rm -rf build out python/torch_gumbel/lib python/torch_gumbel/include python/torch_gumbel/share python/torch_gumbel/*.so python/*.egg-info

@@ -34,7 +34,8 @@ class CMakeBuild(build_ext):
         packages = [Path(self.get_ext_fullpath(ext.name)).resolve().parent]
         packages += [ROOT / "python" / "torch_gumbel"] if self.in_source else []
         for package in packages:
-            self.cmake("--install", build, "--prefix", package, "--component", "python")
+            for part in ("library", "python"):
+                self.cmake("--install", build, "--prefix", package, "--component", part)
 
     def cmake(self, *arguments):
         # The cmake and ninja installed beside this interpreter come first.

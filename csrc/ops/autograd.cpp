@@ -78,6 +78,9 @@ Tensor hard_tangent(const Tensor& logits, const Tensor& tau, const Tensor& key, 
   return tangent_of_sample(logits_t, tau_t, y, temperature, dim, type);
 }
 
+/// A key drawn in inference mode cannot be saved for a backward; a copy of its words can.
+Tensor savable(const Tensor& key) { return key.is_inference() ? key.clone() : key; }
+
 Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
                         const Tensor& key, int64_t dim, bool hard, std::optional<ScalarType> dtype,
                         Shape full_shape, Shape start) {
@@ -97,7 +100,7 @@ Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor&
   node->logits_type = logits.scalar_type();
   if (hard) {
     node->logits = SavedVariable(logits, false);
-    node->key = SavedVariable(key, false);
+    node->key = SavedVariable(savable(key), false);
     node->full_shape = SavedShape(full_shape);
     node->start = SavedShape(start);
   } else {

@@ -51,6 +51,11 @@ Tensor gumbel_argmax(const Tensor& logits, int64_t dim, bool keepdim, double tem
               key);
 }
 
+Tensor gumbel_argmax(const Tensor& logits, const GumbelArgmaxFuncOptions& options) {
+  return gumbel_argmax(logits, options.dim(), options.keepdim(), options.temperature(),
+                       options.generator(), options.key());
+}
+
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {

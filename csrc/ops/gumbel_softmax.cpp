@@ -66,6 +66,14 @@ Tensor gumbel_softmax(const Tensor& logits, const Tensor& tau, bool hard, int64_
   return sample(logits, checks::as_floating(tau), hard, wrapped, generator, key);
 }
 
+Tensor gumbel_softmax(const Tensor& logits, const GumbelSoftmaxFuncOptions& options) {
+  const auto call = [&](const auto& tau) {
+    return gumbel_softmax(logits, tau, options.hard(), options.dim(), options.generator(),
+                          options.key());
+  };
+  return std::visit(call, options.tau());
+}
+
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {

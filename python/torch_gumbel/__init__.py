@@ -7,7 +7,7 @@
 torch.Size([4, 10])
 """
 
-from torch_gumbel._library import _C, __version__
+from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.keys import fold_in, key, new_key, split
 
@@ -26,6 +26,7 @@ def build_info() -> dict[str, str]:
 __all__ = [
     "__version__",
     "build_info",
+    "cmake_prefix_path",
     "fold_in",
     "gumbel_argmax",
     "gumbel_softmax",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch  # first: its libraries are those that ours were linked against
 
 _FOLDER = Path(__file__).resolve().parent
+#: For CMAKE_PREFIX_PATH of C++ projects: ``find_package(torch_gumbel)`` looks there.
+cmake_prefix_path = str(_FOLDER / "share" / "cmake")
 __version__ = (_FOLDER / "VERSION").read_text(encoding="utf-8").strip()
 
 _REBUILD = (

@@ -3,7 +3,11 @@
 /// Differentiable sampling from categorical distributions, in one pass.
 ///
 ///     #include <torch_gumbel/torch_gumbel.h>
-///     auto y = torch_gumbel::gumbel_softmax(logits, /*tau=*/0.5, /*hard=*/true);
+///     using torch_gumbel::GumbelSoftmaxFuncOptions;
+///     auto options = GumbelSoftmaxFuncOptions().tau(0.5).hard(true);
+///     auto y = torch_gumbel::gumbel_softmax(logits, options);
+///
+/// In a CMake project: find_package(torch_gumbel) and the target torch_gumbel::torch_gumbel.
 ///
 /// Shapes: `logits` is [*, K, *] with the K classes along `dim`; everything else is a batch.
 /// Errors: c10::ValueError, c10::TypeError, or c10::IndexError, naming the function, what was
@@ -19,6 +23,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+#include <torch_gumbel/options.h>
 
 #include <cstdint>
 #include <optional>
@@ -61,6 +66,10 @@ TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, const at::T
                                            std::optional<at::Generator> generator = std::nullopt,
                                            const std::optional<at::Tensor>& key = std::nullopt);
 
+/// The same with named options.
+TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits,
+                                           const GumbelSoftmaxFuncOptions& options);
+
 /// An exact draw from Categorical(softmax(logits / temperature)): argmax(logits / temperature + g).
 /// No probabilities and no one-hot are formed. At temperature 1 it is the position of the 1 in the
 /// hard sample of the same key. Gumbel, "Statistical theory of extreme values", 1954; Maddison,
@@ -72,6 +81,10 @@ TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits, int64_t dim 
                                           bool keepdim = false, double temperature = 1.0,
                                           std::optional<at::Generator> generator = std::nullopt,
                                           const std::optional<at::Tensor>& key = std::nullopt);
+
+/// The same with named options.
+TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits,
+                                          const GumbelArgmaxFuncOptions& options);
 
 /// 128 fresh bits of a generator (absent: the device's default one) as a key on `device`.
 TORCH_GUMBEL_API at::Tensor new_key(std::optional<at::Generator> generator = std::nullopt,

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Options of the functions, named as LibTorch names its own.
+///
+///     gumbel_softmax(logits, GumbelSoftmaxFuncOptions().tau(0.5).hard(true).dim(1));
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <torch/arg.h>
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <variant>
+
+namespace torch_gumbel {
+
+/// Options of gumbel_softmax; torch::nn::functional::GumbelSoftmaxFuncOptions and more.
+struct GumbelSoftmaxFuncOptions {
+  /// Temperature > 0, finite: a number, or a tensor (a scalar, or one value per row, with size 1 or
+  /// absent at `dim`), which gets a gradient.
+  GumbelSoftmaxFuncOptions& tau(double value) {
+    tau_ = value;
+    return *this;
+  }
+  GumbelSoftmaxFuncOptions& tau(at::Tensor value) {
+    tau_ = std::move(value);
+    return *this;
+  }
+  const std::variant<double, at::Tensor>& tau() const { return tau_; }
+
+  /// The one-hot of the sample, with the gradient of the soft sample.
+  TORCH_ARG(bool, hard) = false;
+
+  /// The class dimension.
+  TORCH_ARG(int64_t, dim) = -1;
+
+  /// Where the call's key is drawn from; absent: the device's default generator.
+  TORCH_ARG(std::optional<at::Generator>, generator);
+
+  /// The key itself, uint64 or int64 [*batch, 2]; excludes a generator.
+  TORCH_ARG(std::optional<at::Tensor>, key);
+
+ private:
+  std::variant<double, at::Tensor> tau_ = 1.0;
+};
+
+/// Options of gumbel_argmax.
+struct GumbelArgmaxFuncOptions {
+  /// The class dimension.
+  TORCH_ARG(int64_t, dim) = -1;
+
+  /// Keep it, with size 1.
+  TORCH_ARG(bool, keepdim) = false;
+
+  /// Temperature > 0, finite: logits are multiplied by the float32 number 1 / temperature.
+  TORCH_ARG(double, temperature) = 1.0;
+
+  /// As for gumbel_softmax.
+  TORCH_ARG(std::optional<at::Generator>, generator);
+  TORCH_ARG(std::optional<at::Tensor>, key);
+};
+
+}  // namespace torch_gumbel

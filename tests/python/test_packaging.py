@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CMake package inside the Python package, as a C++ project finds it."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+import torch_gumbel
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONSUMER = ROOT / "tests" / "cpp" / "consumer"
+
+
+def configure(build, *options):
+    command = ["cmake", "-S", CONSUMER, "-B", build, "-GNinja", *options]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_program_is_built_against_the_python_package_and_runs_without_python(tmp_path):
+    prefix = f"-DCMAKE_PREFIX_PATH={torch_gumbel.cmake_prefix_path}"
+    done = configure(tmp_path, prefix)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["cmake", "--build", tmp_path], check=True, capture_output=True)
+    program = tmp_path / "consumer"
+    shown = subprocess.run([program], capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout) == (0, "rows with a choice: 3\n"), shown.stderr
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    assert "libtorch_gumbel.so => " in linked
+    assert "libpython" not in linked and "torch_python" not in linked
+
+
+def package_with(tmp_path, old, new):
+    """A copy of the CMake package with one change in its configuration."""
+    here = tmp_path / "share" / "cmake" / "torch_gumbel"
+    shutil.copytree(pathlib.Path(torch_gumbel.cmake_prefix_path) / "torch_gumbel", here)
+    config = here / "torch_gumbelConfig.cmake"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    return f"-DCMAKE_PREFIX_PATH={tmp_path}"
+
+
+def test_a_library_built_for_another_libtorch_is_refused_in_words(tmp_path):
+    version = torch_gumbel.build_info()["torch"]
+    prefix = package_with(tmp_path, f'built_for "{version}"', 'built_for "2.99.0"')
+    done = configure(tmp_path / "build", prefix)
+    assert done.returncode != 0
+    words = " ".join(done.stderr.split())
+    assert "torch_gumbel was built for LibTorch 2.99, but LibTorch" in words
+    assert torch.__version__.split("+")[0] in words and "rebuild torch_gumbel" in words
+
+
+@pytest.mark.parametrize("version", ["0.2", "1.0"])
+def test_another_version_of_torch_gumbel_is_refused(tmp_path, version):
+    for file in CONSUMER.iterdir():
+        shutil.copy(file, tmp_path)
+    lists = tmp_path / "CMakeLists.txt"
+    text = lists.read_text()
+    assert "torch_gumbel 0.1 REQUIRED" in text
+    lists.write_text(text.replace("torch_gumbel 0.1 ", f"torch_gumbel {version} "))
+    prefix = f"-DCMAKE_PREFIX_PATH={torch_gumbel.cmake_prefix_path}"
+    done = subprocess.run(
+        ["cmake", "-S", tmp_path, "-B", tmp_path / "build", "-GNinja", prefix],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and f'requested version "{version}"' in " ".join(
+        done.stderr.split()
+    )
