@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Generator, Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from torch_gumbel._library import _C
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 _softmax = _C.gumbel_softmax
 _softmax_tensor_tau = _C.gumbel_softmax_tensor_tau
@@ -81,15 +85,20 @@ def gumbel_softmax(
             generator=generator,
             key=key,
         )
-    if eps != 1e-10:
+    # Not in a graph: Dynamo stops at a warning, and traces twice where a default is looked at.
+    if not _is_compiling() and eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
+    if type(logits) is not Tensor and _is_dtensor(logits):
+        from torch_gumbel import _dtensor
+
+        return _dtensor.gumbel_softmax(logits, tau, hard, dim, generator, key)
     if _is_compiling():
+        _refuse_traced_generator("gumbel_softmax", generator)
         sample: Tensor = torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
             logits,
             _traced_temperature("gumbel_softmax", "tau", logits, tau),
             hard,
             dim,
-            generator=generator,
             key=key,
         )
         return sample
@@ -146,10 +155,15 @@ def gumbel_argmax(
         )
     if isinstance(temperature, Tensor):
         raise TypeError("gumbel_argmax: temperature must be a number, got Tensor")
+    if type(logits) is not Tensor and _is_dtensor(logits):
+        from torch_gumbel import _dtensor
+
+        return _dtensor.gumbel_argmax(logits, dim, keepdim, temperature, generator, key)
     if _is_compiling():
+        _refuse_traced_generator("gumbel_argmax", generator)
         traced = _traced_temperature("gumbel_argmax", "temperature", logits, temperature)
         drawn: Tensor = torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
-            logits, traced, dim, keepdim, generator=generator, key=key
+            logits, traced, dim, keepdim, key=key
         )
         return drawn
     _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
@@ -160,9 +174,26 @@ def _traced_temperature(who: str, name: str, logits: Tensor, value: float | Tens
     """A number as a tensor of the graph, so that another value does not mean another graph."""
     if isinstance(value, Tensor):
         return value
-    if not 0 < value < float("inf"):
+    # Of a number that only the compiled graph will know (tau.item()), nothing is asked here.
+    from torch.fx.experimental.symbolic_shapes import guard_or_true
+
+    if not (guard_or_true(value > 0) and guard_or_true(value < float("inf"))):
         raise ValueError(f"{who}: {name} must be > 0 and finite, got {value}")
     return logits.new_ones((), dtype=torch.float64) * value
+
+
+def _is_dtensor(logits: object) -> TypeGuard[DTensor]:
+    """Without importing torch.distributed.tensor, which a DTensor's owner has imported."""
+    return hasattr(logits, "device_mesh")
+
+
+def _refuse_traced_generator(who: str, generator: Generator | None) -> None:
+    """torch.compile cannot put a Generator into a graph, for any op; a key it can."""
+    if generator is not None:
+        raise ValueError(
+            f"{who}: torch.compile cannot trace generator=; draw the key outside and pass "
+            "key=torch_gumbel.new_key(generator)"
+        )
 
 
 def _check_types(

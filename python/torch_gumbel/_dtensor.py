@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front door for DTensors: every rank draws its part of the whole.
+
+A rank's part is told by the placements; it draws the noise of that part, so nothing is gathered but
+what rows cut by class need (see ``_vocabulary``). Partial tensors, and what is sharded in ways that
+are not plain, are made whole first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+
+from torch_gumbel import _front, _vocabulary
+from torch_gumbel.functional import _check_types
+from torch_gumbel.keys import new_key
+
+
+def gumbel_softmax(
+    logits: DTensor,
+    tau: float | Tensor,
+    hard: bool,
+    dim: int,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> DTensor:
+    """A sample with the placements of logits (Replicate where they are Partial)."""
+    _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
+    key, plain_tau = _whole(key), _as_plain(tau)
+    _front.check_softmax(logits.shape, logits, plain_tau, hard, dim, generator, key)
+    part = _part(logits, dim, generator, key)
+    local_tau = _local_tau(_front.temperature_tensor(tau), part)
+    dtype = _front.output_type(part.local)
+    local = _vocabulary.sample(part.local, local_tau, part.key, hard, dtype, part.shard)
+    return _as_dtensor(local, part.mesh, part.placements, logits.shape)
+
+
+def gumbel_argmax(
+    logits: DTensor,
+    dim: int,
+    keepdim: bool,
+    temperature: float,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> DTensor:
+    """Indices, sharded as the rows are."""
+    _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
+    key = _whole(key)
+    _front.check_argmax(logits.shape, logits, dim, temperature, generator, key)
+    part = _part(logits, dim, generator, key)
+    number = _front.temperature_tensor(temperature)
+    _, index = _vocabulary.choose(part.local, number, part.key, part.shard)
+    dim = part.shard.dim
+    shape = [1 if i == dim else n for i, n in enumerate(logits.shape)]
+    if not keepdim and logits.dim() > 0:
+        index, shape = index.squeeze(dim), shape[:dim] + shape[dim + 1 :]
+    placements = [_of_rows(p, dim, keepdim) for p in part.placements]
+    return _as_dtensor(index, part.mesh, placements, torch.Size(shape))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What this rank holds of the logits, and the key it draws with."""
+
+    local: Tensor
+    key: Tensor
+    shard: _vocabulary.Shard
+    mesh: DeviceMesh
+    placements: list[Placement]
+
+
+def _part(logits: DTensor, dim: int, generator: Generator | None, key: Tensor | None) -> _Part:
+    mesh, rank = logits.device_mesh, logits.dim()
+    dim = dim % max(rank, 1)
+    placements = _plain_placements(logits.placements, rank, dim)
+    if list(logits.placements) != placements:
+        logits = logits.redistribute(mesh, placements)
+    local = logits.to_local()
+    if key is None:
+        key = _mesh_key(mesh, generator, local.device)
+    key = _front.unpadded(key, rank)
+    ranks = [(mesh.size(i), mesh.get_local_rank(i)) for i in range(mesh.ndim)]
+    start = part_start(logits.shape, placements, ranks)
+    batch = key.dim() - 1
+    for i in range(batch):
+        key = key.narrow(i, start[i], local.shape[i])
+    group = _class_group(mesh, placements, dim)
+    full_shape = list(logits.shape[batch:])
+    shard = (
+        _vocabulary.Shard(dim, full_shape, start[batch:], group, start[dim])
+        if rank > 0
+        else _vocabulary.Shard(0)
+    )
+    return _Part(local, key, shard, mesh, placements)
+
+
+def part_start(
+    shape: Sequence[int], placements: Sequence[Placement], ranks: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Where a rank's part begins: dimensions are cut as ``torch.chunk`` cuts, one after another.
+
+    ``ranks``: (number of ranks, own number) for every mesh dimension.
+    """
+    sizes, start = list(shape), [0] * len(shape)
+    for placement, (count, own) in zip(placements, ranks, strict=True):
+        if isinstance(placement, Shard):
+            i = placement.dim
+            chunk = -(-sizes[i] // count)
+            begin = min(own * chunk, sizes[i])
+            start[i], sizes[i] = start[i] + begin, min(chunk, sizes[i] - begin)
+    return start
+
+
+def _plain_placements(placements: Sequence[Placement], rank: int, dim: int) -> list[Placement]:
+    """Shard or Replicate on every mesh dimension, the class dimension sharded at most once."""
+    plain: list[Placement] = []
+    for placement in placements:
+        if type(placement) is not Shard:
+            plain.append(Replicate())
+            continue
+        shard = Shard(placement.dim % rank)
+        plain.append(Replicate() if shard.dim == dim and shard in plain else shard)
+    return plain
+
+
+def _class_group(
+    mesh: DeviceMesh, placements: list[Placement], dim: int
+) -> dist.ProcessGroup | None:
+    return mesh.get_group(placements.index(Shard(dim))) if Shard(dim) in placements else None
+
+
+def _mesh_key(mesh: DeviceMesh, generator: Generator | None, device: torch.device) -> Tensor:
+    """Drawn on every rank; that of the mesh's first rank for all."""
+    key = new_key(generator, device)
+    words = key.view(torch.int64)  # not every backend knows uint64
+    for i in range(mesh.ndim):
+        group = mesh.get_group(i)
+        dist.broadcast(words, dist.get_global_rank(group, 0), group=group)
+    return words.view(torch.uint64)
+
+
+def _whole(key: Tensor | None) -> Tensor | None:
+    return key.full_tensor() if isinstance(key, DTensor) else key
+
+
+def _as_plain(tau: float | Tensor) -> float | Tensor:
+    """Shape, type, and device of tau for the checks."""
+    if isinstance(tau, DTensor):
+        return torch.empty(tau.shape, dtype=tau.dtype, device="meta")
+    return tau
+
+
+def _local_tau(tau: Tensor, part: _Part) -> Tensor:
+    """The temperatures of this part's rows; their gradient finds its way back to the whole."""
+    alone = not isinstance(tau, DTensor) and tau.numel() == 1 and not tau.requires_grad
+    if alone:
+        return tau
+    if not isinstance(tau, DTensor):
+        tau = DTensor.from_local(tau, part.mesh, [Replicate()] * part.mesh.ndim, run_check=False)
+    shift = part.local.dim() - tau.dim()
+    wanted, of_gradient = [], []
+    for placement in part.placements:
+        at = placement.dim - shift if isinstance(placement, Shard) else -1
+        own_rows = at >= 0 and tau.size(at) != 1
+        wanted.append(Shard(at) if own_rows else Replicate())
+        # Each rank has the rows' share of one temperature; classes are summed over in the backward.
+        shared = isinstance(placement, Shard) and placement.dim != part.shard.dim and not own_rows
+        of_gradient.append(Partial() if shared else wanted[-1])
+    local: Tensor = tau.redistribute(part.mesh, wanted).to_local(grad_placements=of_gradient)
+    return local
+
+
+def _of_rows(placement: Placement, dim: int, keepdim: bool) -> Placement:
+    """A placement of logits as one of values per row."""
+    if not isinstance(placement, Shard) or placement.dim == dim:
+        return Replicate()
+    return Shard(placement.dim - 1) if placement.dim > dim and not keepdim else placement
+
+
+def _as_dtensor(
+    local: Tensor, mesh: DeviceMesh, placements: Sequence[Placement], shape: torch.Size
+) -> DTensor:
+    stride = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front door where a rank sees only a part: every check on the whole, before any rank talks.
+
+The checks are the C++ front door's own, run on meta tensors of the whole's shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+
+
+def check_softmax(
+    shape: Sequence[int],
+    logits: Tensor,
+    tau: float | Tensor,
+    hard: bool,
+    dim: int,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> None:
+    """Raises what ``gumbel_softmax`` of a tensor of that shape would raise."""
+    whole = torch.empty(shape, dtype=logits.dtype, device="meta")
+    source = None if key is None else generator  # alone, it is checked where it is read
+    gumbel_softmax(whole, _meta(tau), hard, dim=dim, generator=source, key=_meta_key(key))
+
+
+def check_argmax(
+    shape: Sequence[int],
+    logits: Tensor,
+    dim: int,
+    temperature: float,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> None:
+    """Raises what ``gumbel_argmax`` of a tensor of that shape would raise."""
+    whole = torch.empty(shape, dtype=logits.dtype, device="meta")
+    source = None if key is None else generator
+    gumbel_argmax(whole, dim, temperature=temperature, generator=source, key=_meta_key(key))
+
+
+def temperature_tensor(value: float | Tensor) -> Tensor:
+    """A checked temperature as private ops take it."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(float(value), dtype=torch.float64)
+    return value if value.is_floating_point() else value.double()
+
+
+def output_type(logits: Tensor) -> torch.dtype:
+    """That of logits; under autocast on CUDA float32 for half types, as the front door has it."""
+    half = logits.dtype in (torch.float16, torch.bfloat16)
+    wide = half and logits.is_cuda and torch.is_autocast_enabled("cuda")
+    return torch.float32 if wide else logits.dtype
+
+
+def unpadded(key: Tensor, rank: int) -> Tensor:
+    """``[*batch, 2]`` of a key that may be padded with ones to the rank of logits."""
+    if key.dim() - 1 < rank:
+        return key
+    batch = list(key.shape[:-1])
+    while batch and batch[-1] == 1:
+        batch.pop()
+    return key.reshape(*batch, 2)
+
+
+def _meta(tau: float | Tensor) -> float | Tensor:
+    return tau.detach().to("meta") if isinstance(tau, Tensor) else tau
+
+
+def _meta_key(key: Tensor | None) -> Tensor | None:
+    return None if key is None else key.to("meta")

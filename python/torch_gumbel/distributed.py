@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling over several ranks. Import it by name: ``import torch_gumbel.distributed``.
+
+Noise is a function of a key and an element's place in the whole tensor, so a tensor that is cut
+into parts draws what it would draw in one piece. ``gumbel_softmax`` and ``gumbel_argmax`` take
+DTensors as they are, sharded on any dimension; here are the same for plain tensors whose classes
+are cut over a process group, and helpers for keys.
+
+Replicas that are seeded equally draw equal noise. Where each is to draw its own, give it
+``key=rank_key(key)``.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Generator, Tensor
+
+from torch_gumbel import _front, _vocabulary
+from torch_gumbel.functional import _check_types
+from torch_gumbel.keys import fold_in, new_key
+
+
+def vocab_parallel_gumbel_softmax(
+    logits: Tensor,
+    tau: float | Tensor = 1,
+    hard: bool = False,
+    dim: int = -1,
+    *,
+    group: dist.ProcessGroup | None = None,
+    first_class: int | None = None,
+    classes: int | None = None,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    r"""This rank's part of :func:`torch_gumbel.gumbel_softmax` of rows cut over ranks by class.
+
+    Hard samples are those of one process in bits, soft ones within the accuracy bound. Forward, one
+    all-gather of a number per row (hard: of a pair; hard with a gradient: both); backward, one
+    all-reduce of a number per row (of three, with a gradient for tau).
+
+    Args:
+        logits: this rank's classes of the same rows, ``[*, K_rank, *]``.
+        tau: as for :func:`torch_gumbel.gumbel_softmax`, the same on every rank.
+        hard: as there.
+        dim: the class dimension.
+        group: the ranks that hold the classes; default: all.
+        first_class: the index in the whole of the first class here. Default, together with
+            ``classes``: equal parts, in the order of ranks.
+        classes: how many classes there are on all ranks.
+        generator: where the key is drawn from; that of the group's first rank counts.
+        key: explicit randomness, the same on every rank.
+
+    Returns:
+        ``[*, K_rank, *]``, differentiable in logits and tau, in every order. The
+        gradient of tau is whole on every rank, as tau is.
+
+    Raises:
+        As :func:`torch_gumbel.gumbel_softmax`; ValueError also if only one of ``first_class`` and
+        ``classes`` is given, or if they have no room for this rank's classes.
+    """
+    who = "vocab_parallel_gumbel_softmax"
+    _check_types(who, logits, tau, "tau", generator, key)
+    start, shape = _place(who, logits, dim, group, first_class, classes)
+    _front.check_softmax(shape, logits, tau, hard, dim, generator, key)
+    common = shared_key(generator, group=group, device=logits.device) if key is None else key
+    shard, common = _shard(logits, dim, start, shape, group, common)
+    return _vocabulary.sample(
+        logits,
+        _front.temperature_tensor(tau),
+        common,
+        hard,
+        _front.output_type(logits),
+        shard,
+    )
+
+
+def vocab_parallel_gumbel_argmax(
+    logits: Tensor,
+    dim: int = -1,
+    keepdim: bool = False,
+    *,
+    temperature: float = 1.0,
+    group: dist.ProcessGroup | None = None,
+    first_class: int | None = None,
+    classes: int | None = None,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    """:func:`torch_gumbel.gumbel_argmax` of rows cut over ranks by class, the same on every rank.
+
+    Args, Raises:
+        as :func:`vocab_parallel_gumbel_softmax` and :func:`torch_gumbel.gumbel_argmax`.
+
+    Returns:
+        int64 class indices in the whole, in bits those of one process. One all-gather of a pair per
+        row.
+    """
+    who = "vocab_parallel_gumbel_argmax"
+    _check_types(who, logits, temperature, "temperature", generator, key)
+    start, shape = _place(who, logits, dim, group, first_class, classes)
+    _front.check_argmax(shape, logits, dim, temperature, generator, key)
+    common = shared_key(generator, group=group, device=logits.device) if key is None else key
+    shard, common = _shard(logits, dim, start, shape, group, common)
+    _, index = _vocabulary.choose(logits, _front.temperature_tensor(temperature), common, shard)
+    return index if keepdim or index.dim() == 0 else index.squeeze(shard.dim)
+
+
+def shared_key(
+    generator: Generator | None = None,
+    *,
+    group: dist.ProcessGroup | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """A key that all ranks of a group know: drawn on each, that of the first rank for all.
+
+    Args:
+        generator: where it is drawn from, as for :func:`torch_gumbel.new_key`; that of every rank
+            advances.
+        group: default: all ranks.
+        device: where the group's collectives work.
+
+    Returns:
+        A uint64 tensor ``[2]``.
+    """
+    key = new_key(generator, device)
+    words = key.view(torch.int64)  # not every backend knows uint64
+    dist.broadcast(words, dist.get_global_rank(_group(group), 0), group=group)
+    return words.view(torch.uint64)
+
+
+def rank_key(key: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """A key of this rank's own: ``fold_in(key, rank)``.
+
+    Args:
+        key: the same on every rank, ``[*batch, 2]``.
+        group: the ranks to tell apart; default: all.
+
+    Returns:
+        ``[*batch, 2]``, another on every rank: for replicas that must not draw equal noise.
+    """
+    return fold_in(key, dist.get_rank(group))
+
+
+def _group(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    if group is not None:
+        return group
+    world: dist.ProcessGroup = dist.distributed_c10d._get_default_group()
+    return world
+
+
+def _place(
+    who: str,
+    logits: Tensor,
+    dim: int,
+    group: dist.ProcessGroup | None,
+    first_class: int | None,
+    classes: int | None,
+) -> tuple[int, list[int]]:
+    """Index of the first class here, and the shape of the whole."""
+    shape = list(logits.shape) or [1]
+    if not -len(shape) <= dim < len(shape):
+        return 0, shape  # the front door says what is wrong with it
+    here = shape[dim]
+    if first_class is None and classes is None:
+        first_class, classes = dist.get_rank(group) * here, dist.get_world_size(group) * here
+    if first_class is None or classes is None:
+        raise ValueError(f"{who}: wanted both first_class and classes, or neither")
+    if not 0 <= first_class <= classes - here:
+        raise ValueError(
+            f"{who}: classes [first_class, first_class + {here}) must lie in [0, classes), got "
+            f"first_class {first_class} and classes {classes}"
+        )
+    shape[dim] = classes
+    return first_class, shape
+
+
+def _shard(
+    logits: Tensor,
+    dim: int,
+    first_class: int,
+    shape: list[int],
+    group: dist.ProcessGroup | None,
+    key: Tensor,
+) -> tuple[_vocabulary.Shard, Tensor]:
+    """The shard of these logits, and the key without padding."""
+    key = _front.unpadded(key, logits.dim())
+    batch, dim = key.dim() - 1, dim % len(shape)
+    start = [first_class if i == dim else 0 for i in range(len(shape))]
+    shard = _vocabulary.Shard(dim, shape[batch:], start[batch:], _group(group), first_class)
+    return shard, key
