@@ -26,8 +26,12 @@ int main(int argc, char** argv) {
   if (argc != 4) return std::fputs("usage: aoti_runner PACKAGE INPUTS OUTPUTS\n", stderr), 2;
   const c10::InferenceMode guard;
   torch::inductor::AOTIModelPackageLoader loader(argv[1]);
-  const auto inputs = torch::pickle_load(read_file(argv[2])).toTensorVector();
+  const c10::IValue pickled = torch::pickle_load(read_file(argv[2]));
+  std::vector<torch::Tensor> inputs;
+  for (const c10::IValue& input : pickled.toListRef()) inputs.push_back(input.toTensor());
   torch::manual_seed(7);
-  write_file(argv[3], torch::pickle_save(loader.run(inputs)));
+  std::vector<c10::IValue> outputs;
+  for (torch::Tensor& output : loader.run(inputs)) outputs.emplace_back(std::move(output));
+  write_file(argv[3], torch::pickle_save(c10::ivalue::Tuple::create(std::move(outputs))));
   return 0;
 }

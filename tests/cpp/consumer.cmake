@@ -29,7 +29,7 @@ run(${CMAKE_COMMAND} --build build)
 run("${root}/build/${PROGRAM}")
 
 run(ldd "build/${PROGRAM}")
-foreach(wanted libtorch_gumbel.so libtorch_cpu.so)
+foreach(wanted libtorch_gumbel.so libtorch.so libtorch_cpu.so)
   if(NOT output MATCHES "${wanted} => /")
     message(SEND_ERROR "${PROGRAM} does not find ${wanted}")
   endif()
