@@ -18,7 +18,7 @@ CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
 SOURCES := $(shell find csrc cuda tests/cpp -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python statistics prove-noise vae-study ptx bench format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise vae-study ptx bench format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,14 @@ test-cpp: build
 
 test-python: build
 	@set -o pipefail; $(PYTHON) -m pytest --color=no | tee build/pytest.log
+
+# A copy of the tree with its own environment and build: the library is compiled for one torch at a time.
+OLDEST := build/oldest
+test-oldest:  ## every test on the oldest supported torch (tests/oldest.txt), built in build/oldest
+	mkdir -p $(OLDEST)
+	find $(OLDEST) -mindepth 1 -maxdepth 1 ! -name .venv ! -name build -exec rm -rf {} +
+	git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C $(OLDEST)
+	PIP_CONSTRAINT=$(abspath tests/oldest.txt) $(MAKE) -C $(OLDEST) VENV=.venv PYTHON=.venv/bin/python test
 
 statistics: build  ## the long statistical tests, minutes each
 	$(PYTHON) -m pytest -m "statistics or slow"

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import torch
 from common import assert_same_bits, make_key
+from torch._export.serde.serialize import SerializeError
 
 import torch_gumbel
 from torch_gumbel import gumbel_argmax, gumbel_softmax, new_key
@@ -66,12 +67,31 @@ def test_an_exported_model_takes_any_batch_and_draws_as_eager_does(model, strict
             assert_same_bits(got, wanted)
 
 
+class Keyed(torch.nn.Module):
+    def forward(self, x, key):
+        return gumbel_softmax(x, 0.5, key=key), gumbel_softmax(x, 0.5, True, key=key)
+
+
+def saved_and_loaded(program, folder):
+    torch.export.save(program.run_decompositions(), folder / "program.pt2")
+    return torch.export.load(folder / "program.pt2").module()
+
+
+def test_a_saved_program_of_a_key_gives_the_same(tmp_path):
+    args = torch.randn(3, 7), make_key(5).view(torch.int64)
+    program = saved_and_loaded(torch.export.export(Keyed(), args), tmp_path)
+    for got, wanted in zip(program(*args), Keyed()(*args), strict=True):
+        assert_same_bits(got, wanted)
+
+
+# torch 2.11 cannot write the type of a drawn key; save programs there that are given theirs.
+writes_uint64 = torch.uint64 in torch._export.serde.serialize._TORCH_TO_SERIALIZE_DTYPE
+
+
+@pytest.mark.xfail(not writes_uint64, raises=SerializeError, strict=True, reason="upstream")
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_saved_and_decomposed_program_still_draws_anew(model, strict, tmp_path):
-    path = tmp_path / "program.pt2"
-    torch.export.save(exported(model, strict).run_decompositions(), path)
-    program = torch.export.load(path).module()
-    args = example(40)
+def test_a_saved_program_still_draws_anew(model, strict, tmp_path):
+    program, args = saved_and_loaded(exported(model, strict), tmp_path), example(40)
     first, second = program(*args), program(*args)
     for i in range(3):
         assert not torch.equal(first[i], second[i])

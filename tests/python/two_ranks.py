@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the checks of a module on two processes: python two_ranks.py MODULE RESULTS.
+"""Runs the checks of modules on two processes: python two_ranks.py RESULTS MODULE...
 
 A check is a function `check_*(rank)` that asserts. Both ranks run all of them in order; what
 failed, with its traceback, is written to RESULTS.<rank> as JSON.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import os
 import sys
 import traceback
 
@@ -33,7 +34,7 @@ def run_check(check, rank):
         return traceback.format_exc()
 
 
-def run_rank(rank, module_name, results):
+def run_rank(rank, results, modules):
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -42,17 +43,17 @@ def run_rank(rank, module_name, results):
         world_size=RANKS,
         timeout=datetime.timedelta(seconds=60),
     )
-    module = importlib.import_module(module_name)
-    told = {name: run_check(getattr(module, name), rank) for name in checks_of(module)}
+    told = {}
+    for module in map(importlib.import_module, modules):
+        for name in checks_of(module):
+            told[f"{module.__name__}.{name}"] = run_check(getattr(module, name), rank)
     with open(f"{results}.{rank}", "w") as file:
         json.dump(told, file)
     dist.barrier()
     dist.destroy_process_group()
-
-
-def main(module_name, results):
-    torch.multiprocessing.spawn(run_rank, (module_name, results), nprocs=RANKS)
+    sys.stdout.flush()
+    os._exit(0)  # threads of gloo now and then outlive the interpreter and abort it (torch 2.11)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    torch.multiprocessing.spawn(run_rank, (sys.argv[1], sys.argv[2:]), nprocs=RANKS)

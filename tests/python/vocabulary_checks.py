@@ -2,19 +2,12 @@
 """Checks of rows cut by class over two ranks (run by test_distributed.py)."""
 
 import torch
-import torch.distributed as dist
 from common import DTYPES, assert_same_bits, compute_type, make_key
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
-from torch.distributed.tensor.debug import CommDebugMode
 
-from torch_gumbel import fold_in, gumbel_argmax, gumbel_softmax, new_key
-from torch_gumbel.distributed import (
-    rank_key,
-    shared_key,
-    vocab_parallel_gumbel_argmax,
-    vocab_parallel_gumbel_softmax,
-)
+from torch_gumbel import gumbel_argmax, gumbel_softmax
+from torch_gumbel.distributed import vocab_parallel_gumbel_softmax
 
 KEY = make_key(5)
 INF = float("inf")
@@ -92,29 +85,76 @@ def check_half_samples_are_rounded_once(rank):
         assert ((got.float() - exact).abs() <= exact * (half_ulp + 2e-5) + 1e-7).all()
 
 
-def whole(x):
-    return x.full_tensor() if isinstance(x, DTensor) else x
-
-
-def derivatives(x, tau, grad, hard, distribute):
+def derivatives(leaf, tau, weights, draw):
     """Sample, gradients at logits and tau, and the gradients of a function of those."""
-    leaf, temperature = distribute(x).requires_grad_(), tau.clone().requires_grad_()
-    y = gumbel_softmax(leaf, temperature, hard, dim=1, key=KEY)
-    weights = distribute(grad)
+    temperature = tau.clone().requires_grad_()
+    y = draw(leaf, temperature)
     first = torch.autograd.grad(y, (leaf, temperature), weights, create_graph=True)
-    at = whole((first[0] * weights.cos()).sum()) + (first[1] * first[1]).sum()
+    at = first[0] * weights.cos()
+    if isinstance(at, DTensor):
+        at = at.sum().full_tensor() + (first[1] * first[1]).sum()
+    else:  # the loss of all ranks: parts of one sum, and what all hold alike
+        at = at.sum() + (first[1] * first[1]).sum()
     second = torch.autograd.grad(at, (leaf, temperature))
-    return [whole(t).detach() for t in (y, *first, *second)]
+    return [t.detach() for t in (y, *first, *second)]
+
+
+def double_taus():
+    rows = torch.rand(4, 1, 3).double() + 0.5
+    return [torch.tensor(0.7).double(), rows, rows[0]]
 
 
 def check_first_and_second_derivatives_are_those_of_one_process(rank):
     for hard in (False, True):
-        for tau in (torch.tensor(0.7), torch.rand(4, 1, 3) + 0.5, torch.rand(1, 3) + 0.5):
-            x, grad = torch.randn(4, 5, 3, dtype=torch.float64), torch.randn(4, 5, 3).double()
-            wanted = derivatives(x, tau.double(), grad, hard, torch.clone)
-            got = derivatives(x, tau.double(), grad, hard, lambda t: cut(t, 1))
+        for tau in double_taus():
+            x, grad = torch.randn(4, 8, 3).double(), torch.randn(4, 8, 3).double()
+            place = slice(rank * 4, rank * 4 + 4)
+
+            def whole(x, t, hard=hard):
+                return gumbel_softmax(x, t, hard, dim=1, key=KEY)
+
+            def part(x, t, hard=hard):
+                return vocab_parallel_gumbel_softmax(x, t, hard, 1, key=KEY)
+
+            wanted = derivatives(x.clone().requires_grad_(), tau, grad, whole)
+            half = x[:, place].clone().requires_grad_()
+            got = derivatives(half, tau, grad[:, place], part)
+            wanted = [t[:, place] if t.shape == x.shape else t for t in wanted]
             for a, b in zip(got, wanted, strict=True):
                 assert a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def differentiates_dtensors_twice():
+    """On torch 2.11 not even the way into a DTensor and out has a second derivative."""
+    x = cut(torch.randn(4, 8)).requires_grad_()
+    y = DTensor.from_local(x.to_local().pow(3), x.device_mesh, x.placements)
+    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    try:
+        torch.autograd.grad(first.sum().full_tensor(), x)
+    except RuntimeError:
+        return False
+    return True
+
+
+def check_second_derivatives_of_dtensors(rank):
+    def draw(x, t):
+        return gumbel_softmax(x, t, dim=1, key=KEY)
+
+    possible = differentiates_dtensors_twice()
+    assert possible or torch.__version__ < "2.12"
+    for tau in double_taus():
+        x, grad = torch.randn(4, 5, 3).double(), torch.randn(4, 5, 3).double()
+        wanted = derivatives(x.clone().requires_grad_(), tau, grad, draw)
+        leaf = cut(x, 1).requires_grad_()
+        if not possible:
+            refused(
+                RuntimeError, "", lambda x=leaf, t=tau, g=grad: derivatives(x, t, cut(g, 1), draw)
+            )
+            continue
+        got = derivatives(leaf, tau, cut(grad, 1), draw)
+        for a, b in zip(got, wanted, strict=True):
+            a = a.full_tensor() if isinstance(a, DTensor) else a
+            assert a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 def check_gradients_in_every_dtype(rank):
@@ -166,110 +206,3 @@ def check_the_gradient_of_a_masked_class_is_zero(rank):
         (got,) = torch.autograd.grad(y, part, cut(torch.randn(2, 4)))
         everywhere = got.full_tensor()
         assert (everywhere[x == -INF] == 0).all() and everywhere.isfinite().all()
-
-
-def collectives(call):
-    with CommDebugMode() as counted:
-        result = call()
-    counts = {str(op).split(".")[-1]: n for op, n in counted.get_comm_counts().items()}
-    return result, sum(counts.values()), counts
-
-
-def check_the_number_of_collectives(rank):
-    x = torch.randn(6, 4)
-
-    def draw(leaf, hard, tau=0.7):
-        return vocab_parallel_gumbel_softmax(leaf, tau, hard, key=KEY)
-
-    assert collectives(lambda: draw(x, False))[1] == 1
-    assert collectives(lambda: draw(x, True))[1] == 1
-    assert collectives(lambda: vocab_parallel_gumbel_argmax(x, key=KEY))[1] == 1
-    leaf, tau = x.clone().requires_grad_(), torch.tensor(0.7, requires_grad=True)
-    for hard, forward in ((False, 1), (True, 2)):
-        y, sent, _ = collectives(lambda hard=hard: draw(leaf, hard, tau))
-        assert sent == forward
-        back = collectives(lambda y=y: torch.autograd.grad(y, (leaf, tau), torch.ones_like(y)))
-        assert back[1] == 1
-    # with a key, rows that are not cut by class say nothing to each other
-    rows = distribute_tensor(x, init_device_mesh("cpu", (2,)), [Shard(0)]).requires_grad_()
-    assert collectives(lambda: gumbel_softmax(rows, key=KEY).sum().to_local())[1] == 0
-
-
-UNEVEN = (3, 5)
-
-
-def mine(x, rank):
-    begin = rank * UNEVEN[0]
-    return x[..., begin : begin + UNEVEN[rank]].contiguous(), begin
-
-
-def check_plain_tensors_over_a_process_group(rank):
-    x = torch.randn(6, 8)
-    index = gumbel_argmax(x, temperature=0.7, key=KEY)
-    for hard in (False, True):
-        wanted = gumbel_softmax(x, 0.7, hard, key=KEY)
-        half = x[:, rank * 4 : rank * 4 + 4]
-        got = vocab_parallel_gumbel_softmax(half, 0.7, hard, key=KEY)
-        assert torch.allclose(got, wanted[:, rank * 4 : rank * 4 + 4], rtol=1e-5)
-        part, begin = mine(x, rank)
-        place = {"first_class": begin, "classes": 8, "group": dist.group.WORLD}
-        got = vocab_parallel_gumbel_softmax(part, 0.7, hard, key=KEY, **place)
-        assert torch.allclose(got, mine(wanted, rank)[0], rtol=1e-5)
-        chosen = vocab_parallel_gumbel_argmax(part, temperature=0.7, key=KEY, **place)
-        assert torch.equal(chosen, index)
-    kept = vocab_parallel_gumbel_argmax(half, keepdim=True, temperature=0.7, key=KEY)
-    assert torch.equal(kept, index.unsqueeze(-1))
-
-
-def check_classes_in_the_other_order_of_ranks(rank):
-    x = torch.randn(6, 8)
-    begin = 4 * (1 - rank)
-    place = {"first_class": begin, "classes": 8}
-    chosen = vocab_parallel_gumbel_argmax(x[:, begin : begin + 4], key=KEY, **place)
-    assert torch.equal(chosen, gumbel_argmax(x, key=KEY))
-
-
-def check_batches_of_keys_over_a_process_group(rank):
-    x, keys = torch.randn(3, 2, 8), torch.randint(0, 2**60, (3, 2))
-    half = x[..., rank * 4 : rank * 4 + 4]
-    for given in (keys, keys.view(3, 1, 1, 2)):
-        chosen = vocab_parallel_gumbel_argmax(half, key=given)
-        assert torch.equal(chosen, gumbel_argmax(x, key=keys))
-
-
-def check_a_keyless_call_is_that_of_the_first_rank(rank):
-    x = torch.randn(6, 8)
-    half = x[:, rank * 4 : rank * 4 + 4]
-    torch.manual_seed(0)
-    wanted = gumbel_argmax(x), gumbel_softmax(x, hard=True), new_key()
-    torch.manual_seed(rank)
-    assert torch.equal(vocab_parallel_gumbel_argmax(half), wanted[0])
-    hard = vocab_parallel_gumbel_softmax(half, hard=True)
-    assert torch.equal(hard, wanted[1][:, rank * 4 : rank * 4 + 4])
-    assert torch.equal(shared_key(), wanted[2])
-
-
-def check_ranks_get_keys_of_their_own(rank):
-    assert torch.equal(rank_key(KEY), fold_in(KEY, rank))
-    assert not torch.equal(rank_key(KEY), fold_in(KEY, 1 - rank))
-
-
-def check_wrong_arguments_are_refused(rank):
-    x, before = torch.randn(6, 4), torch.get_rng_state()
-    softmax, argmax = vocab_parallel_gumbel_softmax, vocab_parallel_gumbel_argmax
-    both = "wanted both first_class and classes, or neither"
-    refused(ValueError, both, lambda: softmax(x, first_class=0))
-    refused(ValueError, both, lambda: argmax(x, classes=8))
-    place = "classes [first_class, first_class + 4) must lie in [0, classes), got first_class 5"
-    refused(ValueError, place, lambda: softmax(x, first_class=5, classes=8))
-    refused(ValueError, "tau must be > 0", lambda: softmax(x, 0))
-    refused(ValueError, "temperature must be > 0", lambda: argmax(x, temperature=-1.0))
-    refused(IndexError, "dim must be in [-2, 1], got 2", lambda: softmax(x, dim=2))
-    refused(TypeError, "logits must be a tensor, got list", lambda: softmax([1.0]))
-    refused(TypeError, "logits must be float32", lambda: argmax(x.long()))
-    refused(
-        ValueError,
-        "wanted a key or a generator",
-        lambda: softmax(x, key=KEY, generator=torch.default_generator),
-    )
-    assert torch.equal(torch.get_rng_state(), before)
