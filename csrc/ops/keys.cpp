@@ -101,7 +101,7 @@ at::Tensor fold_in_tensor_cpu(const at::Tensor& key, const at::Tensor& data) {
 }
 
 at::Tensor split_meta(const at::Tensor& key, c10::SymInt num) { return empty_split(key, num); }
-at::Tensor fold_in_meta(const at::Tensor& key, int64_t) { return empty_fold(key); }
+at::Tensor fold_in_meta(const at::Tensor& key, c10::SymInt) { return empty_fold(key); }
 
 at::Tensor fold_in_tensor_meta(const at::Tensor& key, const at::Tensor& data) {
   check_fold_data(key, data);

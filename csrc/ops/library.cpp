@@ -48,7 +48,7 @@ TORCH_LIBRARY(torch_gumbel, m) {
                       c10::AliasAnalysisKind::CONSERVATIVE),
         random);
   m.def("_split_key(Tensor key, SymInt num) -> Tensor", pure);
-  m.def("_fold_in_key(Tensor key, int data) -> Tensor", pure);
+  m.def("_fold_in_key(Tensor key, SymInt data) -> Tensor", pure);
   m.def("_fold_in_key.tensor(Tensor key, Tensor data) -> Tensor", pure);
 
   // softmax((logits + g) / tau), or its one-hot; with the log-sum-exp rows; and the backward of

@@ -37,7 +37,7 @@ using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayR
                               OptionalSymIntArrayRef);
 using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
 using SplitKeySignature = Tensor(const Tensor&, c10::SymInt);
-using FoldInKeySignature = Tensor(const Tensor&, int64_t);
+using FoldInKeySignature = Tensor(const Tensor&, c10::SymInt);
 using FoldInKeyTensorSignature = Tensor(const Tensor&, const Tensor&);
 
 #define TG_OP(function, Signature, name)                               \

@@ -166,11 +166,11 @@ Tensor split_key_batch(const Tensor& key, SymInt num) {
                                     lanes.level());
 }
 
-Tensor fold_in_key_batch(const Tensor& key, int64_t data) {
+Tensor fold_in_key_batch(const Tensor& key, SymInt data) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
-  if (!lanes.any({&key})) return fold_in_key().call(key, data);
-  return lanes.wrap(fold_in_key().call(lanes.key(key), data), false);
+  if (!lanes.any({&key})) return fold_in_key().call(key, std::move(data));
+  return lanes.wrap(fold_in_key().call(lanes.key(key), std::move(data)), false);
 }
 
 /// A lane folds its own number in.

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 import torch_gumbel._library  # noqa: F401
 
 _ops = torch.ops.torch_gumbel
+_is_compiling = torch.compiler.is_compiling
 
 
 def new_key(generator: Generator | None = None, device: torch.device | str | None = None) -> Tensor:
@@ -29,8 +30,13 @@ def new_key(generator: Generator | None = None, device: torch.device | str | Non
         A uint64 tensor ``[2]``.
 
     Raises:
-        ValueError: the generator is not of that device.
+        ValueError: the generator is not of that device, or is given inside ``torch.compile``.
     """
+    if generator is not None and _is_compiling():
+        raise ValueError(
+            "new_key: torch.compile cannot trace a generator; call new_key(generator) outside and "
+            "pass its key in"
+        )
     natural = torch.device("cpu") if generator is None else generator.device
     wanted = natural if device is None else torch.device(device)
     if generator is not None and generator.device.type != wanted.type:
@@ -57,8 +63,9 @@ def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
         >>> torch_gumbel.key(42)
         tensor([42,  0], dtype=torch.uint64)
     """
-    words = [_as_uint64("key", "seed", seed), 0]
-    return torch.tensor(words, dtype=torch.uint64, device=device or "cpu")
+    # A uint64 constant in a graph stops inductor: "Promotion for uint16, uint32, uint64 types".
+    words = [_as_int64("key", "seed", seed), 0]
+    return torch.tensor(words, dtype=torch.int64, device=device or "cpu").view(torch.uint64)
 
 
 def split(key: Tensor, num: int = 2) -> Tensor:
@@ -89,17 +96,19 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     if isinstance(data, Tensor):
         folded = _ops._fold_in_key.tensor(key, data)
     else:
-        value = _as_uint64("fold_in", "data", data)
-        folded = _ops._fold_in_key(key, value - 2**64 if value >= 2**63 else value)
+        folded = _ops._fold_in_key(key, _as_int64("fold_in", "data", data))
     return folded
 
 
-def _as_uint64(who: str, name: str, value: int) -> int:
+def _as_int64(who: str, name: str, value: int) -> int:
+    """The bits of an integer in [-2**63, 2**64)."""
     try:
-        number = operator.index(value)
+        # operator.index would turn a tracer's symbol into one number of one graph.
+        number = value if type(value) is int else operator.index(value)
     except TypeError:
         kind = type(value).__name__
         raise TypeError(f"{who}: {name} must be an integer, got {kind}") from None
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"{who}: {name} must be in [-2**63, 2**64), got {value}")
-    return number % 2**64
+    # No symbol goes beyond 2**63: there the number itself is taken.
+    return number if number < 2**63 else operator.index(number) - 2**64

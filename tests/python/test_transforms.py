@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch.func: vmap with its randomness rules, batched keys, and derivatives composed."""
+"""torch.func.vmap: its randomness rules, batched keys, per-sample gradients, and ensembles."""
+
+import copy
 
 import pytest
 import torch
 from common import DTYPES, assert_same_bits, make_key, ops
-from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils._pytree import tree_leaves
 
 from torch_gumbel import fold_in, gumbel_argmax, gumbel_softmax, new_key, split
@@ -150,41 +152,6 @@ def test_vmap_over_the_data_of_fold_in_is_a_loop():
     assert torch.equal(got, torch.stack([fold_in(KEY, int(d)) for d in data]))
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_func_grad_and_vjp_are_autograd(hard):
-    x, w = torch.randn(4, 7), torch.randn(4, 7)
-    leaf = x.clone().requires_grad_()
-    (wanted,) = torch.autograd.grad(gumbel_softmax(leaf, 0.5, hard, key=KEY), leaf, w)
-    assert_same_bits(grad(lambda x: (call(hard, key=KEY)(x) * w).sum())(x), wanted)
-    assert_same_bits(vjp(call(hard, key=KEY), x)[1](w)[0], wanted)
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_jacobians_agree_and_are_those_of_the_softmax(hard):
-    x = torch.randn(6, dtype=torch.float64)
-    function, y = call(hard, key=KEY), gumbel_softmax(x, 0.5, key=KEY)
-    wanted = (torch.diag(y) - torch.outer(y, y)) / 0.5
-    tangent = torch.randn(6, dtype=torch.float64)
-    for jacobian in (jacrev(function)(x), jacfwd(function)(x)):
-        assert torch.allclose(jacobian, wanted, rtol=1e-12, atol=1e-15)
-    assert torch.allclose(jvp(function, (x,), (tangent,))[1], wanted @ tangent, rtol=1e-12)
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_hessians_of_every_order_of_modes_agree(hard):
-    x = torch.randn(5, dtype=torch.float64)
-    w = torch.randn(5, dtype=torch.float64)
-
-    def loss(x):
-        return (gumbel_softmax(x, 0.5, hard, key=KEY) * w).sum()
-
-    noise = ops._gumbel_noise(x, KEY)
-    wanted = hessian(lambda x: (((x + noise) / 0.5).softmax(-1) * w).sum())(x)
-    for outer, inner in [(jacfwd, jacrev), (jacrev, jacrev), (jacrev, jacfwd), (jacfwd, jacfwd)]:
-        got = outer(inner(loss))(x)
-        assert torch.allclose(got, wanted, rtol=1e-9, atol=1e-12), (outer, inner)
-
-
 def test_per_sample_gradients_are_a_loop():
     x, w, keys = torch.randn(5, 3, 4), torch.randn(3, 4), torch.randint(0, 2**60, (5, 2))
 
@@ -202,3 +169,65 @@ def test_vmap_in_chunks_with_a_key_is_the_whole():
     x, keys = torch.randn(7, 4), torch.randint(0, 2**60, (7, 2))
     run = vmap(lambda x, key: gumbel_softmax(x, key=key), chunk_size=2)
     assert_same_bits(run(x, keys), gumbel_softmax(x, key=keys))
+
+
+@pytest.mark.parametrize("mode", ["same", "different"])
+def test_per_sample_gradients_without_a_key_follow_the_randomness(mode):
+    x, weights = torch.zeros(20, 6), torch.randn(6)
+
+    def loss(row):
+        return (gumbel_softmax(row, 0.5) * weights).sum()
+
+    gradients = vmap(grad(loss), randomness=mode)(x)
+    assert len({tuple(row) for row in gradients.tolist()}) == (1 if mode == "same" else 20)
+
+
+class Head(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(6, 5)
+
+    def forward(self, x, key=None):
+        return gumbel_softmax(self.linear(x), 0.5, key=key)
+
+
+def ensemble(count):
+    """Models, their stacked parameters, and one model's call with given parameters."""
+    models = [Head() for _ in range(count)]
+    base = copy.deepcopy(models[0]).to("meta")
+    state = stack_module_state(models)
+
+    def run(parameters, buffers, *args):
+        return functional_call(base, (parameters, buffers), args)
+
+    return models, state, run
+
+
+def test_an_ensemble_of_models_is_a_loop():
+    models, state, run = ensemble(4)
+    x, keys = torch.randn(3, 6), torch.randint(0, 2**60, (4, 2))
+    got = vmap(run, in_dims=(0, 0, None, 0))(*state, x, keys)
+    wanted = [model(x, key) for model, key in zip(models, keys, strict=True)]
+    torch.testing.assert_close(got, torch.stack(wanted))
+
+
+@pytest.mark.parametrize("mode", ["same", "different"])
+def test_an_ensemble_without_keys_follows_the_randomness(mode):
+    _, state, run = ensemble(4)
+    parameters = {name: torch.zeros_like(value) for name, value in state[0].items()}
+    y = vmap(run, in_dims=(0, 0, None), randomness=mode)(parameters, state[1], torch.randn(3, 6))
+    assert len({str(model.tolist()) for model in y}) == (1 if mode == "same" else 4)
+
+
+def test_gradients_of_an_ensemble_are_a_loop():
+    models, state, run = ensemble(4)
+    x, keys, weights = torch.randn(3, 6), torch.randint(0, 2**60, (4, 2)), torch.randn(3, 5)
+
+    def loss(parameters, buffers, key):
+        return (run(parameters, buffers, x, key) * weights).sum()
+
+    gradients = vmap(grad(loss))(*state, keys)
+    for i, (model, key) in enumerate(zip(models, keys, strict=True)):
+        (model(x, key) * weights).sum().backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][i], parameter.grad)
