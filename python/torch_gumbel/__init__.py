@@ -8,6 +8,7 @@ torch.Size([4, 10])
 """
 
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
+from torch_gumbel._patch import patch
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.keys import fold_in, key, new_key, split
 
@@ -32,5 +33,6 @@ __all__ = [
     "gumbel_softmax",
     "key",
     "new_key",
+    "patch",
     "split",
 ]

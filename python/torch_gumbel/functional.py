@@ -20,6 +20,7 @@ _softmax = _C.gumbel_softmax
 _softmax_tensor_tau = _C.gumbel_softmax_tensor_tau
 _argmax = _C.gumbel_argmax
 _is_compiling = torch.compiler.is_compiling
+_REAL = (Real, torch.SymFloat, torch.SymInt)
 
 
 def gumbel_softmax(
@@ -73,7 +74,8 @@ def gumbel_softmax(
         tensor([[1., 0., 0.],
                 [0., 0., 1.]])
     """
-    if has_torch_function_variadic(logits, tau, key):
+    # Of a compiled call, subclasses see the op.
+    if not _is_compiling() and has_torch_function_variadic(logits, tau, key):
         return handle_torch_function(
             gumbel_softmax,
             (logits, tau, key),
@@ -142,7 +144,7 @@ def gumbel_argmax(
         >>> torch_gumbel.gumbel_argmax(torch.zeros(2, 3), key=torch_gumbel.key(0))
         tensor([0, 2])
     """
-    if has_torch_function_variadic(logits, key):
+    if not _is_compiling() and has_torch_function_variadic(logits, key):
         return handle_torch_function(
             gumbel_argmax,
             (logits, key),
@@ -206,7 +208,7 @@ def _check_types(
 ) -> None:
     if not isinstance(logits, Tensor):
         raise TypeError(f"{who}: logits must be a tensor, got {type(logits).__name__}")
-    if not isinstance(temperature, (float, int, Tensor)) and not isinstance(temperature, Real):
+    if not isinstance(temperature, (float, int, Tensor)) and not isinstance(temperature, _REAL):
         raise TypeError(f"{who}: {name} must be a number, got {type(temperature).__name__}")
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(

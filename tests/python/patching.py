@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of patch() share: which function ran, and a clean end."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torch_gumbel import _patch
+
+ORIGINAL = F.gumbel_softmax
+
+
+class Ops(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.add(str(func).removesuffix(".default"))
+        return func(*args, **(kwargs or {}))
+
+
+def way(call, *args, **options):
+    """Which of the two a call ran in; it must be one of them, and only one."""
+    with Ops() as ops:
+        call(*args, **options)
+    ran = {"torch_gumbel._gumbel_softmax": "fused", "aten.exponential_": "torch"}
+    (one,) = [name for op, name in ran.items() if op in ops.seen]
+    return one
+
+
+def is_on():
+    return way(F.gumbel_softmax, torch.randn(3, 4)) == "fused"
+
+
+@pytest.fixture(autouse=True)
+def every_test_leaves_the_original():
+    yield
+    clean = F.gumbel_softmax is ORIGINAL and not _patch._replaced and not _patch._devices
+    F.gumbel_softmax = ORIGINAL
+    assert clean
