@@ -8,6 +8,7 @@ are not plain, are made whole first.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,6 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 
 from torch_gumbel import _front, _vocabulary
 from torch_gumbel.functional import _check_types
-from torch_gumbel.keys import new_key
 
 
 def gumbel_softmax(
@@ -83,7 +83,8 @@ def _part(logits: DTensor, dim: int, generator: Generator | None, key: Tensor | 
         logits = logits.redistribute(mesh, placements)
     local = logits.to_local()
     if key is None:
-        key = _mesh_key(mesh, generator, local.device)
+        groups = [mesh.get_group(i) for i in range(mesh.ndim)]
+        key = _front.common_key(generator, local.device, groups)
     key = _front.unpadded(key, rank)
     ranks = [(mesh.size(i), mesh.get_local_rank(i)) for i in range(mesh.ndim)]
     start = part_start(logits.shape, placements, ranks)
@@ -124,25 +125,21 @@ def _plain_placements(placements: Sequence[Placement], rank: int, dim: int) -> l
         if type(placement) is not Shard:
             plain.append(Replicate())
             continue
-        shard = Shard(placement.dim % rank)
+        shard = _shard_of(placement.dim % rank)
         plain.append(Replicate() if shard.dim == dim and shard in plain else shard)
     return plain
+
+
+def _shard_of(dim: int) -> Shard:
+    """A placement is a constant of a compiled graph, so its number must be one."""
+    return Shard(operator.index(dim))
 
 
 def _class_group(
     mesh: DeviceMesh, placements: list[Placement], dim: int
 ) -> dist.ProcessGroup | None:
-    return mesh.get_group(placements.index(Shard(dim))) if Shard(dim) in placements else None
-
-
-def _mesh_key(mesh: DeviceMesh, generator: Generator | None, device: torch.device) -> Tensor:
-    """Drawn on every rank; that of the mesh's first rank for all."""
-    key = new_key(generator, device)
-    words = key.view(torch.int64)  # not every backend knows uint64
-    for i in range(mesh.ndim):
-        group = mesh.get_group(i)
-        dist.broadcast(words, dist.get_global_rank(group, 0), group=group)
-    return words.view(torch.uint64)
+    at_classes = [isinstance(p, Shard) and p.dim == dim for p in placements]
+    return mesh.get_group(at_classes.index(True)) if any(at_classes) else None
 
 
 def _whole(key: Tensor | None) -> Tensor | None:
@@ -168,7 +165,7 @@ def _local_tau(tau: Tensor, part: _Part) -> Tensor:
     for placement in part.placements:
         at = placement.dim - shift if isinstance(placement, Shard) else -1
         own_rows = at >= 0 and tau.size(at) != 1
-        wanted.append(Shard(at) if own_rows else Replicate())
+        wanted.append(_shard_of(at) if own_rows else Replicate())
         # Each rank has the rows' share of one temperature; classes are summed over in the backward.
         shared = isinstance(placement, Shard) and placement.dim != part.shard.dim and not own_rows
         of_gradient.append(Partial() if shared else wanted[-1])
@@ -180,7 +177,7 @@ def _of_rows(placement: Placement, dim: int, keepdim: bool) -> Placement:
     """A placement of logits as one of values per row."""
     if not isinstance(placement, Shard) or placement.dim == dim:
         return Replicate()
-    return Shard(placement.dim - 1) if placement.dim > dim and not keepdim else placement
+    return _shard_of(placement.dim - 1) if placement.dim > dim and not keepdim else placement
 
 
 def _as_dtensor(

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Generator, Tensor
+from torch.distributed import _functional_collectives as collectives
 
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+from torch_gumbel.keys import new_key
 
 
 def check_softmax(
@@ -41,6 +44,18 @@ def check_argmax(
     whole = torch.empty(shape, dtype=logits.dtype, device="meta")
     source = None if key is None else generator
     gumbel_argmax(whole, dim, temperature=temperature, generator=source, key=_meta_key(key))
+
+
+def common_key(
+    generator: Generator | None,
+    device: torch.device | str | None,
+    groups: Sequence[dist.ProcessGroup],
+) -> Tensor:
+    """Drawn on every rank, so that generators stay in step; that of the first rank for all."""
+    words = new_key(generator, device).view(torch.int64)  # not every backend knows uint64
+    for group in groups:
+        words = collectives.wait_tensor(collectives.broadcast(words, 0, group))  # type: ignore[no-untyped-call]
+    return words.view(torch.uint64)
 
 
 def temperature_tensor(value: float | Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from torch_gumbel import _front, _vocabulary
 from torch_gumbel.functional import _check_types
-from torch_gumbel.keys import fold_in, new_key
+from torch_gumbel.keys import fold_in
 
 
 def vocab_parallel_gumbel_softmax(
@@ -123,10 +123,7 @@ def shared_key(
     Returns:
         A uint64 tensor ``[2]``.
     """
-    key = new_key(generator, device)
-    words = key.view(torch.int64)  # not every backend knows uint64
-    dist.broadcast(words, dist.get_global_rank(_group(group), 0), group=group)
-    return words.view(torch.uint64)
+    return _front.common_key(generator, device, [_group(group)])
 
 
 def rank_key(key: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:

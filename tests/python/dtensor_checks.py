@@ -249,3 +249,15 @@ def check_compiled_calls_equal_eager_ones(rank):
             assert not hard or torch.equal(y.full_tensor(), wanted.full_tensor())
             assert torch.allclose(y.full_tensor(), wanted.full_tensor(), rtol=1e-6)
             assert torch.allclose(got, at, rtol=1e-6, atol=1e-6)
+
+
+def check_a_compiled_keyless_call_takes_the_key_of_the_first_rank(rank):
+    x = torch.randn(6, 8)
+    for cut in (0, 1):
+        compiled = torch.compile(gumbel_argmax, fullgraph=True, backend="aot_eager")
+        torch.manual_seed(0)
+        wanted = gumbel_argmax(x), gumbel_argmax(x)
+        torch.manual_seed(rank)
+        part = distributed(x, Shard(cut))
+        for index in wanted:
+            assert torch.equal(compiled(part).full_tensor(), index)
