@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Generator, Tensor
@@ -74,8 +74,9 @@ def gumbel_softmax(
         tensor([[1., 0., 0.],
                 [0., 0., 1.]])
     """
-    # Of a compiled call, subclasses see the op.
-    if not _is_compiling() and has_torch_function_variadic(logits, tau, key):
+    if _is_compiling():
+        return _traced_softmax(logits, tau, hard, dim, generator, key)
+    if has_torch_function_variadic(logits, tau, key):
         return handle_torch_function(
             gumbel_softmax,
             (logits, tau, key),
@@ -87,23 +88,10 @@ def gumbel_softmax(
             generator=generator,
             key=key,
         )
-    # Not in a graph: Dynamo stops at a warning, and traces twice where a default is looked at.
-    if not _is_compiling() and eps != 1e-10:
+    if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     if type(logits) is not Tensor and _is_dtensor(logits):
-        from torch_gumbel import _dtensor
-
-        return _dtensor.gumbel_softmax(logits, tau, hard, dim, generator, key)
-    if _is_compiling():
-        _refuse_traced_generator("gumbel_softmax", generator)
-        sample: Tensor = torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
-            logits,
-            _traced_temperature("gumbel_softmax", "tau", logits, tau),
-            hard,
-            dim,
-            key=key,
-        )
-        return sample
+        return _softmax_of_dtensor(logits, tau, hard, dim, generator, key)
     _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     if isinstance(tau, Tensor):
         return _softmax_tensor_tau(logits, tau, hard, dim, generator, key)
@@ -144,7 +132,11 @@ def gumbel_argmax(
         >>> torch_gumbel.gumbel_argmax(torch.zeros(2, 3), key=torch_gumbel.key(0))
         tensor([0, 2])
     """
-    if not _is_compiling() and has_torch_function_variadic(logits, key):
+    if isinstance(temperature, Tensor):
+        raise TypeError("gumbel_argmax: temperature must be a number, got Tensor")
+    if _is_compiling():
+        return _traced_argmax(logits, dim, keepdim, temperature, generator, key)
+    if has_torch_function_variadic(logits, key):
         return handle_torch_function(
             gumbel_argmax,
             (logits, key),
@@ -155,21 +147,50 @@ def gumbel_argmax(
             generator=generator,
             key=key,
         )
-    if isinstance(temperature, Tensor):
-        raise TypeError("gumbel_argmax: temperature must be a number, got Tensor")
     if type(logits) is not Tensor and _is_dtensor(logits):
-        from torch_gumbel import _dtensor
-
-        return _dtensor.gumbel_argmax(logits, dim, keepdim, temperature, generator, key)
-    if _is_compiling():
-        _refuse_traced_generator("gumbel_argmax", generator)
-        traced = _traced_temperature("gumbel_argmax", "temperature", logits, temperature)
-        drawn: Tensor = torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
-            logits, traced, dim, keepdim, key=key
-        )
-        return drawn
+        return _argmax_of_dtensor(logits, dim, keepdim, temperature, generator, key)
     _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
     return _argmax(logits, dim, keepdim, temperature, generator, key)
+
+
+# Inside torch.compile the calls are these: ops, which honour tensor subclasses themselves. Nothing
+# here looks at a default (it would be traced twice) or warns (it would break the graph).
+
+
+def _traced_softmax(
+    logits: Tensor,
+    tau: float | Tensor,
+    hard: bool,
+    dim: int,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> Tensor:
+    _refuse_traced_generator("gumbel_softmax", generator)
+    if _is_dtensor(logits):
+        return _softmax_of_dtensor(logits, tau, hard, dim, None, key)
+    temperature = _traced_temperature("gumbel_softmax", "tau", logits, tau)
+    sample: Tensor = torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
+        logits, temperature, hard, dim, key=key
+    )
+    return sample
+
+
+def _traced_argmax(
+    logits: Tensor,
+    dim: int,
+    keepdim: bool,
+    temperature: float,
+    generator: Generator | None,
+    key: Tensor | None,
+) -> Tensor:
+    _refuse_traced_generator("gumbel_argmax", generator)
+    if _is_dtensor(logits):
+        return _argmax_of_dtensor(logits, dim, keepdim, temperature, None, key)
+    traced = _traced_temperature("gumbel_argmax", "temperature", logits, temperature)
+    drawn: Tensor = torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
+        logits, traced, dim, keepdim, key=key
+    )
+    return drawn
 
 
 def _traced_temperature(who: str, name: str, logits: Tensor, value: float | Tensor) -> Tensor:
@@ -187,6 +208,18 @@ def _traced_temperature(who: str, name: str, logits: Tensor, value: float | Tens
 def _is_dtensor(logits: object) -> TypeGuard[DTensor]:
     """Without importing torch.distributed.tensor, which a DTensor's owner has imported."""
     return hasattr(logits, "device_mesh")
+
+
+def _softmax_of_dtensor(logits: DTensor, *arguments: Any) -> Tensor:
+    from torch_gumbel import _dtensor
+
+    return _dtensor.gumbel_softmax(logits, *arguments)
+
+
+def _argmax_of_dtensor(logits: DTensor, *arguments: Any) -> Tensor:
+    from torch_gumbel import _dtensor
+
+    return _dtensor.gumbel_argmax(logits, *arguments)
 
 
 def _refuse_traced_generator(who: str, generator: Generator | None) -> None:
