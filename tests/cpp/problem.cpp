@@ -12,7 +12,11 @@ namespace torch_gumbel::testing {
 namespace {
 
 constexpr unsigned char kPattern = 0xA5;
+#ifdef __SANITIZE_ADDRESS__
+constexpr int64_t kGuard = 0;
+#else
 constexpr int64_t kGuard = 512;
+#endif
 
 int64_t product(const Sizes& sizes) {
   return std::accumulate(sizes.begin(), sizes.end(), int64_t{1}, std::multiplies<>());
@@ -62,7 +66,7 @@ GuardedTensor::GuardedTensor(DType type, const Sizes& sizes, Placement placement
     : type_(type), sizes_(sizes), strides_(strides_of(sizes, placement, dim)) {
   int64_t last = 0;
   for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - 1) * strides_[d];
-  bytes_.assign(2 * kMargin + (last + 1) * size_of(type), kPattern);
+  bytes_.assign(kMargin + kMarginBehind + (last + 1) * size_of(type), kPattern);
 }
 
 bool GuardedTensor::surroundings_intact() const {

@@ -64,7 +64,13 @@ class GuardedTensor {
   bool surroundings_intact() const;
 
  private:
-  static constexpr int64_t kMargin = 256;
+#ifdef __SANITIZE_ADDRESS__
+  // Nothing but the elements, so that the sanitizer sees a read of the next byte; memory begins at
+  // a multiple of 16, so they lie off every vector's boundary.
+  static constexpr int64_t kMargin = 8, kMarginBehind = 0;
+#else
+  static constexpr int64_t kMargin = 256, kMarginBehind = 256;
+#endif
   const unsigned char* element(int64_t offset) const {
     return bytes_.data() + kMargin + offset * size_of(type_);
   }
