@@ -45,7 +45,7 @@ def package_with(tmp_path, old, new):
 
 def test_a_library_built_for_another_libtorch_is_refused_in_words(tmp_path):
     version = torch_gumbel.build_info()["torch"]
-    prefix = package_with(tmp_path, f'built_for "{version}"', 'built_for "2.99.0"')
+    prefix = package_with(tmp_path, f'LIBTORCH_WANTED "{version}"', 'LIBTORCH_WANTED "2.99.0"')
     done = configure(tmp_path / "build", prefix)
     assert done.returncode != 0
     words = " ".join(done.stderr.split())
