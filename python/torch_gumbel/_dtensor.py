@@ -34,6 +34,8 @@ def gumbel_softmax(
     _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     key, plain_tau = _whole(key), _as_plain(tau)
     _front.check_softmax(logits.shape, logits, plain_tau, hard, dim, generator, key)
+    if _is_outside(logits):
+        return logits
     part = _part(logits, dim, generator, key)
     local_tau = _local_tau(_front.temperature_tensor(tau), part)
     dtype = _front.output_type(part.local)
@@ -53,15 +55,20 @@ def gumbel_argmax(
     _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
     key = _whole(key)
     _front.check_argmax(logits.shape, logits, dim, temperature, generator, key)
+    if _is_outside(logits):
+        none = torch.empty(0, dtype=torch.int64, device=logits.device)
+        return _as_dtensor_of_rows(none, logits, logits.placements, dim, keepdim)
     part = _part(logits, dim, generator, key)
     number = _front.temperature_tensor(temperature)
     _, index = _vocabulary.choose(part.local, number, part.key, part.shard)
-    dim = part.shard.dim
-    shape = [1 if i == dim else n for i, n in enumerate(logits.shape)]
     if not keepdim and logits.dim() > 0:
-        index, shape = index.squeeze(dim), shape[:dim] + shape[dim + 1 :]
-    placements = [_of_rows(p, dim, keepdim) for p in part.placements]
-    return _as_dtensor(index, part.mesh, placements, torch.Size(shape))
+        index = index.squeeze(part.shard.dim)
+    return _as_dtensor_of_rows(index, logits, part.placements, dim, keepdim)
+
+
+def _is_outside(logits: DTensor) -> bool:
+    """A rank outside the mesh holds nothing, and nothing is to be done there."""
+    return logits.device_mesh.get_coordinate() is None
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,18 @@ def _of_rows(placement: Placement, dim: int, keepdim: bool) -> Placement:
     if not isinstance(placement, Shard) or placement.dim == dim:
         return Replicate()
     return _shard_of(placement.dim - 1) if placement.dim > dim and not keepdim else placement
+
+
+def _as_dtensor_of_rows(
+    local: Tensor, logits: DTensor, placements: Sequence[Placement], dim: int, keepdim: bool
+) -> DTensor:
+    """One value per row of logits."""
+    dim = dim % max(logits.dim(), 1)
+    shape = [1 if i == dim else n for i, n in enumerate(logits.shape)]
+    if not keepdim and logits.dim() > 0:
+        del shape[dim]
+    of_rows = [_of_rows(p, dim, keepdim) for p in placements]
+    return _as_dtensor(local, logits.device_mesh, of_rows, torch.Size(shape))
 
 
 def _as_dtensor(

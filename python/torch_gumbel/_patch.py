@@ -84,17 +84,20 @@ class Patch:
 def patch(modules: Iterable[ModuleType | str] = ()) -> Patch:
     r"""Routes :func:`torch.nn.functional.gumbel_softmax` to the fused op; callers do not change.
 
-    Takes effect at the call, in every thread, until it is undone: ``patch().undo()`` or ``with
-    patch():``. Patches may be nested and undone in any order; the last one out brings the original
-    back. Under ``torch.compile``, a call compiled inside holds the fused op, and code compiled
-    before, inside, or after is compiled again where the patch has changed since. TorchScript and
-    exported programs hold what was active when they were made.
+    Takes effect at the call, in every thread of this process (one that it spawns is not patched),
+    until it is undone: ``patch().undo()`` or ``with patch():``. A checkpointed model calls the
+    function again in its backward, which must lie inside as well. Patches may be nested and undone
+    in any order; the last one out brings the original back. Under ``torch.compile``, a call
+    compiled inside holds the fused op, and code compiled before, inside, or after is compiled again
+    where the patch has changed since. TorchScript and exported programs hold what was active when
+    they were made.
 
     What the fused op does not take runs in PyTorch's own function: devices but CPU, meta, and CUDA
     (if built for it); other dtypes and layouts; nested tensors; subclasses but DTensor with a
     ``__torch_dispatch__`` of their own; a tensor ``tau`` that is not one value per row, or that
     would widen the result. A handler of ``__torch_function__`` is given the replacement, which is
-    ``torch.nn.functional.gumbel_softmax`` while the patch is active.
+    ``torch.nn.functional.gumbel_softmax`` while the patch is active. ``pickle`` looks functions up
+    by name: what holds the function itself is to be saved and loaded outside.
 
     Args:
         modules: modules, or their dotted names, that bound the function by ``from

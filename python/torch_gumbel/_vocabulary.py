@@ -2,10 +2,10 @@
 """Samples of rows whose classes lie on several ranks.
 
 Every rank draws the noise of its own classes by their place in the whole, so choices are those of
-one process in bits. What ranks tell each other is one value or pair per row: the log-sum-exp of
-their scores for a soft sample, (best score, class) for a choice. Each is one all-gather, because
-the reduction of such a pair is not one of those that backends know; all ranks merge the parts in
-the same order and so hold the same bits. A backward takes one all-reduce.
+one process in bits. What ranks tell each other is a few numbers per row: the best score and its
+class and, for a soft sample, the sum of the exponentials relative to that score. That is one
+all-gather, because the reduction of such a tuple is not one of those that backends know; all ranks
+merge the parts in the same order and so hold the same bits. A backward takes one all-reduce.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 _ops = torch.ops.torch_gumbel
+
+
+_ONE = torch.ones((), dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -44,24 +47,17 @@ def sample(
 ) -> Tensor:
     """The local part of a sample, of type ``dtype``."""
     if shard.group is None:
-        drawn: Tensor = _ops._gumbel_softmax(
-            logits,
-            tau,
-            key,
-            shard.dim,
-            hard,
-            dtype=dtype,
-            full_shape=shard.full_shape,
-            start=shard.start,
-        )
-        return drawn
+        return _sample_here(logits, tau, key, hard, dtype, shard)
+    differentiated = torch.is_grad_enabled() and (logits.requires_grad or tau.requires_grad)
+    if hard and not differentiated:
+        return _one_hot(*choose(logits, _ONE, key, shard), logits, tau, dtype, shard)
+    soft: Tensor
+    soft, best, index = _VocabularySoftmax.apply(logits, tau, key, dtype, shard)
     if not hard:
-        return _soft(logits, tau, key, dtype, shard)
-    with torch.no_grad():
-        one_hot = _one_hot(logits, tau, key, dtype, shard)
-    if torch.is_grad_enabled() and (logits.requires_grad or tau.requires_grad):
-        return _straight_through(_soft(logits, tau, key, dtype, shard), one_hot)
-    return one_hot
+        return soft
+    one_hot = _one_hot(best, index, logits, tau, dtype, shard)
+    straight: Tensor = _StraightThrough.apply(soft, one_hot)
+    return straight
 
 
 def choose(logits: Tensor, temperature: Tensor, key: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
@@ -73,12 +69,33 @@ def choose(logits: Tensor, temperature: Tensor, key: Tensor, shard: Shard) -> tu
     if shard.group is None:
         return value, index
     # float64 holds every score and every index below 2**53 exactly.
-    pairs = _gather(torch.stack([value.double(), (index + shard.first_class).double()]), shard)
-    values, indices = pairs.unbind(1)
+    values, indices = _gather([value, index + shard.first_class], shard)
+    best, first = _best_of(values, indices)
+    return best.to(value.dtype), first
+
+
+def _best_of(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The ranks' best scores and classes -> the best of them; the smaller class on ties."""
     best = values.amax(0)  # NaN if any is
     first = torch.where(values == best, indices, math.inf).amin(0)
-    drawn = best > -math.inf
-    return best.to(value.dtype), torch.where(drawn, first, 0).long()
+    return best, torch.where(best > -math.inf, first, 0).long()
+
+
+def _sample_here(
+    logits: Tensor, tau: Tensor, key: Tensor, hard: bool, dtype: torch.dtype, shard: Shard
+) -> Tensor:
+    """The sample of the classes here alone."""
+    drawn: Tensor = _ops._gumbel_softmax(
+        logits,
+        tau,
+        key,
+        shard.dim,
+        hard,
+        dtype=dtype,
+        full_shape=shard.full_shape,
+        start=shard.start,
+    )
+    return drawn
 
 
 def _choose_here(
@@ -86,7 +103,7 @@ def _choose_here(
 ) -> tuple[Tensor, Tensor]:
     if logits.dim() > 0 and logits.size(shard.dim) == 0:
         rows = [1 if i == shard.dim else n for i, n in enumerate(logits.shape)]
-        wide = logits.new_full(rows, -math.inf, dtype=_compute_type(logits))
+        wide = logits.new_full(rows, -math.inf, dtype=_compute_type(logits.dtype))
         return wide, torch.zeros_like(wide, dtype=torch.long)
     value, index = _ops._gumbel_argmax(
         logits, temperature, key, shard.dim, True, full_shape=shard.full_shape, start=shard.start
@@ -94,47 +111,46 @@ def _choose_here(
     return value, index
 
 
-def _one_hot(logits: Tensor, tau: Tensor, key: Tensor, dtype: torch.dtype, shard: Shard) -> Tensor:
-    score, index = choose(logits, torch.ones((), dtype=torch.float64), key, shard)
+def _one_hot(
+    best: Tensor, index: Tensor, logits: Tensor, tau: Tensor, dtype: torch.dtype, shard: Shard
+) -> Tensor:
     classes = logits.size(shard.dim)
     out: Tensor = logits.new_zeros(logits.shape, dtype=dtype)
     if classes > 0:
         place = index - shard.first_class
         inside = (place >= 0) & (place < classes)
         out.scatter_(shard.dim, place.clamp(0, classes - 1), inside.to(dtype))
-    valid = (score > -math.inf) & ((tau > 0) & tau.isfinite()).to(score.device)
+    valid = (best > -math.inf) & ((tau > 0) & tau.isfinite()).to(best.device)
     return out.masked_fill_(~valid, math.nan)
 
 
-def _soft(logits: Tensor, tau: Tensor, key: Tensor, dtype: torch.dtype, shard: Shard) -> Tensor:
-    out: Tensor = _VocabularySoftmax.apply(logits, tau, key, dtype, shard)
-    return out
-
-
 class _VocabularySoftmax(torch.autograd.Function):
+    """The soft sample here and, without a gradient, the choice among all classes."""
+
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, tau: Tensor, key: Tensor, dtype: torch.dtype, shard: Shard
-    ) -> Tensor:
-        # Half types are rounded once, after the parts are merged.
-        local, lse = _ops._gumbel_softmax_lse(
-            logits,
-            tau,
-            key,
-            shard.dim,
-            dtype=_compute_type(logits),
-            full_shape=shard.full_shape,
-            start=shard.start,
-        )
-        lse = lse.double()
-        total = _gather(lse, shard).logsumexp(0)
-        local.mul_((lse - total).exp())
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # Half types are rounded once, after the merge.
+        y = _sample_here(logits, tau, key, False, _compute_type(logits.dtype), shard)
+        value, index = _choose_here(logits, _ONE, key, shard)
+        # The best class has exp(0) = 1: its sample is 1 / sum.
+        has_classes = logits.size(shard.dim) > 0
+        total = 1 / y.gather(shard.dim, index).double() if has_classes else value.double()
+        values, indices, totals = _gather([value, index + shard.first_class, total], shard)
+        best, first = _best_of(values, indices)
+        # Relative to the best of all, so that no temperature overflows.
+        weights = ((values - best) / tau.double()).exp() * totals
+        weights = torch.where(values == -math.inf, 0, weights)
+        everything = weights.sum(0)
+        y.mul_(weights[dist.get_rank(shard.group)] / everything)
         # A rank whose classes are all masked has NaN, where other ranks have classes to draw.
-        local.masked_fill_((lse == -math.inf) & (total > -math.inf), 0)
-        y: Tensor = local.to(dtype)
+        y.masked_fill_((value == -math.inf) & (everything > 0), 0)
+        y = y.to(dtype)
         ctx.save_for_backward(y, tau)
+        ctx.mark_non_differentiable(best, first)
         ctx.shard, ctx.logits_type = shard, logits.dtype
-        return y
+        return y, best, first
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -152,7 +168,7 @@ def _gradients(
 
     All of it is differentiable, so that every order exists.
     """
-    wide = torch.promote_types(y.dtype, torch.float32)
+    wide = _compute_type(y.dtype)
     y, grad, temperature = y.to(wide), grad.to(wide), tau.to(wide)
     weighted = y * grad
     parts = [weighted]
@@ -214,17 +230,13 @@ class _StraightThrough(torch.autograd.Function):
         return grads[0], None
 
 
-def _straight_through(soft: Tensor, hard: Tensor) -> Tensor:
-    out: Tensor = _StraightThrough.apply(soft, hard)
-    return out
+def _gather(rows: Sequence[Tensor], shard: Shard) -> Sequence[Tensor]:
+    """Tensors of one value per row -> those of every rank, stacked in front; in one collective."""
+    packed = torch.stack([part.double() for part in rows])
+    parts = packed.new_empty(dist.get_world_size(shard.group), packed.numel())
+    dist.all_gather_into_tensor(parts.view(-1), packed.view(-1), group=shard.group)
+    return parts.view(len(parts), *packed.shape).unbind(1)
 
 
-def _gather(rows: Tensor, shard: Shard) -> Tensor:
-    """The ranks' tensors, stacked in front."""
-    parts = rows.new_empty(dist.get_world_size(shard.group), rows.numel())
-    dist.all_gather_into_tensor(parts.view(-1), rows.reshape(-1), group=shard.group)
-    return parts.view(len(parts), *rows.shape)
-
-
-def _compute_type(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
+def _compute_type(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)

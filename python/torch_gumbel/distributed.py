@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor
 
 from torch_gumbel import _front, _vocabulary
-from torch_gumbel.functional import _check_types
+from torch_gumbel.functional import _check_types, _is_dtensor
 from torch_gumbel.keys import fold_in
 
 
@@ -36,8 +36,9 @@ def vocab_parallel_gumbel_softmax(
     r"""This rank's part of :func:`torch_gumbel.gumbel_softmax` of rows cut over ranks by class.
 
     Hard samples are those of one process in bits, soft ones within the accuracy bound. Forward, one
-    all-gather of a number per row (hard: of a pair; hard with a gradient: both); backward, one
-    all-reduce of a number per row (of three, with a gradient for tau).
+    all-gather of three numbers per row (of two, for a hard sample without a gradient); backward,
+    one all-reduce of a number per row (of three, with a gradient for tau). So all ranks must agree
+    on which of logits and tau need a gradient.
 
     Args:
         logits: this rank's classes of the same rows, ``[*, K_rank, *]``.
@@ -45,22 +46,36 @@ def vocab_parallel_gumbel_softmax(
         hard: as there.
         dim: the class dimension.
         group: the ranks that hold the classes; default: all.
-        first_class: the index in the whole of the first class here. Default, together with
-            ``classes``: equal parts, in the order of ranks.
-        classes: how many classes there are on all ranks.
+        first_class: the index in the whole of the first class here, and
+        classes: how many classes there are on all ranks. Default: the parts follow each other in
+            the order of ranks; their sizes take one more collective, and a look at them on the
+            host, so ``torch.compile`` wants both named.
         generator: where the key is drawn from; that of the group's first rank counts.
         key: explicit randomness, the same on every rank.
 
     Returns:
-        ``[*, K_rank, *]``, differentiable in logits and tau, in every order. The
-        gradient of tau is whole on every rank, as tau is.
+        ``[*, K_rank, *]``, differentiable by autograd in logits and tau, in every order; not
+        under ``torch.func``. The gradient of tau is whole on every rank, as tau is.
 
     Raises:
         As :func:`torch_gumbel.gumbel_softmax`; ValueError also if only one of ``first_class`` and
-        ``classes`` is given, or if they have no room for this rank's classes.
+        ``classes`` is given, if they have no room for this rank's classes, or if this rank is not
+        in the group; TypeError for DTensors, which know their place themselves.
     """
     who = "vocab_parallel_gumbel_softmax"
     _check_types(who, logits, tau, "tau", generator, key)
+    if logits.dim() == 0:
+        return vocab_parallel_gumbel_softmax(
+            logits.view(1),
+            tau,
+            hard,
+            dim,
+            group=group,
+            first_class=first_class,
+            classes=classes,
+            generator=generator,
+            key=key,
+        ).view(())
     start, shape = _place(who, logits, dim, group, first_class, classes)
     _front.check_softmax(shape, logits, tau, hard, dim, generator, key)
     common = shared_key(generator, group=group, device=logits.device) if key is None else key
@@ -98,12 +113,23 @@ def vocab_parallel_gumbel_argmax(
     """
     who = "vocab_parallel_gumbel_argmax"
     _check_types(who, logits, temperature, "temperature", generator, key)
+    if logits.dim() == 0:
+        return vocab_parallel_gumbel_argmax(
+            logits.view(1),
+            dim,
+            temperature=temperature,
+            group=group,
+            first_class=first_class,
+            classes=classes,
+            generator=generator,
+            key=key,
+        )
     start, shape = _place(who, logits, dim, group, first_class, classes)
     _front.check_argmax(shape, logits, dim, temperature, generator, key)
     common = shared_key(generator, group=group, device=logits.device) if key is None else key
     shard, common = _shard(logits, dim, start, shape, group, common)
     _, index = _vocabulary.choose(logits, _front.temperature_tensor(temperature), common, shard)
-    return index if keepdim or index.dim() == 0 else index.squeeze(shard.dim)
+    return index if keepdim else index.squeeze(shard.dim)
 
 
 def shared_key(
@@ -136,14 +162,16 @@ def rank_key(key: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     Returns:
         ``[*batch, 2]``, another on every rank: for replicas that must not draw equal noise.
     """
-    return fold_in(key, dist.get_rank(group))
+    return fold_in(key, dist.get_rank(_group(group)))
 
 
 def _group(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
-    if group is not None:
-        return group
-    world: dist.ProcessGroup = dist.distributed_c10d._get_default_group()
-    return world
+    if group is None:
+        world: dist.ProcessGroup = dist.distributed_c10d._get_default_group()
+        return world
+    if dist.get_rank(group) < 0:
+        raise ValueError("torch_gumbel.distributed: this rank is not in the group")
+    return group
 
 
 def _place(
@@ -155,12 +183,16 @@ def _place(
     classes: int | None,
 ) -> tuple[int, list[int]]:
     """Index of the first class here, and the shape of the whole."""
-    shape = list(logits.shape) or [1]
+    if _is_dtensor(logits):
+        raise TypeError(
+            f"{who}: wanted a plain tensor, got a DTensor: call gumbel_* of torch_gumbel"
+        )
+    shape = list(logits.shape)
     if not -len(shape) <= dim < len(shape):
         return 0, shape  # the front door says what is wrong with it
     here = shape[dim]
     if first_class is None and classes is None:
-        first_class, classes = dist.get_rank(group) * here, dist.get_world_size(group) * here
+        first_class, classes = _place_in_order(who, here, _group(group), logits.device)
     if first_class is None or classes is None:
         raise ValueError(f"{who}: wanted both first_class and classes, or neither")
     if not 0 <= first_class <= classes - here:
@@ -170,6 +202,18 @@ def _place(
         )
     shape[dim] = classes
     return first_class, shape
+
+
+def _place_in_order(
+    who: str, here: int, group: dist.ProcessGroup, device: torch.device
+) -> tuple[int, int]:
+    """Parts that follow each other in the order of ranks: (first class here, classes)."""
+    if torch.compiler.is_compiling():
+        raise ValueError(f"{who}: torch.compile wants first_class= and classes=")
+    sizes = torch.empty(dist.get_world_size(group), dtype=torch.int64, device=device)
+    dist.all_gather_into_tensor(sizes, torch.tensor([here], device=device), group=group)
+    counts = sizes.tolist()
+    return sum(counts[: dist.get_rank(group)]), sum(counts)
 
 
 def _shard(

@@ -7,7 +7,7 @@ set(root "$ENV{TMPDIR}")
 if(root STREQUAL "")
   set(root /tmp)
 endif()
-set(root "${root}/torch_gumbel_${name}")
+set(root "${root}/torch_gumbel ${name}")  # with a space, as paths of users may have
 
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output

@@ -3,7 +3,7 @@
 
 import torch
 from common import DTYPES, assert_same_bits, make_key
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
 import torch_gumbel
@@ -184,6 +184,20 @@ def check_meshes_of_two_dimensions_and_odd_placements(rank):
             keyless = gumbel_softmax(part, 0.7).full_tensor()
             torch.manual_seed(0)
             assert torch.allclose(keyless, gumbel_softmax(x, 0.7), rtol=1e-5)
+
+
+def check_a_rank_outside_the_mesh_holds_nothing(rank):
+    x = torch.randn(6, 5)
+    for inside in (0, 1):
+        mesh = DeviceMesh("cpu", [inside])
+        part = distribute_tensor(x, mesh, [Shard(0)])
+        y, index = gumbel_softmax(part, 0.7, key=KEY), gumbel_argmax(part, key=KEY)
+        assert y.shape == (6, 5) and index.shape == (6,) and index.dtype == torch.int64
+        if rank == inside:
+            assert_same_bits(y.to_local(), gumbel_softmax(x, 0.7, key=KEY))
+            assert torch.equal(index.to_local(), gumbel_argmax(x, key=KEY))
+        else:
+            assert y.to_local().numel() == index.to_local().numel() == 0
 
 
 def check_wrong_arguments_are_refused_as_by_one_process_and_move_no_generator(rank):

@@ -30,16 +30,19 @@ def collectives(call):
 def check_the_number_of_collectives(rank):
     x = torch.randn(6, 4)
 
+    place = {"key": KEY, "first_class": 4 * rank, "classes": 8}
+
     def draw(leaf, hard, tau=0.7):
-        return vocab_parallel_gumbel_softmax(leaf, tau, hard, key=KEY)
+        return vocab_parallel_gumbel_softmax(leaf, tau, hard, **place)
 
     assert collectives(lambda: draw(x, False))[1] == 1
     assert collectives(lambda: draw(x, True))[1] == 1
-    assert collectives(lambda: vocab_parallel_gumbel_argmax(x, key=KEY))[1] == 1
+    assert collectives(lambda: vocab_parallel_gumbel_argmax(x, **place))[1] == 1
+    assert collectives(lambda: vocab_parallel_gumbel_argmax(x, key=KEY))[1] == 2
     leaf, tau = x.clone().requires_grad_(), torch.tensor(0.7, requires_grad=True)
-    for hard, forward in ((False, 1), (True, 2)):
+    for hard in (False, True):
         y, sent, _ = collectives(lambda hard=hard: draw(leaf, hard, tau))
-        assert sent == forward
+        assert sent == 1
         back = collectives(lambda y=y: torch.autograd.grad(y, (leaf, tau), torch.ones_like(y)))
         assert back[1] == 1
     # with a key, rows that are not cut by class say nothing to each other
@@ -67,8 +70,11 @@ def check_plain_tensors_over_a_process_group(rank):
         place = {"first_class": begin, "classes": 8, "group": dist.group.WORLD}
         got = vocab_parallel_gumbel_softmax(part, 0.7, hard, key=KEY, **place)
         assert torch.allclose(got, mine(wanted, rank)[0], rtol=1e-5)
-        chosen = vocab_parallel_gumbel_argmax(part, temperature=0.7, key=KEY, **place)
-        assert torch.equal(chosen, index)
+        for where in (place, {}):
+            chosen = vocab_parallel_gumbel_argmax(part, temperature=0.7, key=KEY, **where)
+            assert torch.equal(chosen, index)
+            again = vocab_parallel_gumbel_softmax(part, 0.7, hard, key=KEY, **where)
+            assert torch.equal(again, got)
     kept = vocab_parallel_gumbel_argmax(half, keepdim=True, temperature=0.7, key=KEY)
     assert torch.equal(kept, index.unsqueeze(-1))
 
@@ -79,6 +85,44 @@ def check_classes_in_the_other_order_of_ranks(rank):
     place = {"first_class": begin, "classes": 8}
     chosen = vocab_parallel_gumbel_argmax(x[:, begin : begin + 4], key=KEY, **place)
     assert torch.equal(chosen, gumbel_argmax(x, key=KEY))
+
+
+def check_one_class_on_each_rank_may_have_no_dimension(rank):
+    x = torch.randn(2)
+    index = gumbel_argmax(x, key=KEY)
+    assert vocab_parallel_gumbel_argmax(x[rank], key=KEY) == index
+    assert vocab_parallel_gumbel_argmax(x[rank], keepdim=True, key=KEY).shape == ()
+    for hard in (False, True):
+        y = vocab_parallel_gumbel_softmax(x[rank], 0.7, hard, key=KEY)
+        wanted = gumbel_softmax(x, 0.7, hard, key=KEY)[rank]
+        assert y.shape == () and torch.allclose(y, wanted, rtol=1e-5)
+
+
+def check_a_compiled_call_wants_its_place_and_equals_eager(rank):
+    x = torch.randn(6, 8)
+    half = x[:, rank * 4 : rank * 4 + 4].clone().requires_grad_()
+
+    def draw(x, **place):
+        return vocab_parallel_gumbel_softmax(x, 0.7, True, key=KEY, **place)
+
+    compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
+    y = compiled(half, first_class=4 * rank, classes=8)
+    assert torch.equal(y, draw(half)) and y.requires_grad
+    words = "torch.compile wants first_class= and classes="
+    refused(Exception, words, lambda: compiled(half))
+
+
+def check_a_rank_outside_the_group_is_told(rank):
+    groups = [dist.new_group([i]) for i in range(2)]
+    own, other = groups[rank], groups[1 - rank]
+    x = torch.randn(6, 4)
+    assert torch.equal(
+        vocab_parallel_gumbel_argmax(x, key=KEY, group=own), gumbel_argmax(x, key=KEY)
+    )
+    words = "this rank is not in the group"
+    refused(ValueError, words, lambda: rank_key(KEY, other))
+    refused(ValueError, words, lambda: shared_key(group=other))
+    refused(ValueError, words, lambda: vocab_parallel_gumbel_softmax(x, group=other))
 
 
 def check_batches_of_keys_over_a_process_group(rank):

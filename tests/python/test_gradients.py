@@ -246,16 +246,6 @@ def test_saved_tensors_pass_through_hooks(hard):
     assert_same_bits(torch.autograd.grad(y, x, grad)[0], wanted)
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_a_key_made_in_inference_mode_serves_training(hard):
-    with torch.inference_mode():
-        key = make_key(5)
-    x, grad = torch.randn(4, 9, requires_grad=True), torch.randn(4, 9)
-    (got,) = torch.autograd.grad(gumbel_softmax(x, 0.5, hard, key=key), x, grad)
-    (wanted,) = torch.autograd.grad(gumbel_softmax(x, 0.5, hard, key=KEY), x, grad)
-    assert_same_bits(got, wanted)
-
-
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_checkpointed_call_has_the_same_gradient(hard, reentrant):

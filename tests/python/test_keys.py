@@ -6,9 +6,10 @@ import threading
 import oracle
 import pytest
 import torch
-from common import make_key, ops, stateless
+from common import assert_same_bits, make_key, ops, stateless
 
 import torch_gumbel
+from torch_gumbel import gumbel_softmax
 
 
 def test_a_key_lives_on_the_cpu_whatever_the_default_device():
@@ -210,3 +211,13 @@ def test_errors_name_what_was_wanted_and_what_came(call, error, message):
 def test_a_key_can_be_drawn_for_another_device():
     assert torch_gumbel.new_key(device="meta").device.type == "meta"
     assert ops._new_key(torch.empty(0, device="meta"), None).shape == (2,)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_key_made_in_inference_mode_serves_training(hard):
+    with torch.inference_mode():
+        key = make_key(5)
+    x, grad = torch.randn(4, 9, requires_grad=True), torch.randn(4, 9)
+    (got,) = torch.autograd.grad(gumbel_softmax(x, 0.5, hard, key=key), x, grad)
+    (wanted,) = torch.autograd.grad(gumbel_softmax(x, 0.5, hard, key=make_key(5)), x, grad)
+    assert_same_bits(got, wanted)

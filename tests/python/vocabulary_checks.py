@@ -180,19 +180,28 @@ SPECIAL = {
     "nan": [0.0, float("nan"), 1.0, 2.0],
     "inf": [0.0, 1.0, INF, 2.0],
     "ordinary": [0.0, 1.0, 2.0, 3.0],
+    "of another tau": [0.0, 1.0, 2.0, 3.0],
+    "masked by the lowest number": [torch.finfo(torch.float32).min] * 4,
+    "the lowest number on one rank": [torch.finfo(torch.float32).min] * 2 + [0.0, 1.0],
+    "huge": [3e38, 3e38, -3e38, 3e38],
 }
 
 
 def check_special_rows_are_those_of_one_process(rank):
     x = torch.tensor(list(SPECIAL.values()))
-    tau = torch.tensor([0.7] * 6 + [-1.0]).view(7, 1)
-    for temperature in (0.7, tau):
+    tau = torch.tensor([0.7] * 6 + [-1.0, INF] + [0.7] * 3).view(-1, 1)
+    grad = torch.randn(x.shape)
+    for temperature in (0.7, 1e-3, 1e-37, 1e30, tau):
         for hard in (False, True):
-            wanted = gumbel_softmax(x, temperature, hard, key=KEY)
-            got = gumbel_softmax(cut(x), temperature, hard, key=KEY).full_tensor()
-            assert torch.equal(got.isnan(), wanted.isnan()), (got, wanted)
-            assert torch.equal(got == 0, wanted == 0)
-            assert torch.allclose(got, wanted, rtol=1e-5, equal_nan=True)
+            leaf, part = x.clone().requires_grad_(), cut(x).requires_grad_()
+            wanted = gumbel_softmax(leaf, temperature, hard, key=KEY)
+            y = gumbel_softmax(part, temperature, hard, key=KEY)
+            (at,) = torch.autograd.grad(wanted, leaf, grad)
+            (got_at,) = torch.autograd.grad(y, part, cut(grad))
+            for a, b in ((y.full_tensor(), wanted), (got_at.full_tensor(), at)):
+                assert torch.equal(a.isnan(), b.isnan()), (temperature, hard, a, b)
+                assert torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+            assert torch.equal(y.full_tensor() == 0, wanted == 0)
     index = gumbel_argmax(cut(x), key=KEY).to_local()
     assert torch.equal(index, gumbel_argmax(x, key=KEY))
     assert index[2] == index[4] == index[5] == 0
