@@ -37,8 +37,10 @@ static inline RowSum<T> combine(const TileStat* stats, int64_t tiles, math::Expo
 /// What a tile's exponentials are multiplied by. NaN for a row that has no distribution: NaN or
 /// +inf among its logits makes the sum NaN, and without a finite logit max - max is NaN.
 template <typename T>
-static inline T tile_factor(const TileStat& tile, const RowSum<T>& row, math::Exponent<T> scale) {
-  return math::exp_scaled(static_cast<T>(tile.max) - row.max, scale) / row.sum;
+static inline Factor<T> tile_factor(const TileStat& tile, const RowSum<T>& row,
+                                    math::Exponent<T> scale, bool divided) {
+  const T weight = math::exp_scaled(static_cast<T>(tile.max) - row.max, scale);
+  return divided ? Factor<T>::quotient(weight, row.sum) : Factor<T>{weight / row.sum};
 }
 
 /// Scratch scores of one tile -> exponentials relative to its maximum; a tile of -inf becomes 0.
@@ -62,11 +64,83 @@ static inline T or_zero(T max) {
   return max > -static_cast<T>(__builtin_inf()) ? max : T{0};
 }
 
+/// Scratch scores of one tile become exponentials.
 template <typename T>
 static inline RowSum<T> soften_tile(T* scores, int64_t count, math::Exponent<T> scale) {
   const T max = max_of(scores, count);
   exponentiate(scores, count, or_zero(max), scale);
   return {max, sum_of(scores, count), 0};
+}
+
+/// Whether exponentials are quotients, exp(x) / E. That is for calls with one temperature, 1. Rows
+/// that may stand side by side have none: an instruction set would show in their bits.
+template <typename T>
+static inline bool divides(const Arguments& a, const Group& group) {
+  if (sizeof(T) != sizeof(float) || a.rows.classes <= kWidestSide) return false;
+  for (int d = 0; a.tau != nullptr && d < a.rows.dims; ++d)
+    if (a.rows.stride[static_cast<int>(Operand::kTau)][d] != 0) return false;
+  return tau_at(a, group.first) == 1.0;
+}
+
+/// Quotients are taken relative to this: as far below the largest logit as leaves room for the
+/// smallest E, 2^-65, above, and below for exponentials that a small E lifts.
+template <typename T>
+static inline T quotient_reference(T largest_logit) {
+  return largest_logit - 16;
+}
+
+constexpr int64_t kShortRow = 256;  // up to here, rows take their exponentials in one flat pass
+
+/// values[k] = exp(x[k] - reference) / E, for rows whose words follow each other.
+static void divide_rows(const float* x, const float* exponentials, int64_t rows, int64_t classes,
+                        const float* reference, float* values) {
+  if (classes > kShortRow) {
+    for (int64_t i = 0; i < rows; ++i) {
+      const float zero = or_zero(reference[i]);
+      for (int64_t k = i * classes; k < (i + 1) * classes; ++k)
+        values[k] = Weigh::apply(x[k] - zero, exponentials[k]);
+    }
+    return;
+  }
+  alignas(64) float zeros[kTile + kLanes];
+  for (int64_t i = 0; i < rows; ++i) fill_over(zeros + i * classes, classes, or_zero(reference[i]));
+  for (int64_t k = 0; k < rows * classes; ++k)
+    values[k] = Weigh::apply(x[k] - zeros[k], exponentials[k]);
+}
+
+/// Exponentials of tiles of a group's rows, relative to `reference`, one for each row. `values` is
+/// scratch, [rows][classes].
+static void load_quotients(const Arguments& a, const Group& group, int64_t begin, int64_t classes,
+                           float* values, float* reference) {
+  const Strided logits = operand_matrix(a, group, Operand::kInput, begin);
+  const float* x = values_of(logits, group.rows, classes, values);
+  for (int64_t i = 0; i < group.rows; ++i)
+    reference[i] = quotient_reference(max_of_memory(x + i * classes, classes));
+  const Ahead ahead = ahead_of(a, group, begin, classes);
+  if (words_run_together(a, group, classes)) {
+    alignas(64) float exponentials[kTile];
+    fill_exponentials(key_of(a, group.first),
+                      static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+                      group.rows * classes, exponentials, ahead);
+    return divide_rows(x, exponentials, group.rows, classes, reference, values);
+  }
+  for (int64_t i = 0; i < group.rows; ++i)
+    subtract_over(x + i * classes, classes, or_zero(reference[i]), values + i * classes);
+  take_group_noise<Weigh>(a, group, begin, classes, values, values, ahead);
+}
+
+/// Exponentials of one tile of one row, in scratch; `divided`: as quotients.
+template <typename T>
+static RowSum<T> load_exponentials(const Arguments& a, const Group& row, int64_t begin,
+                                   int64_t count, bool divided, T* values) {
+  if constexpr (std::is_same_v<T, float>)
+    if (divided) {
+      float reference;
+      load_quotients(a, row, begin, count, values, &reference);
+      return {reference, sum_of(values, count), 0};
+    }
+  load_scores(a, row, begin, count, values);
+  return soften_tile(values, count, math::exponent_scale<T>(tau_at(a, row.first)));
 }
 
 /// log-sum-exp of (logits + g) / tau; -inf for a row without a finite logit.
@@ -82,14 +156,36 @@ static inline void write_lse(const Arguments& a, int64_t row, const RowSum<T>& s
 
 /// What a row of one tile is multiplied by: tile_factor's bits.
 template <typename T>
-static inline T single_factor(const RowSum<T>& sum) {
-  return T{1} / sum.sum + (sum.max - sum.max);
+static inline Factor<T> single_factor(const RowSum<T>& sum, bool divided) {
+  const T undefined = sum.max - sum.max;  // NaN if not finite
+  auto factor = divided ? Factor<T>::quotient(T{1}, sum.sum) : Factor<T>{T{1} / sum.sum};
+  factor.high += undefined;
+  return factor;
 }
 
 constexpr int64_t kRowTiles = kLongRow / kTile;
-constexpr int64_t kShortRow = 256;  // up to here, rows take their exponentials in one flat pass
 
-/// soften_rows for rows of at most kShortRow classes and one temperature.
+/// soften_rows for one row of several tiles.
+template <typename T, typename See, typename Scaled>
+static void soften_tiled_row(const Arguments& a, const Group& row, T* values, See&& see,
+                             Scaled&& scaled) {
+  const int64_t classes = a.rows.classes;
+  const double tau = tau_at(a, row.first);
+  const auto scale = math::exponent_scale<T>(tau);
+  const bool divided = divides<T>(a, row);
+  TileStat stats[kRowTiles];
+  for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t) {
+    const int64_t count = min64(kTile, classes - begin);
+    const RowSum<T> tile = load_exponentials(a, row, begin, count, divided, values + begin);
+    stats[t].max = tile.max, stats[t].sum = tile.sum;
+  }
+  const RowSum<T> sum = combine(stats, tiles_of(classes), scale);
+  see(sum, tau);
+  for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t)
+    scaled(begin, min64(kTile, classes - begin), tile_factor(stats[t], sum, scale, divided));
+}
+
+/// soften_rows for scores of at most kShortRow classes and one temperature.
 template <typename T, typename See, typename Scaled>
 static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores, See&& see,
                               Scaled&& scaled) {
@@ -109,40 +205,48 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
     for (int64_t i = 0; i < rows; ++i) {
       const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0};
       see(begin + i, sum, tau);
-      scaled(begin + i, 0, classes, single_factor(sum));
+      scaled(begin + i, 0, classes, single_factor(sum, false));
     }
   }
 }
 
-/// Scores of rows, [rows][classes] in scratch, become exponentials tile by tile. Per row:
+/// Exponentials of a group's rows in scratch, [rows][classes], tile by tile. Per row:
 /// see(i, row sum, tau), then scaled(i, first class, classes, factor) for each of its tiles.
 template <typename T, typename See, typename Scaled>
-static void soften_rows(const Arguments& a, const Group& group, T* scores, See&& see,
+static void soften_rows(const Arguments& a, const Group& group, T* values, See&& see,
                         Scaled&& scaled) {
   const int64_t classes = a.rows.classes;
   const bool uniform = uniform_tau(a, group);
   double tau = tau_at(a, group.first);
+  if (classes > kTile) {
+    for (int64_t i = 0; i < group.rows; ++i)
+      soften_tiled_row(
+          a, single_row(group, i), values + i * classes,
+          [&](const auto& sum, double t) { see(i, sum, t); },
+          [&](int64_t begin, int64_t count, const Factor<T>& factor) {
+            scaled(i, begin, count, factor);
+          });
+    return;
+  }
+  if constexpr (std::is_same_v<T, float>)
+    if (divides<T>(a, group)) {
+      float reference[kTile / kWidestSide];
+      load_quotients(a, group, 0, classes, values, reference);
+      for (int64_t i = 0; i < group.rows; ++i) {
+        const RowSum<T> sum = {reference[i], sum_of(values + i * classes, classes), 0};
+        see(i, sum, tau);
+        scaled(i, 0, classes, single_factor(sum, true));
+      }
+      return;
+    }
+  load_scores(a, group, 0, classes, values);
   if (uniform && classes <= kShortRow)
-    return soften_short_rows(group, classes, tau, scores, see, scaled);
-  auto scale = math::exponent_scale<T>(tau);
+    return soften_short_rows(group, classes, tau, values, see, scaled);
   for (int64_t i = 0; i < group.rows; ++i) {
-    if (!uniform) tau = tau_at(a, row_of(group, i)), scale = math::exponent_scale<T>(tau);
-    T* row = scores + i * classes;
-    if (classes <= kTile) {
-      const RowSum<T> sum = soften_tile(row, classes, scale);
-      see(i, sum, tau);
-      scaled(i, 0, classes, single_factor(sum));
-      continue;
-    }
-    TileStat stats[kRowTiles];
-    for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t) {
-      const auto tile = soften_tile(row + begin, min64(kTile, classes - begin), scale);
-      stats[t].max = tile.max, stats[t].sum = tile.sum;
-    }
-    const RowSum<T> sum = combine(stats, tiles_of(classes), scale);
+    if (!uniform) tau = tau_at(a, row_of(group, i));
+    const RowSum<T> sum = soften_tile(values + i * classes, classes, math::exponent_scale<T>(tau));
     see(i, sum, tau);
-    for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t)
-      scaled(i, begin, min64(kTile, classes - begin), tile_factor(stats[t], sum, scale));
+    scaled(i, 0, classes, single_factor(sum, false));
   }
 }
 
@@ -185,8 +289,11 @@ static void soften_narrow_rows(const Group& group, int64_t classes, double tau, 
 }
 
 template <typename T>
-static inline void scale_row(T* row, int64_t count, T factor) {
-  for (int64_t k = 0; k < count; ++k) row[k] *= factor;
+static inline void scale_row(T* row, int64_t count, Factor<T> factor) {
+  with_product(
+      factor, [&](auto product) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
+      });
 }
 
 /// soft_group of rows of at most kSideRows classes and one temperature.
@@ -194,6 +301,7 @@ template <typename T>
 static void soft_narrow(const Arguments& a, const Group& group, const Strided& output, T* scores) {
   const int64_t classes = a.rows.classes;
   const double tau = tau_at(a, group.first);
+  load_scores(a, group, 0, classes, scores);
   T* direct = streams(a) ? nullptr : packed_values<T>(output, group.rows, classes);
   const auto see = [&](int64_t begin, int64_t rows, auto sum_of_row) {
     if (a.row_value == nullptr) return;
@@ -207,7 +315,6 @@ template <typename T>
 static void soft_group(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  load_scores(a, group, 0, classes, scores);
   if (classes <= kSideRows<T> && uniform_tau(a, group))
     return soft_narrow(a, group, output, scores);
   const auto see = [&](int64_t i, const RowSum<T>& sum, double tau) {
@@ -216,27 +323,32 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
   // Streams break at the ends of rows, unless these are ends of lines.
   const bool whole_lines = classes * element_size(output.type) % kLine == 0;
   if (streams(a) && !whole_lines) {
-    soften_rows(a, group, scores, see, [&](int64_t i, int64_t begin, int64_t count, T factor) {
-      scale_row(scores + i * classes + begin, count, factor);
-    });
+    soften_rows(a, group, scores, see,
+                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
+                  scale_row(scores + i * classes + begin, count, factor);
+                });
     return store_group(scores, group.rows, classes, output, true);
   }
-  soften_rows(a, group, scores, see, [&](int64_t i, int64_t begin, int64_t count, T factor) {
-    store_scaled(scores + i * classes + begin, count, factor, part_of(output, i, begin),
-                 streams(a));
-  });
+  soften_rows(a, group, scores, see,
+              [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
+                store_scaled(scores + i * classes + begin, count, factor, part_of(output, i, begin),
+                             streams(a));
+              });
 }
 
-/// Scores of a group, [rows][classes] in scratch, become probabilities.
+/// Probabilities of a group, [rows][classes] in scratch.
 template <typename T>
 static void soften_group(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const auto ignore = [](auto...) {};
-  if (classes <= kSideRows<T> && uniform_tau(a, group))
+  if (classes <= kSideRows<T> && uniform_tau(a, group)) {
+    load_scores(a, group, 0, classes, scores);
     return soften_narrow_rows(group, classes, tau_at(a, group.first), scores, scores, ignore);
-  soften_rows(a, group, scores, ignore, [&](int64_t i, int64_t begin, int64_t count, T factor) {
-    scale_row(scores + i * classes + begin, count, factor);
-  });
+  }
+  soften_rows(a, group, scores, ignore,
+              [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
+                scale_row(scores + i * classes + begin, count, factor);
+              });
 }
 
 /// Where a long row's exponentials wait for their factor: in `kept`, in the output, or nowhere
@@ -250,12 +362,11 @@ static inline T* waiting_tile(const Arguments& a, const Row& row, int64_t begin,
 
 template <typename T>
 static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                             TileStat& stat, T* scores, void* kept) {
+                             TileStat& stat, bool divided, T* scores, void* kept) {
   T* waiting = waiting_tile<T>(a, row.first, begin, kept);
   // A tile of whole lanes can be made where it waits; others need room behind them.
   T* values = waiting != nullptr && count % kLanes == 0 ? waiting : scores;
-  load_scores(a, row, begin, count, values);
-  const auto sum = soften_tile(values, count, math::exponent_scale<T>(tau_at(a, row.first)));
+  const RowSum<T> sum = load_exponentials(a, row, begin, count, divided, values);
   stat.max = sum.max, stat.sum = sum.sum;
   if (waiting != nullptr && waiting != values) memcpy(waiting, values, count * sizeof(T));
 }
@@ -263,17 +374,16 @@ static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin
 /// The exponentials of a tile, made again in `scores` if they wait nowhere.
 template <typename T>
 static const T* exponentials_of_tile(const Arguments& a, const Group& row, int64_t begin,
-                                     int64_t count, T* scores, void* kept) {
+                                     int64_t count, bool divided, T* scores, void* kept) {
   if (const T* waiting = waiting_tile<T>(a, row.first, begin, kept)) return waiting;
-  load_scores(a, row, begin, count, scores);
-  soften_tile(scores, count, math::exponent_scale<T>(tau_at(a, row.first)));
+  load_exponentials(a, row, begin, count, divided, scores);
   return scores;
 }
 
 template <typename T>
 static void soft_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                             T factor, T* scores, void* kept) {
-  const T* values = exponentials_of_tile(a, row, begin, count, scores, kept);
+                             Factor<T> factor, T* scores, void* kept) {
+  const T* values = exponentials_of_tile(a, row, begin, count, divides<T>(a, row), scores, kept);
   const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
   if (values == output.data) return scale_row(const_cast<T*>(values), count, factor);
   store_scaled(values, count, factor, output, streams(a));

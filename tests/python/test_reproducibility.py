@@ -60,16 +60,17 @@ def test_two_threads_share_every_op(part, dim, two_threads):
     assert busy_threads(work) == 2
 
 
+@pytest.mark.parametrize("tau", [0.7, 1])
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_layouts_give_the_same_bits(dtype, dim):
+def test_layouts_give_the_same_bits(dtype, dim, tau):
     shape = (3, 17, 6, 35)
     x, grad = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
-    wanted = everything(x, grad, dim=dim)
+    wanted = everything(x, grad, tau, dim)
     for name, view in layouts(x).items():
-        assert_all_same(everything(view, grad, dim=dim), wanted, name)
+        assert_all_same(everything(view, grad, tau, dim), wanted, name)
     for name, view in layouts(grad).items():
-        assert_all_same(everything(x, view, dim=dim), wanted, f"grad {name}")
+        assert_all_same(everything(x, view, tau, dim), wanted, f"grad {name}")
 
 
 @pytest.mark.parametrize("k", [8193, 20_000])
