@@ -154,6 +154,15 @@ class SoftColumns {
   bool combined_ = false;
 };
 
+/// Rows in columns at a temperature of 1 among others, which SoftColumns made as it made the
+/// others: again, alone.
+template <typename T, typename F>
+static void redo_quotients(const Arguments& a, const Group& group, F&& alone) {
+  if (divides<T>(a, group) || uniform_tau(a, group) || a.rows.classes > kLongRow) return;
+  for (int64_t i = 0; i < group.rows; ++i)
+    if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
+}
+
 template <typename T>
 static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
   const ColumnOutput<T> output(a, group);
@@ -167,6 +176,7 @@ static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
       for (int64_t i = 0; i < group.rows; ++i) to[i] = y(i);
       output.put(to, k);
     });
+  redo_quotients<T>(a, group, [&](const Group& row) { soft_group(a, row, scratch); });
 }
 
 constexpr int64_t kAhead = 8;  // classes
@@ -232,6 +242,9 @@ static void hard_backward_columns(const Arguments& a, const Group& group, T* scr
       for (int64_t i = 0; i < group.rows; ++i) y[i] = probability(i);
       f(k, y);
     });
+  });
+  redo_quotients<T>(a, group, [&](const Group& row) {
+    hard_backward_group(a, row, scratch, scratch + a.rows.classes + kScratchSlack);
   });
 }
 

@@ -90,7 +90,7 @@ constexpr int64_t kScratchSlack = 32;
 
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a
 /// backward its incoming gradients where they must be copied. For rows along the last dimension at
-/// most 64 KiB (128 KiB for float64 with gradients to copy); 512 KiB where rows run across memory,
+/// most 64 KiB (128 KiB for float64 with gradients to copy); 1 MiB where rows run across memory,
 /// twice that for float64.
 inline int64_t scratch_bytes(Op op, const Arguments& a) {
   const Rows& rows = a.rows;

@@ -72,14 +72,20 @@ static inline RowSum<T> soften_tile(T* scores, int64_t count, math::Exponent<T> 
   return {max, sum_of(scores, count), 0};
 }
 
-/// Whether exponentials are quotients, exp(x) / E. That is for calls with one temperature, 1. Rows
-/// that may stand side by side have none: an instruction set would show in their bits.
+/// Whether a row's exponentials are quotients, exp(x) / E: at a temperature of 1. Rows that may
+/// stand side by side have none: an instruction set would show in their bits.
+template <typename T>
+static inline bool divides(const Arguments& a, double tau) {
+  return sizeof(T) == sizeof(float) && a.rows.classes > kWidestSide && tau == 1.0;
+}
+
+/// Whether those of all rows of a group are.
 template <typename T>
 static inline bool divides(const Arguments& a, const Group& group) {
-  if (sizeof(T) != sizeof(float) || a.rows.classes <= kWidestSide) return false;
-  for (int d = 0; a.tau != nullptr && d < a.rows.dims; ++d)
-    if (a.rows.stride[static_cast<int>(Operand::kTau)][d] != 0) return false;
-  return tau_at(a, group.first) == 1.0;
+  const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
+  for (int64_t i = 0; i < rows; ++i)
+    if (!divides<T>(a, tau_at(a, row_of(group, i)))) return false;
+  return true;
 }
 
 /// Quotients are taken relative to this: as far below the largest logit as leaves room for the
@@ -210,6 +216,22 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
   }
 }
 
+/// Quotients of one row of one tile among rows of other temperatures. What lies behind it in
+/// scratch is kept.
+template <typename T>
+static RowSum<T> quotients_of_row(const Arguments& a, const Group& row, T* values) {
+  if constexpr (std::is_same_v<T, float>) {
+    const int64_t classes = a.rows.classes;
+    alignas(64) float room[kTile + kLanes];
+    float reference;
+    load_quotients(a, row, 0, classes, room, &reference);
+    memcpy(values, room, classes * sizeof(float));
+    return {reference, sum_of(room, classes), 0};
+  } else {
+    return {};
+  }
+}
+
 /// Exponentials of a group's rows in scratch, [rows][classes], tile by tile. Per row:
 /// see(i, row sum, tau), then scaled(i, first class, classes, factor) for each of its tiles.
 template <typename T, typename See, typename Scaled>
@@ -244,9 +266,12 @@ static void soften_rows(const Arguments& a, const Group& group, T* values, See&&
     return soften_short_rows(group, classes, tau, values, see, scaled);
   for (int64_t i = 0; i < group.rows; ++i) {
     if (!uniform) tau = tau_at(a, row_of(group, i));
-    const RowSum<T> sum = soften_tile(values + i * classes, classes, math::exponent_scale<T>(tau));
+    T* row = values + i * classes;
+    const bool divided = divides<T>(a, tau);
+    const RowSum<T> sum = divided ? quotients_of_row(a, single_row(group, i), row)
+                                  : soften_tile(row, classes, math::exponent_scale<T>(tau));
     see(i, sum, tau);
-    scaled(i, 0, classes, single_factor(sum, false));
+    scaled(i, 0, classes, single_factor(sum, divided));
   }
 }
 

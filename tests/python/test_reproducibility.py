@@ -142,6 +142,23 @@ def test_the_form_of_tau_does_not_change_a_bit(form, tau):
     assert_all_same(everything(x, grad, TAUS[form](float(tau))), everything(x, grad, tau))
 
 
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("k", [10, 40, 300, 3000])
+def test_a_row_has_the_bits_of_its_temperature_alone(k, dim):
+    shape = [24, 1, 25]
+    shape[dim] = k
+    x, grad = torch.randn(shape), torch.randn(shape)
+    rows = [1 if d == dim else size for d, size in enumerate(shape)]
+    taus = [0.5, 1.0, 2.0]
+    which = torch.randint(3, rows)
+    mixed = everything(x, grad, torch.tensor(taus)[which], dim)
+    for i, tau in enumerate(taus):
+        here = (which == i).expand(shape)
+        for name, value in everything(x, grad, tau, dim).items():
+            if name != "index":
+                assert_same_bits(mixed[name][here], value[here], f"{tau} {name}")
+
+
 def test_an_integer_tensor_tau_is_its_value():
     x = torch.randn(4, 30)
     got = torch_gumbel.gumbel_softmax(x, torch.tensor(2), key=KEY)
