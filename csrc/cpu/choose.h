@@ -30,18 +30,20 @@ static inline bool any_undefined(const T* scores, int64_t count) {
   return bad != 0;
 }
 
-/// best_of_scores of scratch without undefined scores.
-template <typename T>
-static inline Best first_maximum(const T* scores, int64_t count) {
-  constexpr int64_t kStep = 64;
-  const T top = max_of(scores, count);
-  for (int64_t k = 0; k < count; k += kStep) {
-    const int64_t end = min64(k + kStep, count);
-    int any = 0;
-    for (int64_t i = k; i < end; ++i) any |= scores[i] == top;
-    for (int64_t i = k; any && i < end; ++i)
-      if (scores[i] == top) return {top, i};
+/// best_of_scores of scratch without undefined scores. Reads as max_of does.
+static inline Best first_maximum(const float* scores, int64_t count) {
+  const float top = max_of(scores, count);
+  for (int64_t k = 0; k < count; k += kLanes) {
+    const uint32_t reached = lanes_at_least(Lanes<float>::load(scores + k), top);
+    if (reached != 0 && k + __builtin_ctz(reached) < count)
+      return {top, k + __builtin_ctz(reached)};
   }
+  return {};
+}
+static inline Best first_maximum(const double* scores, int64_t count) {
+  const double top = max_of(scores, count);
+  for (int64_t k = 0; k < count; ++k)
+    if (scores[k] == top) return {top, k};
   return {};
 }
 

@@ -130,12 +130,13 @@ __attribute__((noinline, cold)) static void extend_columns(const WordColumns& wo
 static void column_noise(const Arguments& a, const Group& group, int64_t first_class,
                          int64_t classes, float* exponentials) {
   const WordColumns words(a, group, first_class, classes);
-  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+  const bool reads = a.input != nullptr;  // noise alone reads nothing
+  const Strided logits = reads ? operand_matrix(a, group, Operand::kInput, 0) : Strided{};
   const int64_t rows = group.rows;
   uint32_t smallest = ~0u;
   for (int64_t k = 0; k < classes; ++k) {
     const uint32_t* column = words.column(k);
-    if (logits.data != nullptr) fetch_column(logits, first_class + k, rows);
+    if (reads) fetch_column(logits, first_class + k, rows);
     for (int64_t i = 0; i < rows; ++i) {
       exponentials[k * rows + i] = math::exponential(column[i]);
       smallest = column[i] < smallest ? column[i] : smallest;
