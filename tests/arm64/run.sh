@@ -18,30 +18,34 @@ tests="choose_test columns_test convert_test elements extended_words_test gumbel
   layouts_test philox_test problem reference rows_test sanitizer_test softmax_test special_rows_test
   tiles_test words_test"
 
-# build COMPILER FOLDER: objects of kernels, tests, and digest, all but the kernels in parallel
+# build COMPILER FOLDER SOURCES...: objects of the kernels, of GoogleTest, and of tests/cpp/SOURCES
 build() {
-  mkdir -p "$out/$2"
+  local compiler=$1 folder=$out/$2
+  shift 2
+  mkdir -p "$folder"
   {
-    echo "$exact -DTG_ISA=generic -c csrc/cpu/kernels.cpp -o $out/$2/kernels.o"
-    echo "$exact -DTG_ISA=probe_generic -c tests/cpp/isa_probe.cpp -o $out/$2/isa_probe.o"
-    echo "-c csrc/cpu/select.cpp -o $out/$2/select.o"
-    echo "-c tests/cpp/isa_probes.cpp -o $out/$2/isa_probes.o"
-    echo "-ffp-contract=off -c tests/arm64/digest.cpp -o $out/$2/digest.o"
-    echo "-I$gtest -c $gtest/src/gtest-all.cc -o $out/$2/gtest.o"
-    echo "-I$gtest -c $gtest/src/gtest_main.cc -o $out/$2/gtest_main.o"
-    for test in $tests; do
-      echo "-Wno-unused-function -Wno-psabi -ffp-contract=off -c tests/cpp/$test.cpp -o $out/$2/$test.o"
+    echo "$exact -DTG_ISA=generic -c csrc/cpu/kernels.cpp -o $folder/kernels.o"
+    echo "-c csrc/cpu/select.cpp -o $folder/select.o"
+    echo "-ffp-contract=off -c tests/arm64/digest.cpp -o $folder/digest.o"
+    echo "-I$gtest -c $gtest/src/gtest-all.cc -o $folder/gtest.o"
+    for source in "$@"; do
+      echo "-Wno-unused-function $exact -DTG_PROBE -c tests/cpp/$source.cpp -o $folder/$source.o"
     done
-  } | xargs -P "$(nproc)" -I{} sh -c "$1 $common {}"
-  local kernels="$out/$2/kernels.o $out/$2/select.o $out/$2/isa_probe.o $out/$2/isa_probes.o"
-  $1 -static "$out/$2/digest.o" "$out/$2/problem.o" "$out/$2/elements.o" $kernels \
-    "$out/$2/gtest.o" -o "$out/$2/digest" -pthread
-  $1 -static $(printf "$out/$2/%s.o " $tests) $kernels "$out/$2/gtest.o" \
-    "$out/$2/gtest_main.o" -o "$out/$2/kernel_tests" -pthread
+  } | sed 's/-DTG_PROBE \(-c tests.cpp.isa_probe.cpp\)/-DTG_ISA=probe_generic \1/' |
+    xargs -P "$(nproc)" -I{} sh -c "$compiler $common {}"
+  $compiler -static "$folder"/{digest,problem,elements,kernels,select,gtest}.o -o "$folder/digest" -pthread
 }
 
-build aarch64-linux-gnu-g++ arm64
-build "c++ -mfma" here
+build aarch64-linux-gnu-g++ arm64 isa_probe isa_probes $tests
+build "c++ -mfma" here problem elements
+aarch64-linux-gnu-g++ -static $(ls "$out"/arm64/*.o | grep -v digest) \
+  -x c++ - -o "$out/arm64/kernel_tests" -pthread -I"$gtest/include" << 'END'
+#include <gtest/gtest.h>
+int main(int count, char** arguments) {
+  testing::InitGoogleTest(&count, arguments);
+  return RUN_ALL_TESTS();
+}
+END
 qemu-aarch64 "$out/arm64/kernel_tests" --gtest_brief=1 \
   --gtest_filter="${1:-FillWords.*:FillRuns.*:*EveryRowLength*:*EveryTemperature*:*SpecialRows*:*Columns*}"
 there=$(qemu-aarch64 "$out/arm64/digest") here=$("$out/here/digest")
