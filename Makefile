@@ -16,7 +16,7 @@ BUILD := build/cmake
 # Another interpreter, CUDA choice, or list of architectures is another build.
 CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
-SOURCES := $(shell find csrc cuda tests/cpp -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+SOURCES := $(shell find csrc cuda tests/cpp -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
 .PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise vae-study ptx arm64 bench instructions format lint clean
 
