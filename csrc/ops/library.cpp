@@ -33,12 +33,42 @@ TORCH_LIBRARY(torch_gumbel, m) {
       pure);
   m.def(
       "gumbel_argmax.tensor_temperature(Tensor logits, Tensor temperature, int dim=-1, bool "
-      "keepdim=False, *, "
+      "keepdim=False, *, SymInt? num_samples=None, "
       "Generator? generator=None, Tensor? key=None) -> Tensor",
       pure);
   m.def(
       "gumbel_argmax(Tensor logits, int dim=-1, bool keepdim=False, *, Scalar temperature=1.0, "
+      "SymInt? num_samples=None, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  // k different classes, and their perturbed logits.
+  m.def(
+      "gumbel_topk.tensor_temperature(Tensor logits, Tensor temperature, SymInt k, int dim=-1, *, "
+      "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
+      pure);
+  m.def(
+      "gumbel_topk(Tensor logits, SymInt k, int dim=-1, *, Scalar temperature=1.0, "
+      "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
+      pure);
+
+  // From probabilities.
+  m.def(
+      "sample_categorical.tensor_temperature(Tensor probs, Tensor temperature, bool hard=False, "
+      "int dim=-1, *, bool validate_args=False, Generator? generator=None, Tensor? key=None) "
+      "-> Tensor",
+      pure);
+  m.def(
+      "sample_categorical(Tensor probs, Scalar temperature, bool hard=False, int dim=-1, *, "
+      "bool validate_args=False, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+
+  // The noise itself; the anchor carries the device.
+  m.def(
+      "sample_gumbel(Tensor anchor, SymInt[] size, *, ScalarType? dtype=None, "
       "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_like(Tensor like, *, ScalarType? dtype=None, Generator? generator=None, "
+      "Tensor? key=None) -> Tensor",
       pure);
 
   // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from

@@ -11,6 +11,9 @@ from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.keys import fold_in, key, new_key, split
+from torch_gumbel.noise import gumbel_like, sample_gumbel
+from torch_gumbel.probabilities import sample_categorical
+from torch_gumbel.topk import gumbel_topk
 
 
 def build_info() -> dict[str, str]:
@@ -30,9 +33,13 @@ __all__ = [
     "cmake_prefix_path",
     "fold_in",
     "gumbel_argmax",
+    "gumbel_like",
     "gumbel_softmax",
+    "gumbel_topk",
     "key",
     "new_key",
     "patch",
+    "sample_categorical",
+    "sample_gumbel",
     "split",
 ]
