@@ -76,9 +76,8 @@ def sample_categorical(
         )
         return sample
     taken = checked_call(who, probs, temperature, "temperature", generator, key, what="probs")
-    op = _ops.sample_categorical
-    op = op.tensor_temperature if isinstance(taken, Tensor) else op.default
-    validates = _validates(who, validate_args, probs)
+    ops, validates = _ops.sample_categorical, _validates(who, validate_args, probs)
+    op = ops.tensor_temperature if isinstance(taken, Tensor) else ops.default
     sample = op(probs, taken, hard, dim, validate_args=validates, generator=generator, key=key)
     return sample
 

@@ -21,7 +21,9 @@
 #pragma once
 
 #include <torch_gumbel/export.h>
+#include <torch_gumbel/information.h>
 #include <torch_gumbel/keys.h>
+#include <torch_gumbel/lookup.h>
 #include <torch_gumbel/noise.h>
 #include <torch_gumbel/options.h>
 #include <torch_gumbel/probabilities.h>
