@@ -7,7 +7,7 @@
 torch.Size([4, 10])
 """
 
-from torch_gumbel import distributions, schedules
+from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
@@ -44,6 +44,7 @@ __all__ = [
     "key",
     "kl_categorical",
     "new_key",
+    "nn",
     "patch",
     "perplexity",
     "sample_categorical",

@@ -55,7 +55,7 @@ def temperatures(
         8
     """
     law = _law("temperatures", probs)
-    _positive("temperatures", samples=samples, draws=draws, taus=len(taus))
+    _positive("temperatures", samples=samples, draws=draws, **{"len(taus)": len(taus)})
     key = new_key() if key is None else key
     figure, axes = _grid(
         samples + 1, len(taus), (2.1 * len(taus) + 0.6, 1.35 * (samples + 1) + 0.6)
@@ -107,7 +107,7 @@ def simplex(
     law = _law("simplex", probs)
     if len(law) != 3 or not (law > 0).all():
         raise ValueError(f"simplex: probs must be three numbers > 0, got {list(probs)}")
-    _positive("simplex", draws=draws, taus=len(taus))
+    _positive("simplex", draws=draws, **{"len(taus)": len(taus)})
     key = new_key() if key is None else key
     figure, axes = _grid(2, len(taus), (2.9 * len(taus) + 1.0, 5.6))
     for column, tau in enumerate(taus):

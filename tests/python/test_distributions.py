@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from compiling import compiled
 from scipy import stats
 from torch.autograd import gradcheck
 from torch.distributions import constraints, kl_divergence
@@ -33,6 +34,10 @@ def doubles(values, **options):
 def one_hot(temperature, probs=None, logits=None, **options):
     """The straight-through class with the arguments in the order of the relaxed ones."""
     return OneHotCategoricalStraightThrough(probs, logits, temperature, **options)
+
+
+def gumbel(temperature, probs=None, logits=None, **options):
+    return Gumbel(probs if logits is None else logits, temperature, **options)
 
 
 FAMILIES = [*RELAXED, one_hot]
@@ -148,13 +153,14 @@ def test_enumeration_and_moments_are_those_of_the_one_hot_categorical():
 
 
 def test_supports_and_constraints_are_checked():
-    made = RelaxedOneHotCategorical(0.5, doubles([0.1, 0.9]))
+    checked = {"validate_args": True}  # torch.compile, in other tests, turns the default off
+    made = RelaxedOneHotCategorical(0.5, doubles([0.1, 0.9]), **checked)
     assert not made.support.is_discrete and made.support.event_dim == 1
     for value in ([0.5, 0.6], [-0.1, 1.1], [math.nan, 1.0]):
         with pytest.raises(ValueError, match="within the support"):
             made.log_prob(doubles(value))
     with pytest.raises(ValueError, match="within the support"):
-        one_hot(0.5, doubles([0.1, 0.9])).log_prob(doubles([0.5, 0.5]))
+        one_hot(0.5, doubles([0.1, 0.9]), **checked).log_prob(doubles([0.5, 0.5]))
     assert (
         RelaxedOneHotCategorical(0.5, doubles([0.1, 0.9]), validate_args=False)
         .log_prob(doubles([0.5, 0.6]))
@@ -346,12 +352,25 @@ def test_what_is_wrong_is_named(family, arguments, error, message):
         family(arguments.get("temperature", 0.5), validate_args=True, **tensors)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, lambda t, p: Gumbel(p, t)])
+@pytest.mark.parametrize("family", [*FAMILIES, gumbel])
 def test_a_distribution_is_copied_and_pickled(family):
     made = family(0.5, doubles(PROBS))
     for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert torch.equal(other.sample(key=make_key(1)), made.sample(key=make_key(1)))
         assert repr(other) == repr(made) and type(made).__name__ in repr(made)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, gumbel])
+@pytest.mark.parametrize("by", ["probs", "logits"])
+def test_a_compiled_distribution_equals_eager(family, by):
+    def draw_and_score(x, key):
+        made = family(0.5, **{by: x}, validate_args=False)
+        y = made.rsample((2,), key=key)
+        return y, made.log_prob(y)
+
+    x, key = torch.rand(4, 6), make_key(3)
+    got = compiled(draw_and_score)(x, key)
+    torch.testing.assert_close(got, draw_and_score(x, key))
 
 
 # Gumbel.

@@ -104,7 +104,7 @@ def test_the_histogram_and_the_tail_are_those_of_the_noise():
         (lambda: plots.temperatures([0.5, -0.5]), "temperatures: probs must be one row, >= 0"),
         (lambda: plots.temperatures([[0.5, 0.5]]), "temperatures: probs must be one row"),
         (lambda: plots.temperatures(taus=(0.0,)), "tau must be > 0"),
-        (lambda: plots.temperatures(taus=()), "temperatures: taus must be > 0, got 0"),
+        (lambda: plots.temperatures(taus=()), r"temperatures: len\(taus\) must be > 0, got 0"),
         (lambda: plots.simplex([0.5, 0.5]), "simplex: probs must be three numbers > 0"),
         (lambda: plots.simplex([0.5, 0.5, 0.0]), "simplex: probs must be three numbers > 0"),
         (lambda: plots.noise(0), "noise: draws must be > 0, got 0"),

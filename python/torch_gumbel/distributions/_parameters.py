@@ -81,16 +81,37 @@ class CategoricalParameters:
         if given.dim() == 0:
             raise ValueError(f"{who}: {name} must have a dimension of classes, got a 0-d tensor")
         self.given, self.from_probs = given, probs is not None
-        self.categorical = ExactCategorical(probs, logits, validate_args=False)
         self.temperature = _temperature(who, temperature, given)
+        self._categorical: ExactCategorical | None = None
+        self._smaller: CategoricalParameters | None = None
         if validate:
             self._check_values(who, name)
 
+    @property
+    def categorical(self) -> ExactCategorical:
+        """Normalized; made when it is first asked for, as a sample does not need it."""
+        if self._categorical is None:
+            with torch.enable_grad():  # the first to ask may be a sample without a gradient
+                self._categorical = self._normalized()
+        return self._categorical
+
+    def _normalized(self) -> ExactCategorical:
+        if self._smaller is not None:
+            expanded: ExactCategorical = self._smaller.categorical.expand(self.given.shape[:-1])
+            return expanded
+        if self.from_probs:
+            return ExactCategorical(probs=self.given, validate_args=False)
+        return ExactCategorical(logits=self.given, validate_args=False)
+
     def _check_values(self, who: str, name: str) -> None:
         """Not negative for probs; no NaN, and not all zero, for both."""
-        known = self.categorical.probs if self.from_probs else self.categorical.logits
-        low = 0.0 if self.from_probs else -math.inf
-        if not bool((known >= low).all()):
+        given = self.given.detach()
+        if self.from_probs:
+            total = given.sum(-1, dtype=compute_type(given))
+            right = (given >= 0).all() & ((total > 0) & (total < math.inf)).all()
+        else:
+            right = given.logsumexp(-1).isfinite().all()
+        if not bool(right):
             wanted = "not negative and" if self.from_probs else "without NaN or +inf and"
             raise ValueError(
                 f"{who}: {name} must be {wanted} of finite, positive total weight in every row, "
@@ -104,7 +125,7 @@ class CategoricalParameters:
         new = object.__new__(CategoricalParameters)
         new.given = self.given.expand(batch_shape + self.given.shape[-1:])
         new.from_probs = self.from_probs
-        new.categorical = self.categorical.expand(batch_shape)
+        new._categorical, new._smaller = None, self
         one = self.temperature.numel() == 1
         new.temperature = self.temperature if one else self.temperature.expand(batch_shape)
         return new
@@ -141,7 +162,8 @@ def _temperature(who: str, value: float | Tensor, given: Tensor) -> Tensor:
             raise TypeError(f"{who}: temperature must be a number or a tensor, got {kind}")
         if not 0 < value < math.inf:
             raise ValueError(f"{who}: temperature must be > 0 and finite, got {value}")
-        return torch.tensor(float(value), dtype=compute_type(given), device=given.device)
+        # On the CPU, from where a kernel of any device takes it without a copy.
+        return torch.tensor(float(value), dtype=compute_type(given), device="cpu")
     batch = given.shape[:-1]
     if value.numel() != 1 and not _broadcasts(value.shape, batch):
         raise ValueError(
@@ -183,12 +205,15 @@ class CategoricalFamily(KeyedSamples):
     """A distribution that is its :class:`CategoricalParameters`."""
 
     temperature: Tensor
-    _categorical: Categorical
     _parameters: CategoricalParameters
+
+    @property
+    def _categorical(self) -> Categorical:
+        """Where torch's classes look for probabilities."""
+        return self._parameters.categorical
 
     def _set(self, parameters: CategoricalParameters, validate: bool) -> None:
         self._parameters = parameters
-        self._categorical = parameters.categorical
         self.temperature = parameters.temperature
         shape = parameters.given.shape
         Distribution.__init__(self, shape[:-1], shape[-1:], validate_args=False)

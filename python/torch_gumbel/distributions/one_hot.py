@@ -17,7 +17,9 @@ from torch_gumbel.distributions._parameters import (
 )
 
 
-class OneHotCategoricalStraightThrough(CategoricalFamily, TorchOneHotCategoricalStraightThrough):
+class OneHotCategoricalStraightThrough(  # type: ignore[override]
+    CategoricalFamily, TorchOneHotCategoricalStraightThrough
+):
     r"""One-hot samples whose gradient is that of the relaxed sample of the same noise.
 
     torch's class of this name takes the gradient of ``probs``, without noise and temperature; this
