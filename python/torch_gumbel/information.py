@@ -72,9 +72,7 @@ def kl_categorical(
     return kl
 
 
-def categorical_elbo(
-    log_likelihood: Tensor, logits: Tensor, prior: Tensor | None = None
-) -> Tensor:
+def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | None = None) -> Tensor:
     r"""The evidence lower bound of a model with categorical latents, one value per batch element.
 
     log_likelihood - sum over latents of KL(softmax(logits) || prior), in nats. It is a bound when

@@ -115,9 +115,7 @@ def test_with_batched_keys_each_slice_draws_as_if_alone(batch):
     keys = torch.randint(0, 2**60, (*x.shape[:batch], 2))
     temperature = torch.rand(4, 5, 6, 1) + 0.5
     got = gumbel_argmax(x, num_samples=3, temperature=temperature, key=keys)
-    flat, of_key, rows = (
-        t.reshape(-1, *t.shape[batch:]) for t in (x, keys, temperature)
-    )
+    flat, of_key, rows = (t.reshape(-1, *t.shape[batch:]) for t in (x, keys, temperature))
     each = [
         gumbel_argmax(flat[i], num_samples=3, temperature=rows[i], key=of_key[i])
         for i in range(len(flat))

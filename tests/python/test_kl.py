@@ -128,7 +128,9 @@ def test_derivatives_of_every_kind_are_right(kind):
 
     torch.autograd.gradcheck(kl, (values, prior), check_forward_ad=True, check_batched_grad=True)
     torch.autograd.gradgradcheck(kl, (values, prior))
-    torch.autograd.gradcheck(lambda v: kl_categorical(**{kind: v}), (values,), check_forward_ad=True)
+    torch.autograd.gradcheck(
+        lambda v: kl_categorical(**{kind: v}), (values,), check_forward_ad=True
+    )
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -201,7 +203,9 @@ def test_a_prior_may_be_a_vector_or_broadcast():
     assert_same_bits(kl_categorical(x, prior=prior, dim=1), wanted)
     assert_same_bits(kl_categorical(x, prior=prior[:, None], dim=1), wanted)
     assert_same_bits(kl_categorical(x, prior=prior[:, None].expand(4, 5, 6), dim=1), wanted)
-    assert_same_bits(kl_categorical(x, prior=7 * prior, dim=1).round(decimals=5), wanted.round(decimals=5))
+    assert_same_bits(
+        kl_categorical(x, prior=7 * prior, dim=1).round(decimals=5), wanted.round(decimals=5)
+    )
 
 
 def test_a_learned_prior_gets_its_gradient():
