@@ -80,8 +80,8 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
 
     Args:
         log_likelihood: ``[*batch]``, log p(x | codes).
-        logits: ``[*batch, *latents, K]``, classes last. The sizes of ``log_likelihood`` say how many
-            dimensions are the batch.
+        logits: ``[*batch, *latents, K]``, classes last. The sizes of ``log_likelihood`` say how
+            many dimensions are the batch.
         prior: as for :func:`kl_categorical`.
 
     Returns:
