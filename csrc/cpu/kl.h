@@ -17,6 +17,16 @@ static inline double log_positive(double p) {
   return math::log_normal(small ? p * 0x1p53 : p) - (small ? 0x1.25e4f7b2737fap+5 : 0.0);
 }
 
+/// Calls f(logarithm of the prior at k), 0 where there is none. Apart for each, because a masked
+/// load from null, which a compiler makes of a condition inside a loop, is slow.
+template <typename T, typename F>
+TG_STAGE void with_prior(const T* log_prior, F&& f) {
+  if (log_prior == nullptr)
+    f([](int64_t) __attribute__((always_inline)) { return T{0}; });
+  else
+    f([log_prior](int64_t k) __attribute__((always_inline)) { return log_prior[k]; });
+}
+
 /// A tile's share of a row: with x the logits (or log p), relative to `max` (or 0),
 ///     sum = sum_k e_k,  dot = sum_k e_k (x_k - max - log prior_k),  e_k = exp(x_k - max) (or p_k).
 template <typename T>
@@ -24,24 +34,27 @@ static RowSum<T> kl_of_logits(const T* x, const T* log_prior, int64_t count) {
   alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes];
   const T max = max_of_memory(x, count), reference = or_zero(max);
   const auto scale = math::exponent_scale<T>(1.0);
-  for (int64_t k = 0; k < count; ++k) {
-    const T d = x[k] - reference, weight = math::exp_scaled(d, scale);
-    const T log_ratio = log_prior == nullptr ? d : d - log_prior[k];
-    weights[k] = weight;
-    terms[k] = weight > 0 ? weight * log_ratio : T{0};  // 0 log 0 = 0
-  }
+  with_prior(
+      log_prior, [&](auto prior) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < count; ++k) {
+          const T d = x[k] - reference, weight = math::exp_scaled(d, scale);
+          weights[k] = weight;
+          terms[k] = weight > 0 ? weight * (d - prior(k)) : T{0};  // 0 log 0 = 0
+        }
+      });
   return {max, sum_of(weights, count), sum_of(terms, count)};
 }
 
 template <typename T>
 static RowSum<T> kl_of_probs(const T* p, const T* log_prior, int64_t count) {
   alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes];
-  for (int64_t k = 0; k < count; ++k) {
-    const T log_p = log_positive(p[k]);
-    const T log_ratio = log_prior == nullptr ? log_p : log_p - log_prior[k];
-    weights[k] = p[k] >= 0 ? p[k] : static_cast<T>(__builtin_nan(""));
-    terms[k] = p[k] > 0 ? p[k] * log_ratio : T{0};
-  }
+  with_prior(
+      log_prior, [&](auto prior) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < count; ++k) {
+          weights[k] = p[k] >= 0 ? p[k] : static_cast<T>(__builtin_nan(""));
+          terms[k] = p[k] > 0 ? p[k] * (log_positive(p[k]) - prior(k)) : T{0};
+        }
+      });
   return {T{0}, sum_of(weights, count), sum_of(terms, count)};
 }
 
@@ -90,7 +103,7 @@ static T log_uniform(const Arguments& a) {
 template <typename T>
 static void write_kl(const Arguments& a, const KlRows& rows, int64_t row, const KlSum& total) {
   const double log_sum = math::log_normal(total.sum);
-  const double kl = total.dot / total.sum - log_sum - static_cast<double>(log_uniform<T>(a));
+  const double kl = total.dot / total.sum - log_sum - log_uniform<double>(a);
   const bool defined = total.sum > 0 && total.sum < __builtin_inf();
   const T value = static_cast<T>(defined ? kl : __builtin_nan(""));
   static_cast<T*>(rows.kl)[row] = value < 0 ? T{0} : value;  // never negative, but for rounding
@@ -116,19 +129,23 @@ struct KlGradient {
 
   void of_logits(const T* x, const T* log_prior, int64_t count, T* to) const {
     const auto one = math::exponent_scale<T>(1.0);
-    for (int64_t k = 0; k < count; ++k) {
-      const T log_q = x[k] - base - log_sum, q = math::exp_scaled(log_q, one);
-      const T log_ratio = log_prior == nullptr ? log_q : log_q - log_prior[k];
-      to[k] = q == 0 ? T{0} : scale * q * (log_ratio - centre);
-    }
+    with_prior(
+        log_prior, [&](auto prior) __attribute__((always_inline)) {
+          for (int64_t k = 0; k < count; ++k) {
+            const T log_q = x[k] - base - log_sum, q = math::exp_scaled(log_q, one);
+            to[k] = q == 0 ? T{0} : scale * q * (log_q - prior(k) - centre);
+          }
+        });
   }
   void of_probs(const T* p, const T* log_prior, int64_t count, T* to) const {
-    for (int64_t k = 0; k < count; ++k) {
-      const T log_q = log_positive(p[k]) - log_sum;
-      const T log_ratio = log_prior == nullptr ? log_q : log_q - log_prior[k];
-      const T rest = p[k] == 0 ? T{0} : static_cast<T>(__builtin_nan(""));
-      to[k] = p[k] > 0 ? scale * (log_ratio - centre) : rest;
-    }
+    with_prior(
+        log_prior, [&](auto prior) __attribute__((always_inline)) {
+          for (int64_t k = 0; k < count; ++k) {
+            const T log_q = log_positive(p[k]) - log_sum;
+            const T rest = p[k] == 0 ? T{0} : static_cast<T>(__builtin_nan(""));
+            to[k] = p[k] > 0 ? scale * (log_q - prior(k) - centre) : rest;
+          }
+        });
   }
 };
 

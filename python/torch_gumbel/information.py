@@ -72,9 +72,7 @@ def kl_categorical(
     return kl
 
 
-def categorical_elbo(
-    log_likelihood: Tensor, logits: Tensor, prior: Tensor | None = None
-) -> Tensor:
+def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | None = None) -> Tensor:
     r"""The evidence lower bound of a model with categorical latents, one value per batch element.
 
     log_likelihood - sum over latents of KL(softmax(logits) || prior), in nats. It is a bound when
@@ -82,8 +80,8 @@ def categorical_elbo(
 
     Args:
         log_likelihood: ``[*batch]``, log p(x | codes).
-        logits: ``[*batch, *latents, K]``, classes last. The sizes of ``log_likelihood`` say how many
-            dimensions are the batch.
+        logits: ``[*batch, *latents, K]``, classes last. The sizes of ``log_likelihood`` say how
+            many dimensions are the batch.
         prior: as for :func:`kl_categorical`.
 
     Returns:

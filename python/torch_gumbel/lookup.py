@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from torch import Generator, Tensor
@@ -70,9 +70,9 @@ def straight_through_lookup(
         return_index: return the drawn class as well.
 
     Returns:
-        ``[*, D]`` (or ``[*]``) of the codebook's dtype, differentiable in logits, tau, and codebook,
-        twice and in forward mode; with ``return_index`` the pair of it and the class, int64 ``[*]``.
-        A row that has no distribution gives NaN and index 0.
+        ``[*, D]`` (or ``[*]``) of the codebook's dtype, differentiable in logits, tau, and
+        codebook, twice and in forward mode; with ``return_index`` the pair of it and the class,
+        int64 ``[*]``. A row that has no distribution gives NaN and index 0.
 
     Raises:
         As :func:`torch_gumbel.gumbel_softmax`; ValueError also for a codebook of the wrong shape or
@@ -100,7 +100,7 @@ def straight_through_lookup(
     who = "straight_through_lookup"
     if not _is_compiling() and has_torch_function_variadic(logits, codebook, tau, key):
         drawn: Tensor | tuple[Tensor, Tensor] = handle_torch_function(
-            straight_through_lookup,
+            cast(Any, straight_through_lookup),
             (logits, codebook, tau, key),
             logits,
             codebook,

@@ -40,9 +40,10 @@ def sample_categorical(
         hard: the one-hot of the sample, with the gradient of the soft sample.
         dim: the class dimension.
         validate_args: look at the values, which waits for a device. Default: as
-            ``torch.distributions`` (``Distribution.set_default_validate_args``, on unless Python
-            runs with ``-O``), but not inside ``torch.compile``, ``torch.func``, or on meta tensors,
-            where there is nothing to look at.
+            ``torch.distributions``: ``Distribution.set_default_validate_args``, on unless Python
+            runs with ``-O`` or something was compiled (``torch.compile`` switches it off for the
+            process); and not inside ``torch.compile``, ``torch.func``, or on meta tensors, where
+            there is nothing to look at.
         generator: as for :func:`torch_gumbel.gumbel_softmax`.
         key: as for :func:`torch_gumbel.gumbel_softmax`.
 

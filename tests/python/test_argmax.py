@@ -115,9 +115,7 @@ def test_with_batched_keys_each_slice_draws_as_if_alone(batch):
     keys = torch.randint(0, 2**60, (*x.shape[:batch], 2))
     temperature = torch.rand(4, 5, 6, 1) + 0.5
     got = gumbel_argmax(x, num_samples=3, temperature=temperature, key=keys)
-    flat, of_key, rows = (
-        t.reshape(-1, *t.shape[batch:]) for t in (x, keys, temperature)
-    )
+    flat, of_key, rows = (t.reshape(-1, *t.shape[batch:]) for t in (x, keys, temperature))
     each = [
         gumbel_argmax(flat[i], num_samples=3, temperature=rows[i], key=of_key[i])
         for i in range(len(flat))
@@ -134,7 +132,9 @@ def test_in_vmap_a_lane_draws_as_if_alone():
         return gumbel_argmax(x, num_samples=3, temperature=temperature, key=key)
 
     got = torch.func.vmap(draw)(x, temperature, keys)
-    assert torch.equal(got, torch.stack([draw(*lane) for lane in zip(x, temperature, keys)]))
+    assert torch.equal(
+        got, torch.stack([draw(*lane) for lane in zip(x, temperature, keys, strict=True)])
+    )
 
 
 def test_a_scalar_has_one_class():
@@ -155,7 +155,7 @@ def test_num_samples_must_be_positive(value):
 
 @pytest.mark.parametrize("value", [1.5, "2", True, torch.tensor([2])], ids=repr)
 def test_num_samples_must_be_an_integer(value):
-    with pytest.raises(TypeError, match="^gumbel_argmax: num_samples must be an integer, got"):
+    with pytest.raises(TypeError, match=r"^gumbel_argmax: num_samples must be an integer, got"):
         gumbel_argmax(torch.zeros(3, 4), num_samples=value)
 
 

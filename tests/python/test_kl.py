@@ -128,7 +128,9 @@ def test_derivatives_of_every_kind_are_right(kind):
 
     torch.autograd.gradcheck(kl, (values, prior), check_forward_ad=True, check_batched_grad=True)
     torch.autograd.gradgradcheck(kl, (values, prior))
-    torch.autograd.gradcheck(lambda v: kl_categorical(**{kind: v}), (values,), check_forward_ad=True)
+    torch.autograd.gradcheck(
+        lambda v: kl_categorical(**{kind: v}), (values,), check_forward_ad=True
+    )
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -201,7 +203,9 @@ def test_a_prior_may_be_a_vector_or_broadcast():
     assert_same_bits(kl_categorical(x, prior=prior, dim=1), wanted)
     assert_same_bits(kl_categorical(x, prior=prior[:, None], dim=1), wanted)
     assert_same_bits(kl_categorical(x, prior=prior[:, None].expand(4, 5, 6), dim=1), wanted)
-    assert_same_bits(kl_categorical(x, prior=7 * prior, dim=1).round(decimals=5), wanted.round(decimals=5))
+    assert_same_bits(
+        kl_categorical(x, prior=7 * prior, dim=1).round(decimals=5), wanted.round(decimals=5)
+    )
 
 
 def test_a_learned_prior_gets_its_gradient():
@@ -221,18 +225,20 @@ def test_empty_batches_are_empty():
     assert kl_categorical(torch.zeros(0, 5)).shape == (0,)
 
 
+THREE, ROWS, NO_PRIOR = torch.ones(3), torch.ones(2, 3), r"prior must have shape \[3\], or .* got"
 WRONG = [
     (ValueError, "wanted logits or probs, got neither", {}),
-    (ValueError, "wanted logits or probs, got both", {"logits": torch.ones(3), "probs": torch.ones(3)}),
+    (ValueError, "wanted logits or probs, got both", {"logits": THREE, "probs": THREE}),
     (TypeError, "logits must be a tensor, got list", {"logits": [1.0]}),
-    (TypeError, "probs must be float32, .* got Long", {"probs": torch.ones(3).long()}),
-    (TypeError, "prior must be float32, .* got Long", {"probs": torch.ones(3), "prior": torch.ones(3).long()}),
-    (ValueError, r"prior must have shape \[3\], or broadcast .* got shape \[4\]", {"probs": torch.ones(2, 3), "prior": torch.ones(4)}),
-    (ValueError, r"prior must have .* got shape \[2, 1\]", {"probs": torch.ones(2, 3), "prior": torch.ones(2, 1)}),
-    (ValueError, r"prior must have .* got shape \[1, 2, 3\]", {"probs": torch.ones(2, 3), "prior": torch.ones(1, 2, 3)}),
-    (IndexError, r"dim must be in \[-2, 1\], got 2", {"probs": torch.ones(2, 3), "dim": 2}),
+    (TypeError, "probs must be float32, .* got Long", {"probs": THREE.long()}),
+    (TypeError, "prior must be float32, .* got Long", {"probs": THREE, "prior": THREE.long()}),
+    (ValueError, NO_PRIOR, {"probs": ROWS, "prior": torch.ones(4)}),
+    (ValueError, NO_PRIOR, {"probs": ROWS, "prior": torch.ones(2, 1)}),
+    (ValueError, NO_PRIOR, {"probs": ROWS, "prior": torch.ones(1, 2, 3)}),
+    (ValueError, "prior must be on cpu, got meta", {"probs": THREE, "prior": THREE.to("meta")}),
+    (IndexError, r"dim must be in \[-2, 1\], got 2", {"probs": ROWS, "dim": 2}),
     (IndexError, "wanted at least one class", {"probs": torch.ones(2, 0)}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("error", "message", "options"), WRONG, ids=lambda v: str(v)[:40])
@@ -308,7 +314,8 @@ def test_compiled_it_equals_eager():
     assert counter.frame_count <= 2
     both = compiled(lambda p: (perplexity(p), categorical_elbo(torch.zeros(3), p.log())))
     p = torch.rand(3, 4, 5)
-    for got, wanted in zip(both(p), (perplexity(p), categorical_elbo(torch.zeros(3), p.log()))):
+    each = perplexity(p), categorical_elbo(torch.zeros(3), p.log())
+    for got, wanted in zip(both(p), each, strict=True):
         torch.testing.assert_close(got, wanted)
 
 
@@ -323,7 +330,9 @@ def test_the_elbo_takes_the_divergence_of_all_latents(batch):
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4, 6), (2, 4)], ids=str)
 def test_a_likelihood_must_lead_the_logits(shape):
-    with pytest.raises(ValueError, match="^categorical_elbo: log_likelihood must have the leading"):
+    with pytest.raises(
+        ValueError, match=r"^categorical_elbo: log_likelihood must have the leading"
+    ):
         categorical_elbo(torch.zeros(shape), torch.zeros(3, 4, 6))
 
 
@@ -362,7 +371,7 @@ def test_perplexity_has_a_gradient_at_codes_never_used():
     codes = torch.eye(4)[[0, 1, 1]].double().requires_grad_()
     (grad,) = torch.autograd.grad(perplexity(codes), codes)
     assert grad.isfinite().all() and (grad[:, 2:] == 0).all() and (grad[:, :2] != 0).all()
-    with pytest.raises(ValueError, match="^perplexity: over must not name the class dimension 1"):
+    with pytest.raises(ValueError, match=r"^perplexity: over must not name the class dimension 1"):
         perplexity(codes, over=[0, -1])
 
 

@@ -252,17 +252,18 @@ def test_a_call_draws_one_key():
         assert torch.equal(got, straight_through_lookup(x, c, hard=hard, key=key))
 
 
+ZERO, ONE = torch.zeros(3), torch.ones(3)
 WRONG = [
     (TypeError, "logits must be a tensor, got list", ([0.5], torch.ones(1, 2))),
-    (TypeError, "codebook must be a tensor, got int", (torch.zeros(3), 5)),
-    (TypeError, "codebook must be float32, .* got Long", (torch.zeros(3), torch.arange(3))),
-    (ValueError, r"codebook must have 3 rows .* got shape \[4, 2\]", (torch.zeros(3), torch.ones(4, 2))),
-    (ValueError, r"codebook must have shape \[K, D\] or \[K\]", (torch.zeros(3), torch.ones(3, 2, 1))),
-    (ValueError, "codebook must be on cpu, got meta", (torch.zeros(3), torch.ones(3, device="meta"))),
-    (ValueError, "tau must be > 0 and finite, got 0", (torch.zeros(3), torch.ones(3), 0)),
-    (ValueError, "tau must have one value", (torch.zeros(3), torch.ones(3), torch.ones(3))),
+    (TypeError, "codebook must be a tensor, got int", (ZERO, 5)),
+    (TypeError, "codebook must be float32, .* got Long", (ZERO, torch.arange(3))),
+    (ValueError, r"codebook must have 3 rows .* got shape \[4, 2\]", (ZERO, torch.ones(4, 2))),
+    (ValueError, r"codebook must have shape \[K, D\] or \[K\]", (ZERO, torch.ones(3, 2, 1))),
+    (ValueError, "codebook must be on cpu, got meta", (ZERO, ONE.to("meta"))),
+    (ValueError, "tau must be > 0 and finite, got 0", (ZERO, ONE, 0)),
+    (ValueError, "tau must have one value", (ZERO, ONE, ONE)),
     (IndexError, "wanted at least one class", (torch.zeros(2, 0), torch.ones(0, 2))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("error", "message", "args"), WRONG, ids=lambda v: str(v)[:40])

@@ -51,7 +51,7 @@ def test_like_takes_layout_and_dtype_of_neither_memory_nor_integers():
     y = gumbel_like(x, dtype=torch.float16, key=KEY)
     assert y.shape == (5, 4) and y.is_contiguous() and y.dtype == torch.float16
     assert gumbel_like(torch.ones(2, dtype=torch.int64), dtype=torch.float32).shape == (2,)
-    with pytest.raises(TypeError, match="^gumbel_like: dtype must be float32, .* got Long"):
+    with pytest.raises(TypeError, match=r"^gumbel_like: dtype must be float32, .* got Long"):
         gumbel_like(torch.ones(2, dtype=torch.int64))
 
 
@@ -85,7 +85,8 @@ def test_in_vmap_lanes_draw_by_the_rule_of_randomness():
 def test_compiled_it_equals_eager_and_is_new_at_every_call():
     run = compiled(lambda x: (gumbel_like(x, key=KEY), sample_gumbel((2, 3), key=KEY)))
     x = torch.ones(3, 4)
-    for got, wanted in zip(run(x), (gumbel_like(x, key=KEY), sample_gumbel((2, 3), key=KEY))):
+    each = gumbel_like(x, key=KEY), sample_gumbel((2, 3), key=KEY)
+    for got, wanted in zip(run(x), each, strict=True):
         assert_same_bits(got, wanted)
     fresh = compiled(lambda: sample_gumbel(8))
     assert not torch.equal(fresh(), fresh())

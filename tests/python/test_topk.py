@@ -142,16 +142,16 @@ def pair_counts(draws, temperature=1.0):
     x, counts = torch.from_numpy(np.log(PROBS)).float(), np.zeros(36)
     rows = 500_000
     for i in range(draws // rows):
-        _, indices = gumbel_topk(
-            x.expand(rows, 6), 2, temperature=temperature, key=fold_in(KEY, i)
-        )
+        _, indices = gumbel_topk(x.expand(rows, 6), 2, temperature=temperature, key=fold_in(KEY, i))
         counts += torch.bincount(6 * indices[:, 0] + indices[:, 1], minlength=36).numpy()
     table = counts.reshape(6, 6)
     assert np.trace(table) == 0
     return table[~np.eye(6, dtype=bool)]
 
 
-@pytest.mark.parametrize("draws", [2_000_000, pytest.param(10_000_000, marks=pytest.mark.statistics)])
+@pytest.mark.parametrize(
+    "draws", [2_000_000, pytest.param(10_000_000, marks=pytest.mark.statistics)]
+)
 def test_all_ordered_pairs_have_their_law(draws):
     """False alarm 1e-6; at 1e7 draws a top pair 1 % off is caught."""
     counts, law = pair_counts(draws), pair_law(PROBS)

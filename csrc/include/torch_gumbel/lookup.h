@@ -37,4 +37,9 @@ TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
     std::optional<at::Generator> generator = std::nullopt,
     const std::optional<at::Tensor>& key = std::nullopt, bool return_index = false);
 
+/// The same with named options.
+TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
+    const at::Tensor& logits, const at::Tensor& codebook,
+    const StraightThroughLookupFuncOptions& options);
+
 }  // namespace torch_gumbel

@@ -7,6 +7,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <torch_gumbel/export.h>
+#include <torch_gumbel/options.h>
 
 #include <cstdint>
 #include <optional>
@@ -33,5 +34,10 @@ TORCH_GUMBEL_API at::Tensor sample_categorical(
     const at::Tensor& probs, const at::Tensor& temperature, bool hard = false, int64_t dim = -1,
     bool validate_args = true, std::optional<at::Generator> generator = std::nullopt,
     const std::optional<at::Tensor>& key = std::nullopt);
+
+/// The same with named options: sample_categorical(probs,
+/// SampleCategoricalFuncOptions(0.5).dim(1)).
+TORCH_GUMBEL_API at::Tensor sample_categorical(const at::Tensor& probs,
+                                               const SampleCategoricalFuncOptions& options);
 
 }  // namespace torch_gumbel

@@ -97,4 +97,8 @@ TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
     std::optional<at::Generator> generator = std::nullopt,
     const std::optional<at::Tensor>& key = std::nullopt);
 
+/// The same with named options: gumbel_topk(logits, GumbelTopkFuncOptions(3).dim(1)).
+TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
+    const at::Tensor& logits, const GumbelTopkFuncOptions& options);
+
 }  // namespace torch_gumbel
