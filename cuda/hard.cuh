@@ -28,14 +28,17 @@ __device__ __forceinline__ Best<T> better_of(const Best<T>& x, const Best<T>& y)
   return y.score == x.score && y.index < x.index ? y : x;
 }
 
-/// Index 0 with a NaN or -inf score if the row is undefined.
+/// Index 0 with a NaN or -inf score if the row is undefined. `plain`: without noise.
 template <typename T>
-__device__ __forceinline__ Best<T> best_of(const Arguments& a, const Row& row, T factor,
+__device__ __forceinline__ Best<T> best_of(const Arguments& a, const Row& row, T factor, bool plain,
                                            Best<T> (&scratch)[kWarps]) {
   constexpr T kLowest = -static_cast<T>(__builtin_inf());
   Best<T> best = {kLowest, 0};
-  for_each_score<T>(a, row, factor,
-                    [&](int64_t k, T score) { best = better_of(best, Best<T>{score, k}); });
+  const auto offer = [&](int64_t k, T score) { best = better_of(best, Best<T>{score, k}); };
+  if (plain)
+    for_each_plain_score<T>(a, row, offer);
+  else
+    for_each_score<T>(a, row, factor, offer);
   best = block_reduce(best, scratch, better_of<T>);
   return best.score > kLowest ? best : Best<T>{best.score, 0};
 }
@@ -44,8 +47,9 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) argmax_kernel(const __grid_constant__ Arguments a) {
   __shared__ Best<T> scratch[kWarps];
   for_each_row(a.rows, [&](int64_t index, const Row& row) {
-    const T factor = math::inverse_temperature<T>(tau_of(a, row));
-    const Best<T> best = best_of(a, row, factor, scratch);
+    const double temperature = tau_of(a, row);
+    const Best<T> best = best_of(a, row, math::inverse_temperature<T>(temperature),
+                                 math::without_noise(temperature), scratch);
     if (threadIdx.x != 0) return;
     a.index[index] = best.index;
     if (a.row_value != nullptr) static_cast<T*>(a.row_value)[index] = best.score;
@@ -57,7 +61,7 @@ __global__ void __launch_bounds__(kThreads)
     hard_forward_kernel(const __grid_constant__ Arguments a) {
   __shared__ Best<T> scratch[kWarps];
   for_each_row(a.rows, [&](int64_t, const Row& row) {
-    const Best<T> best = best_of(a, row, T{1}, scratch);
+    const Best<T> best = best_of(a, row, T{1}, false, scratch);
     const bool defined =
         best.score > -static_cast<T>(__builtin_inf()) && math::valid_temperature(tau_of(a, row));
     for_each_class(a.rows, [&](int64_t k) {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Markers and fixtures. `-m slow` and `-m statistics` run what a plain run leaves out."""
 
+import sys
+
 import pytest
 import torch
 
@@ -35,3 +37,9 @@ def two_threads():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many examples of the documentation ran, where they did."""
+    if "test_docs" in sys.modules:
+        terminalreporter.write_line(sys.modules["test_docs"].summary())
