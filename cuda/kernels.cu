@@ -22,15 +22,16 @@ void launch(DType type, Kernel in_float, Kernel in_double, const Arguments& a,
             cudaStream_t stream) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const Kernel kernel = type == DType::kFloat64 ? in_double : in_float;
-  kernel<<<blocks_for(a.rows.count), kThreads, 0, stream>>>(a);
+  void* arguments[] = {const_cast<Arguments*>(&a)};
+  cudaLaunchKernel(kernel, blocks_for(a.rows.count), kThreads, arguments, 0, stream);
 }
 
 void launch_fold_in(const uint64_t* keys, int64_t count, uint64_t first, const uint64_t* number,
                     int64_t per_key, uint64_t* out, cudaStream_t stream) {
   if (count == 0 || per_key == 0) return;
   const int64_t pieces = (per_key * count + kThreads - 1) / kThreads;
-  fold_in_kernel<<<blocks_for(pieces), kThreads, 0, stream>>>(keys, count, first, number, per_key,
-                                                              out);
+  void* arguments[] = {&keys, &count, &first, &number, &per_key, &out};
+  cudaLaunchKernel(fold_in_kernel, blocks_for(pieces), kThreads, arguments, 0, stream);
 }
 
 }  // namespace
