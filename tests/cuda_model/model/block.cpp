@@ -14,13 +14,14 @@ dim3 blockDim, gridDim;
 namespace cuda_model {
 namespace {
 
-std::string triple(unsigned x, unsigned y, unsigned z) {
-  return "(" + std::to_string(x) + ", " + std::to_string(y) + ", " + std::to_string(z) + ")";
+std::string text_of(uint3 index) {
+  return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " +
+         std::to_string(index.z) + ")";
 }
 
 bool same_place(const std::source_location& a, const std::source_location& b) {
   return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 std::string hexadecimal(unsigned mask) {
@@ -43,8 +44,8 @@ Block& block() {
 }
 
 std::string Block::name_of(const Thread& thread) const {
-  return "kernel " + kernel_name_ + ", block " + triple(blockIdx.x, blockIdx.y, blockIdx.z) +
-         ", thread " + triple(thread.index.x, thread.index.y, thread.index.z);
+  return "kernel " + kernel_name_ + ", block " + text_of(blockIdx) + ", thread " +
+         text_of(thread.index);
 }
 
 void Block::fail(const std::string& what, const std::string& place) {
@@ -69,6 +70,7 @@ void Block::prepare() {
     thread.state = State::kReady;
     thread.fiber.prepare(stacks_.at(i), entry);
   }
+  warps_.assign((size() + kWarp - 1) / kWarp, {});
   waiting_ = 0;
   failure_.clear();
   ++ordering_.block;
@@ -138,13 +140,14 @@ void Block::release_barrier() {
   ++ordering_.barrier;
 }
 
-/// Threads wait for all of the block: one that ended or waits elsewhere will never come.
+/// One that waits at another barrier will never come to this one.
 void Block::check_barrier_place(const Thread& arriving) {
-  for (const Thread& other : threads_)
-    if (other.state == State::kAtBarrier && !same_place(other.where, arriving.where))
-      fail("a barrier, while " + triple(other.index.x, other.index.y, other.index.z) +
-               " waits at another one, " + text_of(other.where),
-           text_of(arriving.where));
+  if (waiting_ == 0) first_at_barrier_ = arriving.number;
+  const Thread& other = threads_[first_at_barrier_];
+  if (same_place(other.where, arriving.where)) return;
+  fail(
+      "a barrier, while " + text_of(other.index) + " waits at another one, " + text_of(other.where),
+      text_of(arriving.where));
 }
 
 uint64_t Block::meet_in_warp(const Meeting& meeting) {
@@ -152,50 +155,62 @@ uint64_t Block::meet_in_warp(const Meeting& meeting) {
   me.meeting = &meeting;
   me.where = meeting.where;
   me.state = State::kInWarp;
-  check_meeting(me);
-  const unsigned first = me.number / kWarp * kWarp;
-  if (all_there(meeting, first))
+  const unsigned first = me.number / kWarp * kWarp, lane = me.number - first;
+  check_mask(meeting, lane);
+  Gathering& gathering = gathering_of(meeting, first, lane);
+  gathering.arrived |= 1u << lane;
+  if (gathering.arrived == meeting.mask) {
+    gathering = warps_[first / kWarp].back();
+    warps_[first / kWarp].pop_back();
     conclude(meeting, first);
-  else
+  } else {
     me.fiber.suspend();
+  }
   return me.result;
 }
 
-void Block::check_meeting(const Thread& arriving) {
-  const Meeting& mine = *arriving.meeting;
-  const unsigned first = arriving.number / kWarp * kWarp, me = arriving.number - first;
-  const auto refuse = [&](const std::string& what) {
-    fail(std::string(mine.name) + " with mask " + hexadecimal(mine.mask) + " " + what,
-         text_of(mine.where));
-  };
-  if ((mine.mask >> me & 1) == 0) refuse("by lane " + std::to_string(me) + ", which it leaves out");
-  if (mine.source >= 0 && (mine.mask >> mine.source & 1) == 0)
-    refuse("reads lane " + std::to_string(mine.source) + ", which it leaves out");
-  for (unsigned lane = 0; lane < kWarp; ++lane) {
-    if ((mine.mask >> lane & 1) == 0) continue;
-    const std::string name = "names lane " + std::to_string(lane) + ", ";
-    if (first + lane >= size()) refuse(name + "which the block does not have");
-    const Thread& other = threads_[first + lane];
-    if (other.state == State::kEnded) refuse(name + "which has ended");
-    if (other.state == State::kAtBarrier)
-      refuse(name + "which waits at the barrier of " + text_of(other.where));
-    if (other.state != State::kInWarp) continue;
-    const bool waits_for_me = (other.meeting->mask >> me & 1) != 0;
-    if (other.meeting->mask != mine.mask && !waits_for_me) continue;  // it may come later
-    if (other.meeting->mask != mine.mask)
-      refuse(name + "which gives mask " + hexadecimal(other.meeting->mask) + " at " +
-             text_of(other.where));
-    if (!same_place(other.where, mine.where)) refuse(name + "which is at " + text_of(other.where));
+/// The one of this mask, begun with this thread if there is none.
+Block::Gathering& Block::gathering_of(const Meeting& meeting, unsigned first, unsigned me) {
+  std::vector<Gathering>& all = warps_[first / kWarp];
+  for (Gathering& one : all) {
+    if (one.mask != meeting.mask) continue;
+    const Thread& other = threads_[first + one.lane];
+    if (!same_place(other.where, meeting.where))
+      refuse_meeting(meeting, "names lane " + std::to_string(one.lane) + ", which is at " +
+                                  text_of(other.where));
+    return one;
   }
+  for (unsigned lane = 0; lane < kWarp; ++lane)
+    if ((meeting.mask >> lane & 1) != 0 && lane != me) check_may_come(meeting, me, lane);
+  all.push_back({meeting.mask, 0, me});
+  return all.back();
 }
 
-bool Block::all_there(const Meeting& meeting, unsigned first) const {
-  for (unsigned lane = 0; lane < kWarp; ++lane) {
-    if ((meeting.mask >> lane & 1) == 0) continue;
-    const Thread& thread = threads_[first + lane];
-    if (thread.state != State::kInWarp || thread.meeting->mask != meeting.mask) return false;
-  }
-  return true;
+void Block::refuse_meeting(const Meeting& meeting, const std::string& what) {
+  fail(std::string(meeting.name) + " with mask " + hexadecimal(meeting.mask) + " " + what,
+       text_of(meeting.where));
+}
+
+void Block::check_mask(const Meeting& meeting, unsigned me) {
+  if ((meeting.mask >> me & 1) == 0)
+    refuse_meeting(meeting, "by lane " + std::to_string(me) + ", which it leaves out");
+  if (meeting.source >= 0 && (meeting.mask >> meeting.source & 1) == 0)
+    refuse_meeting(meeting,
+                   "reads lane " + std::to_string(meeting.source) + ", which it leaves out");
+}
+
+/// Fails if a named lane, which is not at this meeting yet, cannot come.
+void Block::check_may_come(const Meeting& mine, unsigned me, unsigned lane) {
+  const auto refuse = [&](const std::string& why) {
+    refuse_meeting(mine, "names lane " + std::to_string(lane) + ", which " + why);
+  };
+  const unsigned number = current_->number - me + lane;
+  if (number >= size()) refuse("the block does not have");
+  const Thread& other = threads_[number];
+  if (other.state == State::kEnded) refuse("has ended");
+  if (other.state == State::kAtBarrier) refuse("waits at the barrier of " + text_of(other.where));
+  if (other.state == State::kInWarp && (other.meeting->mask >> me & 1) != 0)
+    refuse("gives mask " + hexadecimal(other.meeting->mask) + " at " + text_of(other.where));
 }
 
 void Block::conclude(const Meeting& meeting, unsigned first) {
@@ -245,7 +260,7 @@ std::string Block::describe_stuck() const {
       if (!named || missing.state == waiting.state) continue;
       const bool ended = missing.state == State::kEnded;
       return name_of(waiting) + ", at " + text_of(waiting.where) + ": " + what + " that thread " +
-             triple(missing.index.x, missing.index.y, missing.index.z) + " does not reach: it " +
+             text_of(missing.index) + " does not reach: it " +
              (ended ? "has ended" : "waits at " + text_of(missing.where));
     }
   }

@@ -68,25 +68,35 @@ class Block {
   void run_current();
 
  private:
+  /// Lanes of a warp that gave the same mask and wait for the rest of it.
+  struct Gathering {
+    unsigned mask, arrived;
+    unsigned lane;  // that came first
+  };
+
   void prepare();
   std::vector<unsigned> order();
   bool run_ready(const std::vector<unsigned>& order);
   void release_barrier();
   void check_barrier_place(const Thread& arriving);
-  void check_meeting(const Thread& arriving);
-  bool all_there(const Meeting& meeting, unsigned first) const;
+  void check_mask(const Meeting& meeting, unsigned me);
+  Gathering& gathering_of(const Meeting& meeting, unsigned first, unsigned me);
+  void check_may_come(const Meeting& mine, unsigned me, unsigned lane);
+  [[noreturn]] void refuse_meeting(const Meeting& meeting, const std::string& what);
   void conclude(const Meeting& meeting, unsigned first);
   void order_lanes(unsigned mask, unsigned first);
   std::string describe_stuck() const;
 
   std::vector<Thread> threads_;
+  std::vector<std::vector<Gathering>> warps_;
   Stacks stacks_;
   Ordering ordering_;
   Thread* current_ = nullptr;
   Kernel kernel_ = {};
   void* const* arguments_ = nullptr;
   std::string kernel_name_, failure_;
-  unsigned waiting_ = 0;   // at the barrier
+  unsigned waiting_ = 0;  // at the barrier
+  unsigned first_at_barrier_ = 0;
   unsigned last_yes_ = 0;  // of the last barrier
 };
 

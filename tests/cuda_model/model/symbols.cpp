@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <set>
 #include <stdexcept>
 
 #ifdef CUDA_MODEL_CHECKED
@@ -96,9 +97,12 @@ const Symbols& symbols() {
 
 }  // namespace
 
-std::string function_at(const void* address) {
+const std::string& function_at(const void* address) {
+  static std::map<const void*, std::string> known;
+  const auto [at, added] = known.try_emplace(address);
   const auto found = symbols().functions.find(address);
-  return found == symbols().functions.end() ? "" : demangled(found->second);
+  if (added && found != symbols().functions.end()) at->second = demangled(found->second);
+  return at->second;
 }
 
 std::string short_name(const std::string& function) {
@@ -116,6 +120,17 @@ std::string short_name(const std::string& function) {
     if (c == ' ' || c == ':') begin = i + 1;
   }
   return function.substr(begin, end - begin);
+}
+
+std::vector<std::string> functions_with(const std::string& scope, const std::string& part) {
+  std::set<std::string> found;
+  for (const auto& [address, symbol] : symbols().functions) {
+    const std::string full = demangled(symbol), name = short_name(full);
+    const bool inside = full.starts_with(scope) || full.starts_with("void " + scope);
+    if (inside && name.substr(0, name.find('<')).find(part) != std::string::npos)
+      found.insert(name);
+  }
+  return {found.begin(), found.end()};
 }
 
 const std::vector<Shared>& shared_variables() { return symbols().shared; }

@@ -9,10 +9,13 @@
 namespace cuda_model {
 
 /// "void room::kernel<float>(room::Arguments)"; empty if nothing begins at the address.
-std::string function_at(const void* address);
+const std::string& function_at(const void* address);
 
 /// The same without return type, namespaces, and parameters: "kernel<float>".
 std::string short_name(const std::string& function);
+
+/// Short names of the functions that a namespace begins and whose own name holds `part`, once each.
+std::vector<std::string> functions_with(const std::string& scope, const std::string& part);
 
 struct Shared {
   std::string name;      // "kernel<float>::scratch"
