@@ -38,10 +38,7 @@ std::string text_of(const std::source_location& where) {
          std::to_string(where.line());
 }
 
-Block& block() {
-  static Block the_block;
-  return the_block;
-}
+Block the_block;
 
 std::string Block::name_of(const Thread& thread) const {
   return "kernel " + kernel_name_ + ", block " + text_of(blockIdx) + ", thread " +
@@ -59,6 +56,7 @@ void Block::begin_launch(const std::string& kernel, dim3 grid, dim3 block) {
   gridDim = grid;
   blockDim = block;
   threads_.resize(block.x * block.y * block.z);
+  ordering_.first_block = ordering_.block + 1;
 }
 
 void Block::prepare() {

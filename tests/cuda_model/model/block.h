@@ -33,8 +33,9 @@ struct Thread {
 
 /// Counts of ordering events, by which memory.cpp tells what is ordered.
 struct Ordering {
-  uint32_t block = 0;    // grows with each block
-  uint32_t barrier = 0;  // grows with each block and barrier
+  uint32_t block = 0;        // grows with each block
+  uint32_t first_block = 1;  // of this launch
+  uint32_t barrier = 0;      // grows with each block and barrier
   /// Per thread and lane of its warp: up to which __syncwarp() of that lane it has seen everything.
   /// The thread's own entry counts its own, from 1.
   std::vector<uint32_t> seen;
@@ -100,7 +101,8 @@ class Block {
   unsigned last_yes_ = 0;  // of the last barrier
 };
 
-Block& block();
+extern Block the_block;
+inline Block& block() { return the_block; }
 
 /// "file.cuh:12", without directories.
 std::string text_of(const std::source_location& where);

@@ -18,7 +18,7 @@ struct Access {
 
 /// Whether everything until `earlier` happened before what thread `now.thread` does now.
 inline bool ordered(const Access& earlier, const Access& now) {
-  if (earlier.block == 0) return true;
+  if (earlier.block < block().ordering().first_block) return true;  // of an earlier launch, or none
   if (earlier.block != now.block) return false;
   if (earlier.barrier != now.barrier || earlier.thread == now.thread) return true;
   if (earlier.thread / kWarp != now.thread / kWarp) return false;

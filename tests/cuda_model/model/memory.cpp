@@ -44,20 +44,21 @@ Access access_now(const Request& request) {
 }
 
 [[noreturn]] void refuse_race(const Request& request, const Conflict& conflict,
-                              const std::string& where) {
+                              const Shared* variable) {
   const Access& other = *conflict.with;
   const bool elsewhere = other.block != block().ordering().block;
+  const std::string where = variable == nullptr ? "global memory" : "shared " + variable->name;
   const std::string who =
       elsewhere ? "a thread of another block" : "thread " + std::to_string(other.thread);
-  refuse(request, where + " that " + who + (conflict.written ? " wrote at " : " read at ") +
+  refuse(request, "of " + where + " that " + who + (conflict.written ? " wrote at " : " read at ") +
                       place_of(other.instruction) + ", with nothing to order them");
 }
 
-/// Takes an access into the history of its bytes.
-void remember(const Request& request, History& history, const std::string& where) {
-  const Access access = access_now(request);
+/// Takes an access into the history of its bytes, of a shared variable or (null) of global memory.
+void remember(const Request& request, const Access& access, History& history,
+              const Shared* variable) {
   const Conflict conflict = request.write ? history.write(access) : history.read(access);
-  if (conflict.with != nullptr) refuse_race(request, conflict, where);
+  if (conflict.with != nullptr) refuse_race(request, conflict, variable);
 }
 
 // Shared memory: a history for every byte.
@@ -109,12 +110,13 @@ void count_shared(const Request& request, const Shared& variable) {
 void access_shared(const Request& request) {
   const Shared& variable = variable_of(request);
   count_shared(request, variable);
+  const Access access = access_now(request);
   for (size_t i = 0; i < request.size; ++i) {
     History& history = shared_bytes().at(request.address + i);
-    history.begin_block(block().ordering().block);
+    history.begin_block(access.block);
     if (!request.write && !history.written())
       refuse(request, "of shared " + variable.name + ", which nobody has written");
-    remember(request, history, "of shared " + variable.name);
+    remember(request, access, history, &variable);
   }
 }
 
@@ -145,8 +147,9 @@ void access_global(const Request& request) {
   if (address < kNullPage) refuse(request, "through a null pointer");
   if (__asan_region_is_poisoned(request.address, request.size) != nullptr)
     refuse(request, "out of bounds of global memory");
+  const Access access = access_now(request);
   for (uintptr_t at = address / kGrain * kGrain; at < address + request.size; at += kGrain)
-    remember(request, global_history(at), "of global memory");
+    remember(request, access, global_history(at), nullptr);
 }
 
 bool is_builtin(const char* address) {
@@ -169,7 +172,11 @@ void see(void* address, size_t size, bool write, const void* instruction) {
 
 }  // namespace
 
-void forget_accesses() { pages.clear(); }
+/// Histories of earlier launches count as empty: see ordered(). They only take memory.
+void trim_histories() {
+  constexpr size_t kMostPages = 4096;
+  if (pages.size() > kMostPages) pages.clear();
+}
 
 }  // namespace cuda_model
 

@@ -22,7 +22,7 @@ size_t static_shared_of(const std::string& kernel) {
 
 void begin_launch_memory(size_t fixed, size_t dynamic, const std::string& kernel) {
   shared_memory() = {fixed, dynamic, kernel, {}};
-  if (kChecked) forget_accesses();
+  if (kChecked) trim_histories();
 }
 
 void begin_block_memory() {

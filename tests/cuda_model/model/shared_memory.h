@@ -17,7 +17,7 @@ struct SharedMemory {
 };
 SharedMemory& shared_memory();
 
-/// Makes every access so far one of an earlier launch.
-void forget_accesses();
+/// Before a launch: frees what is remembered of earlier ones, if it is much.
+void trim_histories();
 
 }  // namespace cuda_model
