@@ -35,7 +35,7 @@ Sizes row_counts(int64_t classes) {
   if (classes > 20'000) return {1};
   if (classes > 2'000) return {2};
   if (classes > 70) return {1, 5};
-  return kSmall ? Sizes{37} : Sizes{1, 67};
+  return kSmall ? Sizes{11} : Sizes{1, 67};
 }
 
 class Lengths : public ::testing::TestWithParam<std::tuple<Op, DType>> {
