@@ -36,7 +36,7 @@ def ranges(lines):
 
 
 def main(build, least=0.0):
-    (data,) = pathlib.Path(build).rglob("model_device_coverage.dir/**/kernels.cu.gcda")
+    (data,) = pathlib.Path(build).resolve().rglob("model_device_coverage.dir/**/kernels.cu.gcda")
     ran = {}
     for place, count in counts_of(data):
         if place[0].endswith(".cuh"):

@@ -55,6 +55,8 @@ void run_idle(dim3 grid, dim3 block, size_t dynamic_shared);
 void run_large(size_t dynamic_shared);
 enum class Arguments { kNone, kNullOne, kTooFew, kTooMany, kRight };
 void run_with_arguments(Arguments arguments);
+/// Whether the kernels are built with optimization, without which nobody knows how many there are.
+bool arguments_are_counted();
 void run_null_kernel();
 void run_from_a_kernel();
 
