@@ -47,11 +47,11 @@ __device__ __forceinline__ int64_t row_of_block(const Problem& p) {
   return p.parts == 1 ? blockIdx.x : blockIdx.x / static_cast<unsigned>(p.parts);
 }
 
-/// Calls visit(share) for all that this thread holds of a part.
-template <typename Element, typename Visit>
+/// Calls visit(share) for all that this thread holds of a part, kVectors vectors at a time.
+template <int kVectors, typename Element, typename Visit>
 __device__ __forceinline__ void for_each_share(const Line<Element>& line, const Part& part,
                                                Visit visit) {
-  Share<Element, kLongVectors<Element>> share(part.begin, part.end);
+  Share<Element, kVectors> share(part.begin, part.end);
   share.edge = part.edge(line);
   // The edges come with the first share, even where a warp holds nothing else.
   for (bool first = true; first ? share.any_in_warp() || part.number == 0 : share.any_in_warp();
@@ -137,7 +137,7 @@ __device__ __forceinline__ Running weigh_part(const Problem& p, const Line<Eleme
                                               const Part& part, const Key& key, float scale) {
   constexpr int kVectors = kLongVectors<Element>;
   Running running;
-  for_each_share(line, part, [&](const Share<Element, kVectors>& share) {
+  for_each_share<kVectors>(line, part, [&](const Share<Element, kVectors>& share) {
     Gradients<Element, kVectors> grad;
     if (kWithGrad) grad.load(p.a, line, share);
     Scores<Element, kVectors> scores;
@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(kLongThreads)
                          [&] { return weigh_part<false>(p, line, part, key, scale); }))
     return;
   const float norm = 1.0f / state.sum;
-  for_each_share(line, part, [&](const Share<Element, kVectors>& share) {
+  for_each_share<kVectors>(line, part, [&](const Share<Element, kVectors>& share) {
     Scores<Element, kVectors> scores;
     scores.load(line, share, key, Unscaled{});
     const auto y = [&](float score) { return exp2_fast((score - state.max) * scale) * norm; };
@@ -208,7 +208,7 @@ __device__ __forceinline__ float differentiate_part(const Problem& p, const Line
                                                     Weights weights) {
   constexpr int kVectors = kLongVectors<Element>;
   LongSum<float> at_tau;
-  for_each_share(line, part, [&](const Share<Element, kVectors>& share) {
+  for_each_share<kVectors>(line, part, [&](const Share<Element, kVectors>& share) {
     Gradients<Element, kVectors> grad;
     grad.load(p.a, line, share);
     float of[kVectors * Element::kWidth];
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(kLongThreads)
   const Part part(p, line, index);
   const auto dot_part = [&] {
     Running running;
-    for_each_share(line, part, [&](const Share<Element, kVectors>& share) {
+    for_each_share<kVectors>(line, part, [&](const Share<Element, kVectors>& share) {
       Gradients<Element, kVectors> grad;
       grad.load(p.a, line, share);
       float y[16];

@@ -12,6 +12,10 @@ namespace torch_gumbel::cuda {
 
 constexpr int kChoiceThreads = 256;
 
+/// Vectors that a thread takes at a time: 32 classes.
+template <typename Element>
+constexpr int kChoiceVectors = 32 / Element::kWidth;
+
 /// The best class of a part, as the workspace keeps it. NaN if the part makes the row undefined.
 struct PartBest {
   float score;
@@ -58,23 +62,27 @@ __device__ __forceinline__ void hunt_vector(const Line<Element>& line, const Key
   }
 }
 
-/// Bound of a vector's scores, by its largest logit and its smallest word. NaN if a logit is NaN.
-template <typename Element, typename Key, typename Scaling>
-__device__ __forceinline__ float vector_bound(const Bits128& raw, const Key& key,
-                                              const Counters& counters, uint32_t step,
-                                              const Scaling& scaling) {
+/// A vector's largest logit, NaN if one is NaN, and its smallest word.
+struct Extremes {
+  float logit;
+  uint32_t word;
+};
+
+template <typename Element, typename Key>
+__device__ __forceinline__ Extremes extremes_of(const Bits128& raw, const Key& key,
+                                                const Counters& counters, uint32_t step) {
   float x[Element::kWidth];
   Element::unpack(raw, x);
-  uint32_t least = 0xFFFFFFFF;
-  float top = x[0];
+  Extremes found = {x[0], 0xFFFFFFFF};
 #pragma unroll
   for (int i = 0; i < Element::kWidth; i += 4) {
     const math::Block block = key.words(counters.at(step + i / 4));
-    least = min_word(least, block.word[0], block.word[1]);
-    least = min_word(least, block.word[2], block.word[3]);
-    for (int j = 0; j < 4; ++j) top = max_or_nan(top, x[i + j]);
+    found.word = min_word(found.word, block.word[0], block.word[1]);
+    found.word = min_word(found.word, block.word[2], block.word[3]);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) found.logit = max_or_nan(found.logit, x[i + j]);
   }
-  return math::score_bound(scaling(top), least);
+  return found;
 }
 
 /// What this thread holds of a share: vectors whose bound reaches the threshold are looked into.
@@ -86,14 +94,23 @@ __device__ __forceinline__ void hunt_share(const Line<Element>& line,
   load_share<Element>(line.input, line.head, share, Element::kMasked, raw);
   constexpr uint32_t kStep = kWarpSize * (Element::kWidth / 4);
   const Counters counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
-  uint32_t candidates = 0;
+  Extremes extremes[kVectors];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i)
+    extremes[i] = extremes_of<Element>(raw[i], key, counters, i * kStep);
+  scaling.apply(extremes);
+  float bound[kVectors], highest = -kInfinity;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    const float bound = vector_bound<Element>(raw[i], key, counters, i * kStep, scaling);
-    candidates |= bound < hunt.threshold ? 0u : 1u << i;
+    bound[i] = math::score_bound(extremes[i].logit, extremes[i].word);
+    highest = max_or_nan(highest, bound[i]);
   }
-  if (counters.wraps(kVectors * kStep)) candidates = (1u << kVectors) - 1;
-  if (!__any_sync(kAllLanes, candidates != 0)) return;
+  const bool wraps = counters.wraps(kVectors * kStep);
+  if (!__any_sync(kAllLanes, wraps || !(highest < hunt.threshold))) return;
+  uint32_t candidates = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i)
+    candidates |= wraps || !(bound[i] < hunt.threshold) ? 1u << i : 0u;
   for (; candidates != 0; candidates &= candidates - 1) {
     const int i = __ffs(static_cast<int>(candidates)) - 1;
     if (share.holds(i)) hunt_vector(line, key, scaling, share.vector(i), hunt);
@@ -115,27 +132,25 @@ __device__ __forceinline__ float first_score(const Line<Element>& line, const Pa
   return filter_threshold(top) + kShift;
 }
 
-/// The best class of a part, for all threads. `also(share)` is called for everything the thread
-/// holds. Score NaN: the part makes the row undefined.
-template <typename Element, typename Key, typename Scaling, typename Also>
+/// The best class of a part, for all threads. Score NaN: the part makes the row undefined.
+template <typename Element, typename Key, typename Scaling>
 __device__ __forceinline__ Best best_of_part(const Line<Element>& line, const Part& part,
-                                             const Key& key, const Scaling& scaling, Also also) {
+                                             const Key& key, const Scaling& scaling) {
   __shared__ BlockTeam::Scratch<Best> scratch;
   __shared__ BlockTeam::Scratch<int> undefined_scratch;
-  using Held = Share<Element, kLongVectors<Element>>;
+  using Held = Share<Element, kChoiceVectors<Element>>;
   Hunt hunt;
   hunt.tighten(first_score(line, part, key, scaling));
-  for_each_share(line, part, [&](const Held& share) {
+  for_each_share<kChoiceVectors<Element>>(line, part, [&](const Held& share) {
     hunt_share(line, share, key, scaling, hunt);
     if (share.edge >= 0) hunt.offer(exact_score(line, key, scaling, share.edge), share.edge);
-    also(share);
   });
   // Logits so low that their bounds overflow pass only a threshold of -inf: a warp that found
   // nothing better looks again.
   if (hunt.top() < -math::kLargestBounded) {
     hunt.threshold = -kInfinity;
-    for_each_share(line, part,
-                   [&](const Held& share) { hunt_share(line, share, key, scaling, hunt); });
+    for_each_share<kChoiceVectors<Element>>(
+        line, part, [&](const Held& share) { hunt_share(line, share, key, scaling, hunt); });
   }
   const auto either = [](int x, int y) { return x | y; };
   const int undefined =
@@ -171,7 +186,7 @@ __global__ void __launch_bounds__(kChoiceThreads)
   const Part part(p, line, index);
   const RowKey<kDeviceKey> key(p, row);
   const Scaled scaling = {temperature(p, row).inverse, p.scaled};
-  const Best best = best_of_part(line, part, key, scaling, [](const auto&) {});
+  const Best best = best_of_part(line, part, key, scaling);
   if (threadIdx.x != 0) return;
   if (kStage == Stage::kWhole)
     write_choice(p.a, index, best);
@@ -185,20 +200,25 @@ static __global__ void __launch_bounds__(kChoiceThreads)
   if (threadIdx.x == 0) write_choice(p.a, blockIdx.x, best);
 }
 
-/// What a long row's best class still asks for: zeros are there already.
+/// Zeros or, where the row is undefined, NaN in all of a part.
+template <typename Element>
+__device__ __forceinline__ void clear_part(const Arguments& a, const Line<Element>& line,
+                                           const Part& part, bool defined) {
+  for_each_share<kChoiceVectors<Element>>(line, part, [&](const auto& share) {
+    clear_share(a, line, share, defined);
+    if (share.edge >= 0)
+      store_one<Element>(line.output, a.output_type, share.edge, defined ? 0.0f : kNan);
+  });
+}
+
+/// What a row's best class still asks for where zeros are.
 template <typename Element>
 __device__ __forceinline__ void finish_one_hot(const Problem& p, const Line<Element>& line,
                                                const Part& part, const Row& row, const Best& best) {
   const bool defined = best.score > -kInfinity && temperature(p, row).scale > 0;
-  if (defined) {
-    if (part.number == 0 && threadIdx.x == 0)
-      store_one<Element>(line.output, p.a.output_type, best.index, 1.0f);
-    return;
-  }
-  for_each_share(line, part, [&](const Share<Element, kLongVectors<Element>>& share) {
-    clear_share(p.a, line, share, false);
-    if (share.edge >= 0) store_one<Element>(line.output, p.a.output_type, share.edge, kNan);
-  });
+  if (!defined) return clear_part(p.a, line, part, false);
+  if (part.number == 0 && threadIdx.x == 0)
+    store_one<Element>(line.output, p.a.output_type, best.index, 1.0f);
 }
 
 template <typename Element, bool kDeviceKey, Stage kStage>
@@ -210,12 +230,9 @@ __global__ void __launch_bounds__(kChoiceThreads)
   const Part part(p, line, index);
   if (kStage == Stage::kFinish) return finish_one_hot(p, line, part, row, best_of_parts(p, index));
   const RowKey<kDeviceKey> key(p, row);
-  const auto clear = [&](const Share<Element, kLongVectors<Element>>& share) {
-    clear_share(p.a, line, share, true);
-    if (share.edge >= 0) store_one<Element>(line.output, p.a.output_type, share.edge, 0.0f);
-  };
-  // A barrier of the reduction lies between the zeros and what replaces them.
-  const Best best = best_of_part(line, part, key, Unscaled{}, clear);
+  clear_part(p.a, line, part, true);
+  // Its reductions' barriers lie between the zeros and what replaces them.
+  const Best best = best_of_part(line, part, key, Unscaled{});
   if (kStage == Stage::kWhole)
     finish_one_hot(p, line, part, row, best);
   else if (threadIdx.x == 0)

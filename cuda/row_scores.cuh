@@ -80,6 +80,8 @@ __device__ __forceinline__ void load_share(const void* line_begin, int head, con
 /// temperature.
 struct Unscaled {
   __device__ __forceinline__ float operator()(float x) const { return x; }
+  template <typename WithLogit, int kCount>
+  __device__ __forceinline__ void apply(WithLogit (&)[kCount]) const {}
 };
 
 struct Scaled {
@@ -88,6 +90,12 @@ struct Scaled {
 
   __device__ __forceinline__ float operator()(float x) const {
     return needed ? math::scaled_logit(x, inverse) : x;
+  }
+  template <typename WithLogit, int kCount>
+  __device__ __forceinline__ void apply(WithLogit (&of)[kCount]) const {
+    if (!needed) return;
+#pragma unroll
+    for (WithLogit& each : of) each.logit = math::scaled_logit(each.logit, inverse);
   }
 };
 
@@ -198,13 +206,18 @@ __device__ __forceinline__ void store_vectors(void* line_begin, int head, const 
 /// Fills the thread's part of the output with a bit pattern.
 template <int kPieces, typename Share>
 __device__ __forceinline__ void fill_share(void* to, const Share& share, const Bits128& bits) {
-  unrolled<Share::kVectors>([&](auto i) {
-    if (share.holds(i.value)) {
-      unrolled<kPieces>([&](auto piece) {
-        store_128<(i.value * kWarpSize * kPieces + piece.value) * 16>(to, bits);
-      });
-    }
-  });
+  const auto fill = [&](auto i) {
+    unrolled<kPieces>([&](auto piece) {
+      store_128<(i.value * kWarpSize * kPieces + piece.value) * 16>(to, bits);
+    });
+  };
+  if (share.full()) {
+    unrolled<Share::kVectors>(fill);
+  } else {
+    unrolled<Share::kVectors>([&](auto i) {
+      if (share.holds(i.value)) fill(i);
+    });
+  }
 }
 
 /// Writes a thread's values into the output, which holds `Element`s or float32.

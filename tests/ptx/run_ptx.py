@@ -33,7 +33,8 @@ class Runner:
             made = {k: torch.empty(shape, dtype=dtype) for k, (shape, dtype) in outputs.items()}
             for tensor in made.values():
                 memory(tensor)[:] = 0xCB
-            self.device.run(name, case.dim, order, **made, **tensors)
+            self.device.run(name, case.dim, order, multiprocessors=case.multiprocessors, **made,
+                            **tensors)  # fmt: skip
             results.append(made)
         for other in results[1:]:
             for k, tensor in other.items():
@@ -113,12 +114,7 @@ class Runner:
         wanted = folded(keys, range(start, start + per_key))
         for order in ORDERS:
             out = torch.zeros(per_key, count, 2, dtype=torch.uint64)
-            buffers = {"keys": memory(keys), "out": memory(out)}
-            if number is not None:
-                buffers["number"] = memory(number)
-            at = 0 if number is None else "number"
-            arguments = ["keys", count, first % 2**64, at, per_key, "out"]
-            self.device.launch("fold_in", None, 2, arguments, buffers, order)
+            self.device.fold_in(keys, first, per_key, number, out, order)
             assert torch.equal(out, wanted), "fold_in"
 
     def check(self, kernel, case):
@@ -156,9 +152,10 @@ def main(pattern=""):
                 traceback.print_exc()
     print(*failures, sep="\n")
     missed = runner.device.names() - runner.device.ran if not pattern else set()
-    print("kernels run:", *sorted(runner.device.ran))
+    labels = runner.device.labels
+    print(f"{len(runner.device.ran)} kernels run:", *labels(runner.device.ran), sep="\n  ")
     if missed:
-        print("kernels never run:", *sorted(missed))
+        print("kernels never run:", *labels(missed), sep="\n  ")
     print(f"{len(jobs) - len(failures)} passed, {len(failures)} failed")
     return bool(failures or missed)
 
