@@ -43,6 +43,10 @@ class Instruction:
         found = re.search(r"`\((\.L\w+)\)", self.rest)
         return found[1] if found else None
 
+    def counts(self):
+        """Global accesses count if they are of 128 bits."""
+        return self.base not in ("LDG", "STG") or "128" in self.opcode.split(".")
+
     @property
     def conditional(self):
         return self.predicated or bool(re.search(r"\bU?P\d", self.rest.split("`")[0]))
@@ -93,34 +97,35 @@ class Kernel:
             return [*then, pc + 1] if instruction.conditional else then
         return [pc + 1] if instruction.base not in ("RET", "BRX", "BPT") else []
 
-    def path(self, loads, stores, shuffles, begin=0, end=None):
-        """The shortest way from `begin` to `end`, or to an exit; None if there is none."""
-        limits = {"LDG": loads, "STG": stores, "SHFL": shuffles}
-        goal, start = (loads, stores, shuffles), (begin, 0, 0, 0)
+    def path(self, begin=0, end=None, **wanted):
+        """The shortest way from `begin` to `end`, or to an exit; None if there is none.
+
+        wanted: how many instructions of a kind it has; of LDG and STG, 128-bit ones.
+        """
+        kinds, goal = tuple(wanted), tuple(wanted.values())
+        start = (begin, *[0] * len(kinds))
         queue, came_from, done = [(0, start)], {start: None}, set()
         while queue:
             length, state = heapq.heappop(queue)
             if state in done:
                 continue
             done.add(state)
-            pc, counts = state[0], dict(zip(limits, state[1:], strict=True))
-            instruction = self.code[pc]
-            if instruction.base == "SHFL" or "128" in instruction.opcode.split("."):
-                if instruction.base in counts:
-                    counts[instruction.base] += 1
-            after = tuple(counts.values())
-            if any(n > limits[kind] for kind, n in counts.items()):
+            instruction = self.code[state[0]]
+            after = tuple(
+                n + (kind == instruction.base and instruction.counts())
+                for kind, n in zip(kinds, state[1:], strict=True)
+            )
+            if any(n > most for n, most in zip(after, goal, strict=True)):
                 continue
-            following = self._next(pc)
+            following = self._next(state[0])
             finished = end in following if end is not None else instruction.base == "EXIT"
             if finished and after == goal:
                 return self._walk(came_from, state)
             for target in following:
-                state_after = (target, *after)
-                if target < len(self.code) and state_after not in done and target != end:
-                    if state_after not in came_from:
-                        came_from[state_after] = state
-                    heapq.heappush(queue, (length + 1, state_after))
+                further = (target, *after)
+                if target < len(self.code) and further not in done and target != end:
+                    came_from.setdefault(further, state)
+                    heapq.heappush(queue, (length + 1, further))
         return None
 
     def _walk(self, came_from, state):
@@ -130,15 +135,14 @@ class Kernel:
             state = came_from[state]
         return path[::-1]
 
-    def loop(self, loads, stores):
-        """The shortest way round a loop with so many accesses; None if there is none."""
+    def loop(self, **wanted):
+        """The shortest way round a loop with so many instructions; None if there is none."""
         heads = set()
         for pc, instruction in enumerate(self.code):
             if instruction.base == "BRA" and self.labels[instruction.target] <= pc:
                 heads.add(self.labels[instruction.target])
-        found = [self.path(loads, stores, 0, head, head) for head in sorted(heads)]
-        found = [path for path in found if path]
-        return min(found, key=len) if found else None
+        found = [self.path(head, head, **wanted) for head in sorted(heads)]
+        return min((path for path in found if path), key=len, default=None)
 
 
 def pipes(path):

@@ -30,9 +30,10 @@ struct BetterOf {
 /// A score that a row's best can exceed by no more than rounding: the best exact score is not
 /// among the classes whose fast score lies below. With |fast - exact| <= kScoreError + 2^-22
 /// |score| for both the best class and the one of the largest fast score, twice that is enough.
+/// Finite, so that -inf does not reach it.
 __device__ __forceinline__ float filter_threshold(float largest) {
   const float magnitude = largest < 0 ? -largest : largest;
-  return largest - (4 * kScoreError + magnitude * 0x1p-20f);
+  return max_number(largest - (4 * kScoreError + magnitude * 0x1p-20f), kLowest);
 }
 
 /// Offers the exact scores of a vector's classes whose fast score is at least `threshold` or whose

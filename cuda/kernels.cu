@@ -178,6 +178,8 @@ Problem problem_of(const Arguments& a, const Plan& plan, void* workspace) {
   problem.scaled = a.tau != nullptr || a.host_tau != 1.0;
   problem.across = plan.across;
   problem.lanes = plan.lanes;
+  while (1 << problem.lanes_log2 < plan.lanes) ++problem.lanes_log2;
+  problem.tile_rows = plan.tile_rows;
   problem.tile_floats = plan.tile_floats;
   problem.parts = plan.parts;
   problem.part_vectors = plan.part_vectors;

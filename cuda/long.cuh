@@ -13,8 +13,9 @@ namespace torch_gumbel::cuda {
 
 enum class Stage { kWhole, kReduce, kFinish };
 
-constexpr int kLongThreads = 512;   // of a block that has a row to itself
-constexpr int kSplitThreads = 128;  // of a block that shares one
+constexpr int kLongThreads = 512;      // of a block that has a row to itself
+constexpr int kLongGradThreads = 384;  // of one that needs more registers: noise and gradients
+constexpr int kSplitThreads = 128;     // of a block that shares one
 
 /// Vectors that a thread of a long row takes at a time: 16 classes.
 template <typename Element>
@@ -54,6 +55,7 @@ __device__ __forceinline__ void for_each_share(const Line<Element>& line, const 
   Share<Element, kVectors> share(part.begin, part.end);
   share.edge = part.edge(line);
   // The edges come with the first share, even where a warp holds nothing else.
+#pragma unroll 1
   for (bool first = true; first ? share.any_in_warp() || part.number == 0 : share.any_in_warp();
        first = false) {
     visit(share);
@@ -226,7 +228,7 @@ __device__ __forceinline__ float differentiate_part(const Problem& p, const Line
 }
 
 template <typename Element, bool kDeviceKey, Stage kStage>
-__global__ void __launch_bounds__(kLongThreads)
+__global__ void __launch_bounds__(kLongGradThreads)
     hard_backward_long_kernel(const __grid_constant__ Problem p) {
   constexpr int kVectors = kLongVectors<Element>;
   const int64_t index = row_of_block(p);

@@ -29,6 +29,7 @@ struct Plan {
   int lanes = 1;               // kAny, kTile: threads that share a row
   int parts = 1;               // kSplit: blocks that share a row
   int part_vectors = 0;        // kSplit
+  int tile_rows = 0;           // kTile
   int tile_floats = 0;         // kTile
   int64_t shared_bytes = 0;
   int64_t workspace_bytes = 0;
@@ -124,18 +125,22 @@ inline int64_t power_of_two_from(int64_t least) {
 
 inline Plan tile_plan(Op op, const Arguments& a) {
   constexpr int kThreads = 256;
+  constexpr int kElements = 16 * kThreads;  // of a tile, at most
+  const auto classes = static_cast<int>(a.rows.classes);
   Plan plan;
   plan.family = Family::kTile;
   plan.threads = kThreads;
-  plan.classes_per_thread = a.rows.classes <= 4 ? 4 : 8;
-  plan.lanes =
-      static_cast<int>(power_of_two_from(ceil_div(a.rows.classes, plan.classes_per_thread)));
-  const int rows = kThreads / plan.lanes;
-  const auto elements = static_cast<int>(rows * a.rows.classes);
-  // One place in 33 stays empty (see place_of); a multiple of four keeps a second tile aligned.
-  plan.tile_floats = (elements + elements / 32 + 4) / 4 * 4;
-  plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1);
-  plan.blocks = ceil_div(a.rows.count, rows);
+  plan.classes_per_thread = classes <= 4 ? 4 : 8;
+  plan.lanes = static_cast<int>(power_of_two_from(ceil_div(classes, plan.classes_per_thread)));
+  const int at_once = kThreads / plan.lanes;
+  plan.tile_rows = kElements / (at_once * classes) * at_once;
+  const int elements = plan.tile_rows * classes;
+  // One place in 33 stays empty (see place_of).
+  plan.tile_floats = elements + elements / 32 + 1;
+  const bool row_values = op == Op::kArgmax && a.tau != nullptr;
+  plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1) +
+                      (row_values ? 4 * plan.tile_rows : 0);
+  plan.blocks = ceil_div(a.rows.count, plan.tile_rows);
   return plan;
 }
 
@@ -164,7 +169,7 @@ inline Plan row_plan(const Arguments& a) {
 inline Plan long_plan(Op op) {
   Plan plan;
   plan.family = Family::kLong;
-  plan.threads = op == Op::kHard || op == Op::kArgmax ? 256 : 512;
+  plan.threads = op == Op::kHard || op == Op::kArgmax ? 256 : op == Op::kHardBackward ? 384 : 512;
   return plan;
 }
 

@@ -80,6 +80,8 @@ __device__ __forceinline__ void load_share(const void* line_begin, int head, con
 /// temperature.
 struct Unscaled {
   __device__ __forceinline__ float operator()(float x) const { return x; }
+  template <int kCount>
+  __device__ __forceinline__ void apply(float (&)[kCount]) const {}
   template <typename WithLogit, int kCount>
   __device__ __forceinline__ void apply(WithLogit (&)[kCount]) const {}
 };
@@ -90,6 +92,12 @@ struct Scaled {
 
   __device__ __forceinline__ float operator()(float x) const {
     return needed ? math::scaled_logit(x, inverse) : x;
+  }
+  template <int kCount>
+  __device__ __forceinline__ void apply(float (&x)[kCount]) const {
+    if (!needed) return;
+#pragma unroll
+    for (float& each : x) each = math::scaled_logit(each, inverse);
   }
   template <typename WithLogit, int kCount>
   __device__ __forceinline__ void apply(WithLogit (&of)[kCount]) const {
@@ -131,13 +139,11 @@ struct Scores {
     const Counters counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
     uint32_t least = 0xFFFFFFFF;
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      float* x = of + i * kWidth;
-      Element::unpack(raw[i], x);
+    for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], of + i * kWidth);
+    scaling.apply(of);
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) x[j] = scaling(x[j]);
-      add_fast_noise<kWidth>(key, counters, i * kStep, x, least);
-    }
+    for (int i = 0; i < kVectors; ++i)
+      add_fast_noise<kWidth>(key, counters, i * kStep, of + i * kWidth, least);
     const bool wraps = counters.wraps(kVectors * kStep);
     if (least < math::kExtendBelow || wraps) redo(line, share, key, scaling, wraps);
     edge = -kInfinity;

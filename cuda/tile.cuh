@@ -11,63 +11,96 @@ namespace torch_gumbel::cuda {
 
 constexpr int kTileThreads = 256;
 
+/// Vectors of a tile that one thread takes: 16 elements.
+template <typename Element>
+constexpr int kTileVectors = 16 / Element::kWidth;
+
 /// The block's tile, in elements of the tensor from its first row on.
 struct Tile {
+  int64_t first_row;
   int64_t begin;
   int elements;
-  int64_t first_row;
+  int rows;
 
   __device__ __forceinline__ explicit Tile(const Problem& p) {
-    const int rows = kTileThreads / p.lanes;
-    first_row = int64_t{blockIdx.x} * rows;
+    first_row = int64_t{blockIdx.x} * p.tile_rows;
     const int64_t left = p.a.rows.count - first_row;
     const auto classes = static_cast<int>(p.a.rows.classes);
+    rows = static_cast<int>(left < p.tile_rows ? left : p.tile_rows);
     begin = first_row * classes;
-    elements = static_cast<int>(left < rows ? left : rows) * classes;
+    elements = rows * classes;
   }
 };
 
 /// Place of a tile's element in shared memory: one in 33 is left out, so that the lanes of a warp
 /// meet different banks along a vector as well as along rows of an even number of classes.
-__device__ __forceinline__ int place_of(int element) { return element + element / 32; }
-
-/// Calls visit(element) for the first element of every vector of this thread.
-template <int kWidth, typename Visit>
-__device__ __forceinline__ void for_each_vector(const Tile& tile, Visit visit) {
-  for (int e = static_cast<int>(threadIdx.x) * kWidth; e < tile.elements;
-       e += kTileThreads * kWidth)
-    visit(e);
+__device__ __forceinline__ unsigned place_of(int element) {
+  const auto e = static_cast<unsigned>(element);
+  return e + e / 32;
 }
 
-/// kWidth values from element `from` of the tensor on, of which `count` exist; `filler` for the
-/// others.
-template <typename Element, int kWidth>
-__device__ __forceinline__ void load_flat(const void* data, int64_t from, int count, float filler,
-                                          float (&x)[kWidth]) {
-  const auto* at = static_cast<const typename Element::Storage*>(data) + from;
-  if (count >= kWidth) {
-    unrolled<kWidth / Element::kWidth>([&](auto piece) {
-      Element::unpack(load_128<piece.value * 16>(at), x + piece.value * Element::kWidth);
+/// A thread's vectors of a tile. A step from one to the next is the same in every tile, also
+/// between their places.
+template <typename Element>
+struct TileShare {
+  static constexpr int kWidth = Element::kWidth;
+  static constexpr int kVectors = kTileVectors<Element>;
+  static constexpr int kStep = kTileThreads * kWidth;  // elements
+  static constexpr int kPlaceStep = kStep + kStep / 32;
+
+  int first;  // element
+  int left;   // elements of the tile from there on
+
+  __device__ __forceinline__ explicit TileShare(const Tile& tile)
+      : first(static_cast<int>(threadIdx.x) * kWidth), left(tile.elements - first) {}
+
+  __device__ __forceinline__ int count(int i) const { return left - i * kStep; }
+  /// Whether all lanes of the warp hold vector i whole.
+  __device__ __forceinline__ bool full(int i) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    return count(i) + lane * kWidth >= kWarpSize * kWidth;
+  }
+};
+
+/// Vector i of a thread, of `Held`s; `filler` beyond the tile.
+template <typename Held, int i, typename Share>
+__device__ __forceinline__ void load_vector(const typename Held::Storage* from, const Share& share,
+                                            float filler, float* x) {
+  constexpr int kBytes = i * Share::kStep * sizeof(typename Held::Storage);
+  if (share.full(i)) {
+    unrolled<Share::kWidth / Held::kWidth>([&](auto piece) {
+      Held::unpack(load_128<kBytes + piece.value * 16>(from), x + piece.value * Held::kWidth);
     });
   } else {
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) x[j] = j < count ? Element::widen(at[j]) : filler;
+    for (int j = 0; j < Share::kWidth; ++j)
+      x[j] = j < share.count(i) ? Held::widen(from[i * Share::kStep + j]) : filler;
   }
 }
 
-template <typename Element, int kWidth>
-__device__ __forceinline__ void store_flat(void* data, int64_t from, int count,
-                                           const float (&x)[kWidth]) {
-  auto* at = static_cast<typename Element::Storage*>(data) + from;
-  if (count >= kWidth) {
-    unrolled<kWidth / Element::kWidth>([&](auto piece) {
-      store_128<piece.value * 16>(at, Element::pack(x + piece.value * Element::kWidth));
+template <typename Held, int i, typename Share>
+__device__ __forceinline__ void store_vector_of(typename Held::Storage* to, const Share& share,
+                                                const float* x) {
+  constexpr int kBytes = i * Share::kStep * sizeof(typename Held::Storage);
+  if (share.full(i)) {
+    unrolled<Share::kWidth / Held::kWidth>([&](auto piece) {
+      store_128<kBytes + piece.value * 16>(to, Held::pack(x + piece.value * Held::kWidth));
     });
   } else {
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j)
-      if (j < count) at[j] = Element::narrow(x[j]);
+    for (int j = 0; j < Share::kWidth; ++j)
+      if (j < share.count(i)) to[i * Share::kStep + j] = Held::narrow(x[j]);
   }
+}
+
+/// A thread's elements of a tensor of `Held`s.
+template <typename Held, typename Share, int kCount>
+__device__ __forceinline__ void load_tile(const void* data, const Tile& tile, const Share& share,
+                                          float filler, float (&x)[kCount]) {
+  const auto* from = static_cast<const typename Held::Storage*>(data) + tile.begin + share.first;
+  unrolled<Share::kVectors>([&](auto i) {
+    load_vector<Held, i.value>(from, share, filler, x + i.value * Share::kWidth);
+  });
 }
 
 /// Whether a tensor beside halves holds float32.
@@ -76,25 +109,42 @@ __device__ __forceinline__ bool wide(DType type) {
   return Element::kType != DType::kFloat32 && type == DType::kFloat32;
 }
 
-template <int kWidth>
-__device__ __forceinline__ void place(const float (&x)[kWidth], int element, float* shared) {
-  float* at = shared + place_of(element);
+/// A thread's elements go to their places.
+template <typename Share, int kCount>
+__device__ __forceinline__ void place(const Share& share, const float (&x)[kCount], float* shared) {
+  float* at = shared + place_of(share.first);
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) at[j] = x[j];  // a vector lies between two gaps
+  for (int i = 0; i < Share::kVectors; ++i) {
+    if (share.count(i) <= 0) continue;
+#pragma unroll
+    for (int j = 0; j < Share::kWidth; ++j)  // a vector lies between two gaps
+      at[i * Share::kPlaceStep + j] = x[i * Share::kWidth + j];
+  }
 }
 
-/// Incoming gradients, or with the input's own pointer and type y, into shared memory.
+/// Incoming gradients or y, which are `Element`s or float32, into shared memory.
 template <typename Element>
 __device__ __forceinline__ void place_values(const Tile& tile, const void* data, DType type,
                                              float* shared) {
-  constexpr int kWidth = Element::kWidth;
-  for_each_vector<kWidth>(tile, [&](int e) {
-    float x[kWidth];
-    if (wide<Element>(type))
-      load_flat<Float32>(data, tile.begin + e, tile.elements - e, 0.0f, x);
-    else
-      load_flat<Element>(data, tile.begin + e, tile.elements - e, 0.0f, x);
-    place(x, e, shared);
+  const TileShare<Element> share(tile);
+  float x[16];
+  if (wide<Element>(type))
+    load_tile<Float32>(data, tile, share, 0.0f, x);
+  else
+    load_tile<Element>(data, tile, share, 0.0f, x);
+  place(share, x, shared);
+}
+
+template <typename Held, typename Share>
+__device__ __forceinline__ void write_tile_as(void* data, const Tile& tile, const Share& share,
+                                              const float* at) {
+  auto* to = static_cast<typename Held::Storage*>(data) + tile.begin + share.first;
+  unrolled<Share::kVectors>([&](auto i) {
+    if (share.count(i.value) <= 0) return;
+    float x[Share::kWidth];
+#pragma unroll
+    for (int j = 0; j < Share::kWidth; ++j) x[j] = at[i.value * Share::kPlaceStep + j];
+    store_vector_of<Held, i.value>(to, share, x);
   });
 }
 
@@ -102,16 +152,12 @@ __device__ __forceinline__ void place_values(const Tile& tile, const void* data,
 template <typename Element>
 __device__ __forceinline__ void write_tile(const Arguments& a, const Tile& tile,
                                            const float* shared) {
-  constexpr int kWidth = Element::kWidth;
-  for_each_vector<kWidth>(tile, [&](int e) {
-    float x[kWidth];
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) x[j] = shared[place_of(e) + j];
-    if (wide<Element>(a.output_type))
-      store_flat<Float32>(a.output, tile.begin + e, tile.elements - e, x);
-    else
-      store_flat<Element>(a.output, tile.begin + e, tile.elements - e, x);
-  });
+  const TileShare<Element> share(tile);
+  const float* at = shared + place_of(share.first);
+  if (wide<Element>(a.output_type))
+    write_tile_as<Float32>(a.output, tile, share, at);
+  else
+    write_tile_as<Element>(a.output, tile, share, at);
 }
 
 /// Logit and exact noise of a tile's element.
@@ -134,17 +180,18 @@ struct TileNoise {
   __device__ __forceinline__ float noise(int e, uint32_t with_word) const {
     return exact_noise(key, first_word + static_cast<uint64_t>(e), with_word);
   }
-  /// Puts exact scores where a vector's words are extended, or everywhere.
+  /// Puts exact scores where a thread's words are extended, or everywhere.
   template <typename Scaling>
-  __device__ __forceinline__ void redo(const Tile& tile, int e, bool all, const Scaling& scaling,
-                                       float* shared) const {
+  __device__ __forceinline__ void redo(const TileShare<Element>& share, const Tile& tile, bool all,
+                                       const Scaling& scaling, float* shared) const {
     constexpr int kWidth = Element::kWidth;
-    const int end = e + kWidth < tile.elements ? e + kWidth : tile.elements;
 #pragma unroll 1
-    for (int i = e; i < end; ++i) {
-      const uint32_t w = word(i);
+    for (int n = 0; n < 16; ++n) {
+      const int e = share.first + n / kWidth * TileShare<Element>::kStep + n % kWidth;
+      if (e >= tile.elements) break;
+      const uint32_t w = word(e);
       if (w < math::kExtendBelow || all)
-        shared[place_of(i)] = scaling(logit(tile, i), i) + noise(i, w) - kShift;
+        shared[place_of(e)] = scaling(logit(tile, e), e) + noise(e, w) - kShift;
     }
   }
 };
@@ -153,57 +200,64 @@ struct TileNoise {
 template <typename Element, typename Key, typename Scaling>
 __device__ __forceinline__ void place_scores(const Problem& p, const Tile& tile, const Key& key,
                                              const Scaling& scaling, float* shared) {
-  constexpr int kWidth = Element::kWidth;
+  using Held = TileShare<Element>;
+  constexpr uint32_t kBlocks = Held::kStep / 4;
+  const Held share(tile);
   const TileNoise<Element, Key> noise(p.a, key, tile);
-  const uint64_t first = key.offset() + noise.first_word / 4;
-  for_each_vector<kWidth>(tile, [&](int e) {
-    float x[kWidth];
-    load_flat<Element>(p.a.input, tile.begin + e, tile.elements - e, -kInfinity, x);
+  float x[16];
+  load_tile<Element>(p.a.input, tile, share, -kInfinity, x);
+  scaling.apply(share, x);
+  const uint64_t position = noise.first_word + static_cast<uint64_t>(share.first);
+  const Counters counters(key.offset() + position / 4);
+  uint32_t least = 0xFFFFFFFF;
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) x[j] = scaling(x[j], e + j);
-    const Counters counters(first + static_cast<uint64_t>(e / 4));
-    uint32_t least = 0xFFFFFFFF;
-    add_fast_noise<kWidth>(key, counters, 0, x, least);
-    place(x, e, shared);
-    const bool wraps = counters.wraps(kWidth / 4);
-    if (least < math::kExtendBelow || wraps) noise.redo(tile, e, wraps, scaling, shared);
-  });
+  for (int i = 0; i < Held::kVectors; ++i)
+    add_fast_noise<Held::kWidth>(key, counters, i * kBlocks, x + i * Held::kWidth, least);
+  place(share, x, shared);
+  const bool wraps = counters.wraps(Held::kVectors * kBlocks);
+  if (least < math::kExtendBelow || wraps) noise.redo(share, tile, wraps, scaling, shared);
 }
 
 /// A thread's classes of one row of the tile: lane, lane + lanes, ...
 struct TileRow {
+  int lanes;
   int row;  // in the tile
   int lane;
-  int lanes;
-  int classes;
+  int base;   // its first element
   int count;  // its classes
+  bool exists;
 
-  __device__ __forceinline__ TileRow(const Problem& p, const Tile& tile) : lanes(p.lanes) {
-    const int thread = static_cast<int>(threadIdx.x);
-    row = thread / lanes;
-    lane = thread % lanes;
-    classes = static_cast<int>(p.a.rows.classes);
-    const int left = row * classes < tile.elements ? classes - lane : 0;
-    count = left > 0 ? (left + lanes - 1) / lanes : 0;
-  }
-  __device__ __forceinline__ bool exists(const Tile& tile) const {
-    return row * classes < tile.elements;
-  }
-  __device__ __forceinline__ bool leads(const Tile& tile) const {
-    return lane == 0 && exists(tile);
-  }
-  __device__ __forceinline__ int element(int j) const { return row * classes + lane + j * lanes; }
+  __device__ __forceinline__ bool leads() const { return lane == 0 && exists; }
+  __device__ __forceinline__ int element(int j) const { return base + j * lanes; }
 
+  /// Places of its classes; all of them lie in the tile's memory, whether they exist or not.
   template <int kHeld>
-  __device__ __forceinline__ void load(const float* shared, float filler, float (&x)[kHeld]) const {
+  __device__ __forceinline__ void find(unsigned (&at)[kHeld]) const {
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) x[j] = j < count ? shared[place_of(element(j))] : filler;
+    for (int j = 0; j < kHeld; ++j) at[j] = place_of(element(j));
   }
   template <int kHeld>
-  __device__ __forceinline__ void store(const float (&x)[kHeld], float* shared) const {
+  __device__ __forceinline__ void load(const unsigned (&at)[kHeld], const float* shared,
+                                       float filler, float (&x)[kHeld]) const {
+    if (__all_sync(kAllLanes, count == kHeld)) {
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j)
-      if (j < count) shared[place_of(element(j))] = x[j];
+      for (int j = 0; j < kHeld; ++j) x[j] = shared[at[j]];
+    } else {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) x[j] = j < count ? shared[at[j]] : filler;
+    }
+  }
+  template <int kHeld>
+  __device__ __forceinline__ void store(const unsigned (&at)[kHeld], const float (&x)[kHeld],
+                                        float* shared) const {
+    if (__all_sync(kAllLanes, count == kHeld)) {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) shared[at[j]] = x[j];
+    } else {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j)
+        if (j < count) shared[at[j]] = x[j];
+    }
   }
   /// Over the lanes of the row, which lie in one warp.
   template <typename State, typename Merge>
@@ -213,5 +267,22 @@ struct TileRow {
     return state;
   }
 };
+
+/// Calls visit(TileRow) for every row of this thread. All lanes of a warp arrive together.
+template <typename Visit>
+__device__ __forceinline__ void for_each_tile_row(const Problem& p, const Tile& tile, Visit visit) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1);
+  const auto classes = static_cast<int>(p.a.rows.classes);
+  const int at_once = kTileThreads >> p.lanes_log2;
+  const int count = lane < classes ? (classes - lane + p.lanes - 1) >> p.lanes_log2 : 0;
+  int row = thread >> p.lanes_log2, base = row * classes + lane;
+#pragma unroll 1
+  for (int rows = 0; rows < p.tile_rows; rows += at_once) {
+    const bool exists = row < tile.rows;
+    visit(TileRow{p.lanes, row, lane, base, exists ? count : 0, exists});
+    row += at_once;
+    base += at_once * classes;
+  }
+}
 
 }  // namespace torch_gumbel::cuda

@@ -6,41 +6,52 @@
 
 namespace torch_gumbel::cuda {
 
-/// The row's temperature and place in the tensor.
+/// The row's place in the tensor.
 __device__ __forceinline__ Row tensor_row(const Problem& p, const Tile& tile, const TileRow& row) {
-  const int64_t index = tile.first_row + (row.exists(tile) ? row.row : 0);
-  return row_of(p.a.rows, index);
+  return row_of(p.a.rows, tile.first_row + (row.exists ? row.row : 0));
+}
+
+__device__ __forceinline__ Temperature row_temperature(const Problem& p, const Tile& tile,
+                                                       const TileRow& row) {
+  return p.a.tau == nullptr ? p.temperature : temperature(p, tensor_row(p, tile, row));
 }
 
 struct TileUnscaled {
   __device__ __forceinline__ float operator()(float x, int) const { return x; }
+  template <typename Share, int kCount>
+  __device__ __forceinline__ void apply(const Share&, float (&)[kCount]) const {}
 };
 
 /// The sampler's scaling. Rows may have temperatures of their own: `inverses` holds the tile's.
 struct TileScaled {
-  bool needed;
-  int classes;
+  const Problem& p;
   const float* inverses;
 
   __device__ __forceinline__ float operator()(float x, int element) const {
-    return needed ? math::scaled_logit(x, inverses[element / classes]) : x;
+    if (!p.scaled) return x;
+    const int row = element / static_cast<int>(p.a.rows.classes);
+    return math::scaled_logit(x, p.a.tau == nullptr ? p.temperature.inverse : inverses[row]);
+  }
+  template <typename Share, int kCount>
+  __device__ __forceinline__ void apply(const Share& share, float (&x)[kCount]) const {
+    if (!p.scaled) return;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int vector = i / Share::kWidth, j = i % Share::kWidth;
+      if (j < share.count(vector)) x[i] = (*this)(x[i], share.first + vector * Share::kStep + j);
+    }
   }
 };
 
-/// All threads of the block arrive together.
+/// Behind the tile in shared memory. All threads of the block arrive together.
 __device__ __forceinline__ TileScaled scaling_of(const Problem& p, const Tile& tile,
-                                                 float (&inverses)[kTileThreads]) {
-  const int rows = kTileThreads / p.lanes, thread = static_cast<int>(threadIdx.x);
-  const auto classes = static_cast<int>(p.a.rows.classes);
-  if (p.scaled) {
-    if (thread < rows) {
-      const bool exists = thread * classes < tile.elements;
-      inverses[thread] =
-          temperature(p, row_of(p.a.rows, tile.first_row + (exists ? thread : 0))).inverse;
-    }
+                                                 float* inverses) {
+  if (p.scaled && p.a.tau != nullptr) {
+    for (int row = static_cast<int>(threadIdx.x); row < tile.rows; row += kTileThreads)
+      inverses[row] = temperature(p, row_of(p.a.rows, tile.first_row + row)).inverse;
     __syncthreads();
   }
-  return {p.scaled, classes, inverses};
+  return {p, inverses};
 }
 
 /// Weights of a row's scores, and their sum.
@@ -62,19 +73,21 @@ __global__ void __launch_bounds__(kTileThreads)
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   place_scores<Element>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
-  const TileRow row(p, tile);
-  const Row in_tensor = tensor_row(p, tile, row);
-  float x[kHeld];
-  row.load(shared, -kInfinity, x);
-  Weigh weigh(0, 0);
-  const float sum = weigh_row(row, temperature(p, in_tensor).scale, x, weigh);
-  const float norm = 1.0f / sum;
+  for_each_tile_row(p, tile, [&](const TileRow& row) {
+    unsigned at[kHeld];
+    float x[kHeld];
+    row.find(at);
+    row.load(at, shared, -kInfinity, x);
+    Weigh weigh(0, 0);
+    const float sum = weigh_row(row, row_temperature(p, tile, row).scale, x, weigh);
+    const float norm = 1.0f / sum;
 #pragma unroll
-  for (float& value : x) value *= norm;
-  row.store(x, shared);
-  if (p.a.row_value != nullptr && row.leads(tile))
-    static_cast<float*>(p.a.row_value)[tile.first_row + row.row] =
-        log_sum_exp(weigh, sum, tau_of(p.a, in_tensor));
+    for (float& value : x) value *= norm;
+    row.store(at, x, shared);
+    if (p.a.row_value != nullptr && row.leads())
+      static_cast<float*>(p.a.row_value)[tile.first_row + row.row] =
+          log_sum_exp(weigh, sum, tau_of(p.a, tensor_row(p, tile, row)));
+  });
   __syncthreads();
   write_tile<Element>(p.a, tile, shared);
 }
@@ -97,8 +110,8 @@ __device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float
   const int in_row = row.reduce(__popc(candidates), Sum{});
   Best best;
   for (; candidates != 0; candidates &= candidates - 1) {
-    const int at = row.lane + (__ffs(static_cast<int>(candidates)) - 1) * row.lanes;
-    best.offer(kWithScore || in_row > 1 ? exact(at) : top, at);
+    const int j = __ffs(static_cast<int>(candidates)) - 1;
+    best.offer(kWithScore || in_row > 1 ? exact(row.element(j)) : top, row.lane + j * row.lanes);
   }
   best = row.reduce(best, BetterOf{});
   return top < kInfinity ? best : Best{kNan, 0};
@@ -112,22 +125,22 @@ __global__ void __launch_bounds__(kTileThreads)
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   place_scores<Element>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
-  const TileRow row(p, tile);
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
-  float x[kHeld];
-  row.load(shared, -kInfinity, x);
-  const Best best = best_of_tile_row<false>(row, x, [&](int at) {
-    const int e = row.row * row.classes + at;
-    return noise.logit(tile, e) + noise.noise(e, noise.word(e));
-  });
-  const bool defined =
-      best.score > -kInfinity && temperature(p, tensor_row(p, tile, row)).scale > 0;
+  for_each_tile_row(p, tile, [&](const TileRow& row) {
+    unsigned at[kHeld];
+    float x[kHeld];
+    row.find(at);
+    row.load(at, shared, -kInfinity, x);
+    const Best best = best_of_tile_row<false>(
+        row, x, [&](int e) { return noise.logit(tile, e) + noise.noise(e, noise.word(e)); });
+    const bool defined = best.score > -kInfinity && row_temperature(p, tile, row).scale > 0;
 #pragma unroll
-  for (int j = 0; j < kHeld; ++j) {
-    const float one_hot = row.lane + j * row.lanes == best.index ? 1.0f : 0.0f;
-    x[j] = defined ? one_hot : kNan;
-  }
-  row.store(x, shared);
+    for (int j = 0; j < kHeld; ++j) {
+      const float one_hot = row.lane + j * row.lanes == best.index ? 1.0f : 0.0f;
+      x[j] = defined ? one_hot : kNan;
+    }
+    row.store(at, x, shared);
+  });
   __syncthreads();
   write_tile<Element>(p.a, tile, shared);
 }
@@ -138,19 +151,20 @@ __global__ void __launch_bounds__(kTileThreads)
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  __shared__ float inverses[kTileThreads];
-  const TileScaled scaling = scaling_of(p, tile, inverses);
+  const TileScaled scaling = scaling_of(p, tile, shared + p.tile_floats);
   place_scores<Element>(p, tile, key, scaling, shared);
   __syncthreads();
-  const TileRow row(p, tile);
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
-  float x[kHeld];
-  row.load(shared, -kInfinity, x);
-  const Best best = best_of_tile_row<true>(row, x, [&](int at) {
-    const int e = row.row * row.classes + at;
-    return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
+  for_each_tile_row(p, tile, [&](const TileRow& row) {
+    unsigned at[kHeld];
+    float x[kHeld];
+    row.find(at);
+    row.load(at, shared, -kInfinity, x);
+    const Best best = best_of_tile_row<true>(row, x, [&](int e) {
+      return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
+    });
+    if (row.leads()) write_choice(p.a, tile.first_row + row.row, best);
   });
-  if (row.leads(tile)) write_choice(p.a, tile.first_row + row.row, best);
 }
 
 /// Weights and incoming gradients of a row become gradients, in shared memory; and the row's
@@ -158,14 +172,15 @@ __global__ void __launch_bounds__(kTileThreads)
 template <int kHeld>
 __device__ __forceinline__ void differentiate_row(const Problem& p, const Tile& tile,
                                                   const TileRow& row, const Differentiate& by,
-                                                  const float (&grad)[kHeld], float (&x)[kHeld],
+                                                  const float (&grad)[kHeld],
+                                                  const unsigned (&at)[kHeld], float (&x)[kHeld],
                                                   float* shared) {
   const bool want_tau = p.a.row_value != nullptr;
   const float own = differentiate_all(by, grad, want_tau, x);
-  row.store(x, shared);
+  row.store(at, x, shared);
   if (!want_tau) return;
   const float total = row.reduce(own, Sum{});
-  if (row.leads(tile)) static_cast<float*>(p.a.row_value)[tile.first_row + row.row] = total;
+  if (row.leads()) static_cast<float*>(p.a.row_value)[tile.first_row + row.row] = total;
 }
 
 template <typename Element, int kHeld>
@@ -177,13 +192,16 @@ __global__ void __launch_bounds__(kTileThreads)
   place_values<Element>(tile, p.a.input, p.a.input_type, shared);
   place_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
   __syncthreads();
-  const TileRow row(p, tile);
-  float y[kHeld], grad[kHeld];
-  row.load(shared, 0.0f, y);
-  row.load(grads, 0.0f, grad);
-  const float dot = row.reduce(dot_of(y, grad, 0.0f), Sum{});
-  const float inverse = temperature(p, tensor_row(p, tile, row)).inverse;
-  differentiate_row(p, tile, row, {1.0f, dot, inverse}, grad, y, shared);
+  for_each_tile_row(p, tile, [&](const TileRow& row) {
+    unsigned at[kHeld];
+    float y[kHeld], grad[kHeld];
+    row.find(at);
+    row.load(at, shared, 0.0f, y);
+    row.load(at, grads, 0.0f, grad);
+    const float dot = row.reduce(dot_of(y, grad, 0.0f), Sum{});
+    const float inverse = row_temperature(p, tile, row).inverse;
+    differentiate_row(p, tile, row, {1.0f, dot, inverse}, grad, at, y, shared);
+  });
   __syncthreads();
   write_tile<Element>(p.a, tile, shared);
 }
@@ -198,16 +216,19 @@ __global__ void __launch_bounds__(kTileThreads)
   place_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
   place_scores<Element>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
-  const TileRow row(p, tile);
-  const Temperature tau = temperature(p, tensor_row(p, tile, row));
-  float x[kHeld], grad[kHeld];
-  row.load(shared, -kInfinity, x);
-  row.load(grads, 0.0f, grad);
-  Weigh weigh(0, 0);
-  const float sum = weigh_row(row, tau.scale, x, weigh);
-  const float norm = 1.0f / sum;
-  const float dot = row.reduce(dot_of(x, grad, 0.0f), Sum{}) * norm;
-  differentiate_row(p, tile, row, {norm, dot, tau.inverse}, grad, x, shared);
+  for_each_tile_row(p, tile, [&](const TileRow& row) {
+    const Temperature tau = row_temperature(p, tile, row);
+    unsigned at[kHeld];
+    float x[kHeld], grad[kHeld];
+    row.find(at);
+    row.load(at, shared, -kInfinity, x);
+    row.load(at, grads, 0.0f, grad);
+    Weigh weigh(0, 0);
+    const float sum = weigh_row(row, tau.scale, x, weigh);
+    const float norm = 1.0f / sum;
+    const float dot = row.reduce(dot_of(x, grad, 0.0f), Sum{}) * norm;
+    differentiate_row(p, tile, row, {norm, dot, tau.inverse}, grad, at, x, shared);
+  });
   __syncthreads();
   write_tile<Element>(p.a, tile, shared);
 }

@@ -148,9 +148,13 @@ class Device:
         ptx, self._library = compile_cuda()
         head, *entries = re.split(r"(?m)^(?=(?:\.visible |\.weak )?\.entry)", ptx)
         self._ptx = {}
+        # Shared memory of inlined functions is declared outside; it goes into its kernels.
+        shared = re.findall(r"(?m)^(?:\.weak )?(\.shared [^;]*?(\w+)\[\d+\];)", ptx)
         for entry in entries:
             (symbol,) = self._interpreter.kernels(entry)
-            self._ptx[symbol] = head + entry
+            used = set(re.findall(r"\b_ZZ\w+", entry))
+            own = "".join(line for line, name in shared if name in used)
+            self._ptx[symbol] = head + entry.replace("{", "{" + own, 1)
         self._on_launch = ON_LAUNCH(self._launch)
         self._library.set_on_launch(self._on_launch)
         self._library.workspace_bytes.restype = ctypes.c_int64
