@@ -18,7 +18,7 @@ CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
 SOURCES := $(shell find csrc cuda tests/cpp -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise vae-study ptx bench format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise vae-study ptx sass bench format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 
 ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
+
+sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget
+	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/machine_code.md
 
 bench: build  ## timings beside torch.nn.functional, written to benchmarks/
 	$(PYTHON) benchmarks/compare.py

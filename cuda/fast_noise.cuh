@@ -78,39 +78,36 @@ struct Counters {
   __device__ __forceinline__ bool wraps(uint32_t last) const { return low + last < low; }
 };
 
-// Fast noise. With v = (w + 1/2) 2^-32, g = -log(-log(1 - v)) = -ln2 log2(-log2(1 - v)) + kShift.
-// Fast scores leave kShift out: it is the same for all classes.
+// Fast noise: g = -log E, E = -log(1 - v), v = (w + 1/2) 2^-32, by the GPU's logarithms.
 
 constexpr float kMinusLn2 = -0x1.62e430p-1f;
-constexpr float kShift = 0x1.774f2ap-2f;  // -ln ln 2
+constexpr uint32_t kSmallWord = 1u << 27;  // v = 1/32
 
-/// Bound of |fast score + kShift - exact score|, less 2^-22 of the score's magnitude for roundings.
-/// Relative errors of E = -log(1 - v) are errors of g: the first logarithm's 2^-22 ln 2 against
-/// E >= 1/32 and 1 - v's 2^-25 against it, 2^-22 of the polynomial, and 2^-22 * 32 ln 2 of the
-/// second logarithm; csrc/math's own error is below 2^-17.
+/// Bound of |fast score - exact score|, less 2^-22 of the score's magnitude for roundings. Relative
+/// errors of E are errors of g: the first logarithm's 2^-22 ln 2 against E >= 1/32 and 1 - v's
+/// 2^-25 against it, 2^-21 of polynomial and product, and 2^-22 * 32 ln 2 of the second logarithm;
+/// csrc/math's own error is below 2^-17.
 constexpr float kScoreError = 0x1p-15f;
 
-/// log2(1 - v) of a word without extension. From 1 - v above 1/32, where 2^32 - w gives it in full
-/// precision even for v near 1; by a polynomial in the word below, where 1 - v has lost v's
-/// low bits.
-/// `turned` is 2^32 - w above 1/32, else w.
-constexpr uint32_t kSmallWord = 1u << 27;
-
-__device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t turned) {
-  const auto w = static_cast<float>(turned);
-  const float rest = math::fused(w, 0x1p-32f, -0x1p-33f);
-  const float near_one =
-      math::horner(w, -0x1.71547cp-33f, -0x1.71547cp-32f, -0x1.713976p-65f, -0x1.fe4450p-98f);
-  return log2_unless_below(rest, word, kSmallWord, near_one);
-}
-
+/// 2^32 - w where v >= 1/32, else w.
 __device__ __forceinline__ uint32_t turned_word(uint32_t word) {
   return negated_unless_below(word, kSmallWord);
 }
 
+/// E of a word without extension. Above v = 1/32 from 1 - v, which 2^32 - w gives in full precision
+/// even for v near 1; below, where 1 - v would lose v's low bits, by a polynomial in the word
+/// (docs/fit_polynomials.py).
+__device__ __forceinline__ float fast_exponential(uint32_t word, uint32_t turned) {
+  const auto w = static_cast<float>(turned);
+  const float rest = math::fused(w, 0x1p-32f, -0x1p-33f);
+  const float small =
+      math::horner(w, 0x1.000004p-33f, 0x1.000004p-32f, 0x1.ffdaeep-66f, 0x1.61a7bep-98f);
+  return log2_unless_below(rest, kMinusLn2, word, kSmallWord, small);
+}
+
 /// logit -> fast score.
 __device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t turned) {
-  return math::fused(log2_fast(-log2_of_rest(word, turned)), kMinusLn2, logit);
+  return math::fused(log2_fast(fast_exponential(word, turned)), kMinusLn2, logit);
 }
 
 /// kCount logits, whose blocks of four begin `step` after the first, become fast scores: right but

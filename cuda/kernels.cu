@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
-#include "any_kernels.cuh"
 #include "kernels.h"
 #include "keys.cuh"
-#include "long_choice.cuh"
+#include "ops.cuh"
 #include "plan.h"
-#include "tile_kernels.cuh"
 
 namespace torch_gumbel::cuda {
 
 namespace {
-
-using Kernel = void (*)(Problem);
 
 void start(Kernel kernel, const Problem& problem, int64_t blocks, int threads, int64_t shared,
            cudaStream_t stream) {
@@ -41,7 +37,6 @@ Kernel with_bool(bool value, F f) {
   return value ? f(Constant<true>{}) : f(Constant<false>{});
 }
 
-/// An op's kernels: what its name stands for in each family. kDraws: it needs a key.
 template <typename Op>
 Kernel tile_kernel(const Plan& plan, const Arguments& a) {
   return with_element(a.input_type, [&](auto element) {
@@ -78,6 +73,15 @@ Kernel row_kernel(const Plan& plan, const Arguments& a) {
   });
 }
 
+template <typename Op>
+Kernel columns_kernel(const Arguments& a) {
+  return with_element(a.input_type, [&](auto element) {
+    return with_bool(a.key != nullptr, [&](auto on_device) {
+      return Op::template columns<decltype(element), decltype(on_device)::value>();
+    });
+  });
+}
+
 template <typename Op, Stage kStage>
 Kernel long_kernel(const Arguments& a) {
   return with_element(a.input_type, [&](auto element) {
@@ -86,89 +90,6 @@ Kernel long_kernel(const Arguments& a) {
     });
   });
 }
-
-struct Soft {
-  static constexpr bool kHoldsMost = true;
-  template <typename Element, int kHeld, bool kDevice>
-  static Kernel tile() {
-    return soft_tile_kernel<Element, kHeld, kDevice>;
-  }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
-  static Kernel row() {
-    return soft_row_kernel<Element, kVectors, Team, kDevice>;
-  }
-  template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    return soft_long_kernel<Element, kDevice, kStage>;
-  }
-};
-
-struct Hard {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool kDevice>
-  static Kernel tile() {
-    return hard_tile_kernel<Element, kHeld, kDevice>;
-  }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
-  static Kernel row() {
-    return hard_row_kernel<Element, kVectors, Team, kDevice>;
-  }
-  template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    return hard_long_kernel < Element, kDevice && kStage != Stage::kFinish, kStage > ;
-  }
-};
-
-struct Argmax {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool kDevice>
-  static Kernel tile() {
-    return argmax_tile_kernel<Element, kHeld, kDevice>;
-  }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
-  static Kernel row() {
-    return argmax_row_kernel<Element, kVectors, Team, kDevice>;
-  }
-  template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    if constexpr (kStage == Stage::kFinish)
-      return argmax_parts_kernel;
-    else
-      return argmax_long_kernel<Element, kDevice, kStage>;
-  }
-};
-
-struct Backward {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool>
-  static Kernel tile() {
-    return backward_tile_kernel<Element, kHeld>;
-  }
-  template <typename Element, int kVectors, typename Team, bool>
-  static Kernel row() {
-    return backward_row_kernel<Element, kVectors, Team>;
-  }
-  template <typename Element, bool, Stage kStage>
-  static Kernel at_length() {
-    return backward_long_kernel<Element, kStage>;
-  }
-};
-
-struct HardBackward {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool kDevice>
-  static Kernel tile() {
-    return hard_backward_tile_kernel<Element, kHeld, kDevice>;
-  }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
-  static Kernel row() {
-    return hard_backward_row_kernel<Element, kVectors, Team, kDevice>;
-  }
-  template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    return hard_backward_long_kernel<Element, kDevice, kStage>;
-  }
-};
 
 Problem problem_of(const Arguments& a, const Plan& plan, void* workspace) {
   Problem problem;
@@ -212,6 +133,8 @@ void launch(Op op, Kernel any_float, Kernel any_double, const Arguments& a, cuda
       return once(tile_kernel<Ops>(plan, a));
     case Family::kRow:
       return once(row_kernel<Ops>(plan, a));
+    case Family::kColumns:
+      return once(columns_kernel<Ops>(a));
     case Family::kLong:
       return once(long_kernel<Ops, Stage::kWhole>(a));
     case Family::kSplit:

@@ -129,7 +129,7 @@ __device__ __forceinline__ float first_score(const Line<Element>& line, const Pa
   Scores<Element, 1> scores;
   scores.load(line, share, key, scaling);
   const float top = BlockTeam::reduce(scores.max(MaxOrNan{}), -kInfinity, scratch, MaxOrNan{});
-  return filter_threshold(top) + kShift;
+  return filter_threshold(top);
 }
 
 /// The best class of a part, for all threads. Score NaN: the part makes the row undefined.

@@ -9,9 +9,10 @@
 namespace torch_gumbel::cuda {
 
 /// kTile: short rows that lie end to end. kRow: a row in the registers of a warp or a block.
-/// kLong: a row read twice by one block. kSplit: a row shared by several blocks, in two launches
-/// (three where a gradient at tau is asked for as well). kAny: every layout and dtype.
-enum class Family { kAny, kTile, kRow, kLong, kSplit };
+/// kColumns: rows that lie side by side, kWidth to a lane. kLong: a row read twice by one block.
+/// kSplit: a row shared by several blocks, in two launches (three where a gradient at tau is asked
+/// for as well). kAny: every layout and dtype.
+enum class Family { kAny, kTile, kRow, kColumns, kLong, kSplit };
 
 /// The device and what the caller gives of it.
 struct Device {
@@ -38,11 +39,11 @@ struct Plan {
 namespace planning {
 
 constexpr int kWarp = 32;
-constexpr int kShortRow = 128;         // classes that a tile's rows have at most
-constexpr int kShortestRow = 33;       // a warp for less than a class per lane is wasteful
-constexpr int kHeldByThread = 32;      // classes in registers, scores and gradients
-constexpr int kMostHeldByThread = 64;  // classes in registers, scores alone
-constexpr int kMostWarps = 16;
+constexpr int kShortRow = 128;           // classes that a tile's rows have at most
+constexpr int kShortestRow = 33;         // a warp for less than a class per lane is wasteful
+constexpr int kHeldByThread = 32;        // classes in registers, scores and gradients
+constexpr int kMostHeldByThread = 64;    // classes in registers, scores alone
+constexpr int kMostWarps = 8;            // of a block: two blocks to a multiprocessor overlap
 constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks take as many rows as they must
 constexpr int64_t kMaxClasses = int64_t{1} << 30;
 constexpr int64_t kMaxGrid = 0x7FFFFFFF;
@@ -100,6 +101,31 @@ inline bool are_lines(Op op, const Arguments& a) {
   const Run words = {static_cast<int64_t>(rows.first_word),
                      rows.stride[static_cast<int>(Operand::kWord)]};
   return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
+}
+
+/// Whether rows lie side by side in runs of whole vectors, under one key, with all vectors of a
+/// class at 16-byte boundaries and at boundaries of the blocks of four words.
+inline bool are_columns(Op op, const Arguments& a) {
+  const Rows& rows = a.rows;
+  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
+    return false;
+  const int inner = rows.dims - 1, width = width_of(a.input_type);
+  if (inner < 0 || rows.size[inner] % width != 0) return false;
+  const auto steps = [&](Operand operand, int64_t first, int64_t multiple) {
+    const int64_t* stride = rows.stride[static_cast<int>(operand)];
+    bool even = first % multiple == 0 && rows.step(operand) % multiple == 0 && stride[inner] == 1;
+    for (int d = 0; d < inner; ++d) even &= stride[d] % multiple == 0;
+    return even;
+  };
+  const auto lies_well = [&](Operand operand, const void* data, DType type) {
+    const Run run = run_of(a, operand, data, type);
+    return suits(type, a.input_type) && steps(operand, run.first, width_of(type));
+  };
+  return lies_well(Operand::kInput, a.input, a.input_type) &&
+         (!has_output(op) || lies_well(Operand::kOutput, a.output, a.output_type)) &&
+         (!has_grad(op) || lies_well(Operand::kGrad, a.grad, a.grad_type)) &&
+         (!draws(op) || (steps(Operand::kWord, static_cast<int64_t>(rows.first_word), 4) &&
+                         rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
 }
 
 /// Whether lines lie end to end everywhere, from a 16-byte boundary on, under one key.
@@ -163,6 +189,14 @@ inline Plan row_plan(const Arguments& a) {
   plan.threads =
       static_cast<int>(kWarp * ceil_div(vectors * width, int64_t{plan.classes_per_thread} * kWarp));
   plan.blocks = a.rows.count;
+  return plan;
+}
+
+inline Plan columns_plan(const Arguments& a) {
+  Plan plan;
+  plan.family = Family::kColumns;
+  plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, 8));
+  plan.blocks = ceil_div(a.rows.count / width_of(a.input_type), kWarp);
   return plan;
 }
 
@@ -246,6 +280,10 @@ inline Plan plan_for(Op op, const Arguments& a, const Device& device) {
     else if (a.rows.classes >= kShortestRow)
       plan = line_plan(op, a, device);
     if (plan.blocks > 0 && plan.blocks <= kMaxGrid) return plan;
+  }
+  if (are_columns(op, a)) {
+    const Plan plan = columns_plan(a);
+    if (plan.blocks <= kMaxGrid) return plan;
   }
   return any_plan(op, a);
 }

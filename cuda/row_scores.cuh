@@ -147,7 +147,7 @@ struct Scores {
     const bool wraps = counters.wraps(kVectors * kStep);
     if (least < math::kExtendBelow || wraps) redo(line, share, key, scaling, wraps);
     edge = -kInfinity;
-    if (share.edge >= 0) edge = exact_score(line, key, scaling, share.edge) - kShift;
+    if (share.edge >= 0) edge = exact_score(line, key, scaling, share.edge);
   }
 
   /// The largest one, without NaNs or NaN if there is one; also of vector i alone.
@@ -177,7 +177,7 @@ struct Scores {
       const int at = line.class_of(share.vector(i / kWidth)) + i % kWidth;
       const uint32_t word = position_word(key, line.word + static_cast<uint64_t>(at));
       if (word >= math::kExtendBelow && !all) continue;
-      const float score = exact_score(line, key, scaling, at, word) - kShift;
+      const float score = exact_score(line, key, scaling, at, word);
 #pragma unroll
       for (int j = 0; j < Held::kClasses; ++j) of[j] = j == i ? score : of[j];
     }

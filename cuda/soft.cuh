@@ -51,7 +51,7 @@ __device__ __forceinline__ float log_sum_exp(const Weigh& weigh, float sum, doub
   constexpr double kLn2 = 6.93147180559945309417e-01;
   const double inverse = math::inverse_temperature<double>(tau);
   const double top = weigh.direct ? weigh.offset * kLn2 : weigh.top * inverse;
-  const double log = top + kShift * inverse + static_cast<double>(math::log_probability(sum));
+  const double log = top + static_cast<double>(math::log_probability(sum));
   return sum == 0 ? -kInfinity : static_cast<float>(log);
 }
 
@@ -74,7 +74,7 @@ __device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
 }
 
 template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::kMaxThreads)
+__global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
     soft_row_kernel(const __grid_constant__ Problem p) {
   __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch;
   const int64_t index = Team::row();

@@ -8,6 +8,7 @@ namespace torch_gumbel::cuda {
 
 constexpr int kWarpSize = 32;
 constexpr int kMaxWarps = 16;  // of a block that shares a row
+constexpr int kRowWarps = 8;   // of one that holds it in registers
 constexpr unsigned kAllLanes = 0xFFFFFFFF;
 constexpr int kWarpRows = 4;  // rows of a block whose warps take one each
 
@@ -48,6 +49,7 @@ struct MaxOrNan {
 struct WarpTeam {
   static constexpr bool kIsBlock = false;
   static constexpr int kMaxThreads = kWarpRows * kWarpSize;
+  static constexpr int kMinBlocks = 1;
 
   template <typename State>
   struct Scratch {};
@@ -67,7 +69,8 @@ struct WarpTeam {
 /// One block of whole warps. All its threads must arrive at reduce().
 struct BlockTeam {
   static constexpr bool kIsBlock = true;
-  static constexpr int kMaxThreads = kMaxWarps * kWarpSize;
+  static constexpr int kMaxThreads = kRowWarps * kWarpSize;
+  static constexpr int kMinBlocks = 2;
 
   /// Used for one reduction of a launch: then no barrier is needed to use it again.
   template <typename State>

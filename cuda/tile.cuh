@@ -191,7 +191,7 @@ struct TileNoise {
       if (e >= tile.elements) break;
       const uint32_t w = word(e);
       if (w < math::kExtendBelow || all)
-        shared[place_of(e)] = scaling(logit(tile, e), e) + noise(e, w) - kShift;
+        shared[place_of(e)] = scaling(logit(tile, e), e) + noise(e, w);
     }
   }
 };

@@ -173,7 +173,9 @@ def tiles():
     for dtype in FAST:
         for classes in [1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 31, 32, 33, 64, 100, 127, 128]:
             rows = max(3, 520 // classes)
-            yield Case(f"tile {dtype} {rows}x{classes}", normal(rows, classes, dtype=dtype), tau=0.7)
+            yield Case(
+                f"tile {dtype} {rows}x{classes}", normal(rows, classes, dtype=dtype), tau=0.7
+            )
         for classes in [3, 32, 100]:
             some = with_special_rows(normal(9, classes, dtype=dtype))
             yield Case(f"tile, special rows {dtype} {classes}", some, tau=0.5)
@@ -209,8 +211,8 @@ def registers():
                        normal(2, classes, dtype=dtype), key=keys(2))  # fmt: skip
         yield Case(f"registers, short strided rows {dtype}", normal(6, 80, dtype=dtype)[::2])
         yield Case(f"registers, offset {dtype}", normal(3, 207, dtype=dtype)[:, 4:])
-        yield Case(f"registers, 64 a thread {dtype}", normal(1, 16392, dtype=dtype))
-        yield Case(f"registers, 64 a thread, device key {dtype}", normal(1, 17001, dtype=dtype),
+        yield Case(f"registers, 64 a thread {dtype}", normal(1, 8200, dtype=dtype))
+        yield Case(f"registers, 64 a thread, device key {dtype}", normal(1, 9001, dtype=dtype),
                    key=keys(), tau=torch.tensor([[0.5]]))  # fmt: skip
     for given in [torch.float16, torch.bfloat16]:
         for classes in [203, 1600]:
@@ -255,6 +257,28 @@ def long_rows():
                    multiprocessors=multiprocessors, **near)  # fmt: skip
 
 
+def columns():
+    for dtype in FAST:
+        for shape in [(2, 35, 8, 4), (3, 1, 8), (1, 5, 16), (2, 9, 264)]:
+            yield Case(f"columns {dtype} {shape}", normal(*shape, dtype=dtype), dim=1, tau=0.7)
+        some = with_special_rows(normal(8, 45, dtype=dtype)).t().contiguous()
+        yield Case(f"columns, special rows {dtype}", some, dim=0, tau=0.5)
+        per_row = torch.linspace(0.5, 2, 8)[None, None, :]
+        yield Case(f"columns, tau per inner row {dtype}", normal(2, 20, 8, dtype=dtype), dim=1,
+                   tau=per_row)  # fmt: skip
+        yield Case(f"columns, a key per matrix {dtype}", normal(3, 21, 16, dtype=dtype), dim=1,
+                   key=keys(3))  # fmt: skip
+    yield Case("columns, half to float32", normal(2, 11, 16, dtype=torch.float16), dim=1,
+               dtype=torch.float32)  # fmt: skip
+    yield Case("columns, permuted", normal(3, 2, 8, 19).permute(0, 3, 1, 2), dim=1)
+    yield Case("columns, shard", normal(21, 8), dim=0, full_shape=[100, 24], start=[50, 8])
+    yield Case("columns, offset", normal(20, 8), dim=0, key=(2**64 - 1, 2**32 - 3))
+    yield Case("columns, tail offset", normal(20, 8), dim=0, key=(2**64 - 1, 2**64 - 3))
+    for at in SMALL_WORDS:
+        near = {"start": [at // 8 - 2, 0], "full_shape": [2**27, 8]}
+        yield Case(f"columns, word {at}", normal(9, 8), dim=0, key=SMALL_WORD_KEY, **near)
+
+
 GROUPS = [
     sizes,
     layouts,
@@ -265,6 +289,7 @@ GROUPS = [
     special_rows,
     tiles,
     registers,
+    columns,
     long_rows,
 ]
 

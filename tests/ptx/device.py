@@ -123,12 +123,11 @@ def compile_cuda():
     newest = max(newest, SOURCES[1].stat().st_mtime)
     if not library.exists() or library.stat().st_mtime < newest:
         nvcc = [os.environ.get("NVCC", "nvcc"), "-std=c++20", "-O3", "--fmad=false"]
-        nvcc += ["--expt-relaxed-constexpr", "-arch=compute_90"]
-        subprocess.run([*nvcc, "-ptx", SOURCES[0], "-o", ptx], check=True)
-        host = ["-shared", "-cudart=none", "-Xcompiler=-fPIC", "-code=compute_90"]
+        nvcc += ["--expt-relaxed-constexpr", "-arch=compute_90", "-code=compute_90", "-shared"]
+        nvcc += ["-cudart=none", "-Xcompiler=-fPIC", "--keep", f"--keep-dir={BUILD}"]
         # Torch may have brought the CUDA runtime itself into the process.
-        host += ["-Xlinker=-Bsymbolic"]
-        subprocess.run([*nvcc, *host, *SOURCES, "-o", library], check=True)
+        nvcc += ["-Xlinker=-Bsymbolic"]
+        subprocess.run([*nvcc, *SOURCES, "-o", library], check=True)
     return ptx.read_text(), ctypes.CDLL(str(library))
 
 

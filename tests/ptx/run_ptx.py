@@ -5,7 +5,7 @@ Noise, argmax, and hard samples must have the bits of the CPU ops. Soft samples 
 compared with float64 computed from the ops' own noise. Every launch runs in three orders of warps,
 which must agree in bits: a missing barrier shows as a difference.
 
-    PTX_INTERPRETER=path/of/module.py python tests/ptx/run_ptx.py [part of a case's name]
+    PTX_INTERPRETER=path/of/module.py python tests/ptx/run_ptx.py [parts of jobs' names, by |]
 """
 
 import sys
@@ -141,13 +141,14 @@ class Runner:
 
 def main(pattern=""):
     runner = Runner()
-    jobs = [job for job in runner.jobs() if pattern in job[0]]
+    jobs = [job for job in runner.jobs() if any(p in job[0] for p in pattern.split("|"))]
     failures = []
     for name, job in tqdm(jobs, mininterval=5, maxinterval=30):
         try:
             job()
         except Exception as error:
             failures.append(f"{name}: {error}")
+            tqdm.write(failures[-1])
             if not isinstance(error, AssertionError):
                 traceback.print_exc()
     print(*failures, sep="\n")
