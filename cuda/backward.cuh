@@ -124,7 +124,7 @@ __device__ __forceinline__ float dot_of(const float (&x)[kCount], const float (&
 }
 
 template <typename Element, int kVectors, typename Team>
-__global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
+__global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
     backward_row_kernel(const __grid_constant__ Problem p) {
   __shared__ typename Team::template Scratch<float> dot_scratch;
   const int64_t index = Team::row();
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
 
 /// With y made again from the logits and the key.
 template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
+__global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
     hard_backward_row_kernel(const __grid_constant__ Problem p) {
   __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch, dot_scratch;
   const int64_t index = Team::row();

@@ -94,7 +94,7 @@ __device__ __forceinline__ void write_choice(const Arguments& a, int64_t row, co
 }
 
 template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
+__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
     argmax_row_kernel(const __grid_constant__ Problem p) {
   const int64_t index = Team::row();
   if (index >= p.a.rows.count) return;
@@ -139,7 +139,7 @@ __device__ __forceinline__ void write_one_hot(const Arguments& a, const Line<Ele
 }
 
 template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
+__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
     hard_row_kernel(const __grid_constant__ Problem p) {
   const int64_t index = Team::row();
   if (index >= p.a.rows.count) return;

@@ -74,7 +74,7 @@ __device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
 }
 
 template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
+__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
     soft_row_kernel(const __grid_constant__ Problem p) {
   __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch;
   const int64_t index = Team::row();

@@ -49,7 +49,7 @@ struct MaxOrNan {
 struct WarpTeam {
   static constexpr bool kIsBlock = false;
   static constexpr int kMaxThreads = kWarpRows * kWarpSize;
-  static constexpr int kMinBlocks = 1;
+  static constexpr int bound(int) { return kMaxThreads; }
 
   template <typename State>
   struct Scratch {};
@@ -70,7 +70,9 @@ struct WarpTeam {
 struct BlockTeam {
   static constexpr bool kIsBlock = true;
   static constexpr int kMaxThreads = kRowWarps * kWarpSize;
-  static constexpr int kMinBlocks = 2;
+  /// Launch bound of a kernel whose threads hold so many values: twice the threads where that keeps
+  /// registers to what lets two blocks run.
+  static constexpr int bound(int held) { return kMaxThreads * (held <= 32 ? 1 : 2); }
 
   /// Used for one reduction of a launch: then no barrier is needed to use it again.
   template <typename State>
