@@ -50,7 +50,8 @@ __device__ __forceinline__ void offer_vector(const Line<Element>& line, const Ke
     if (j % 4 == 0) words = key.words(math::counter_block(key.offset() + position / 4));
     const uint32_t word = word_of(words, static_cast<unsigned>(j));
     const float x = scaling(Element::widen(line.input[at]));
-    if (fast_score(x, word, turned_word(word)) >= threshold || word < math::kExtendBelow)
+    if (fast_score<Scoring::kFilter>(x, word, turned_word(word)) >= threshold ||
+        word < math::kExtendBelow)
       best.offer(x + exact_noise(key, position, word), at);
   }
 }
@@ -63,7 +64,7 @@ __device__ __forceinline__ Best best_of_row(const Line<Element>& line,
                                             const Scaling& scaling) {
   __shared__ typename Team::template Scratch<float> max_scratch;
   __shared__ typename Team::template Scratch<Best> best_scratch;
-  Scores<Element, kVectors> scores;
+  Scores<Element, kVectors, Scoring::kFilter> scores;
   scores.load(line, share, key, scaling);
   float top = scores.edge, top_of[kVectors];
 #pragma unroll

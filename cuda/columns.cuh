@@ -110,7 +110,7 @@ __device__ __forceinline__ void column_scores(const Columns<Element>& columns, c
 #pragma unroll
   for (int j = 0; j < Element::kWidth; ++j) logit[j] = x[j];
   uint32_t least = 0xFFFFFFFF;
-  add_fast_noise<Element::kWidth>(key, counters, 0, x, least);
+  add_fast_noise<Scoring::kWeights, Element::kWidth>(key, counters, 0, x, least);
   const bool wraps = counters.wraps(Element::kWidth / 4);
   if (least >= math::kExtendBelow && !wraps) return;
 #pragma unroll 1

@@ -67,21 +67,20 @@ __device__ __forceinline__ uint32_t negated_unless_below(uint32_t word, uint32_t
 #endif
 }
 
-/// log2_fast(x) * factor, but `other` where word < limit.
-__device__ __forceinline__ float log2_unless_below(float x, float factor, uint32_t word,
-                                                   uint32_t limit, float other) {
+/// log2_fast(x), but `other` where word < limit.
+__device__ __forceinline__ float log2_unless_below(float x, uint32_t word, uint32_t limit,
+                                                   float other) {
 #ifdef __CUDA_ARCH__
   asm("{\n\t"
       ".reg .pred above;\n\t"
-      "setp.ge.u32 above, %3, %4;\n\t"
+      "setp.ge.u32 above, %2, %3;\n\t"
       "@above lg2.approx.ftz.f32 %0, %1;\n\t"
-      "@above mul.rn.f32 %0, %0, %2;\n\t"
       "}"
       : "+f"(other)
-      : "f"(x), "f"(factor), "r"(word), "r"(limit));
+      : "f"(x), "r"(word), "r"(limit));
   return other;
 #else
-  return word >= limit ? log2_fast(x) * factor : other;
+  return word >= limit ? log2_fast(x) : other;
 #endif
 }
 

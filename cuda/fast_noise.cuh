@@ -81,39 +81,53 @@ struct Counters {
 // Fast noise: g = -log E, E = -log(1 - v), v = (w + 1/2) 2^-32, by the GPU's logarithms.
 
 constexpr float kMinusLn2 = -0x1.62e430p-1f;
-constexpr uint32_t kSmallWord = 1u << 27;  // v = 1/32
+constexpr uint32_t kSmallWord = 1u << 26;  // v = 1/64
 
 /// Bound of |fast score - exact score|, less 2^-22 of the score's magnitude for roundings. Relative
-/// errors of E are errors of g: the first logarithm's 2^-22 ln 2 against E >= 1/32 and 1 - v's
-/// 2^-25 against it, 2^-21 of polynomial and product, and 2^-22 * 32 ln 2 of the second logarithm;
-/// csrc/math's own error is below 2^-17.
+/// errors of E are errors of g: where v >= 1/64, the first logarithm's 2^-22 ln 2 and 1 - v's 2^-25
+/// against E; below, 2^-16.6 of the polynomial and 2^-22 * 32 ln 2 of the second logarithm; and
+/// csrc/math's own error (docs/design.md adds them up).
 constexpr float kScoreError = 0x1p-15f;
 
-/// 2^32 - w where v >= 1/32, else w.
+/// 2^32 - w where v >= 1/64, else w.
 __device__ __forceinline__ uint32_t turned_word(uint32_t word) {
   return negated_unless_below(word, kSmallWord);
 }
 
-/// E of a word without extension. Above v = 1/32 from 1 - v, which 2^32 - w gives in full precision
-/// even for v near 1; below, where 1 - v would lose v's low bits, by a polynomial in the word
-/// (docs/fit_polynomials.py).
-__device__ __forceinline__ float fast_exponential(uint32_t word, uint32_t turned) {
+/// log2(1 - v) of a word without extension. Above v = 1/64 from 1 - v, which 2^32 - w gives in full
+/// precision even for v near 1; below, where 1 - v would lose v's low bits, by a polynomial in the
+/// word (docs/fit_polynomials.py).
+__device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t turned) {
   const auto w = static_cast<float>(turned);
   const float rest = math::fused(w, 0x1p-32f, -0x1p-33f);
-  const float small =
-      math::horner(w, 0x1.000004p-33f, 0x1.000004p-32f, 0x1.ffdaeep-66f, 0x1.61a7bep-98f);
-  return log2_unless_below(rest, kMinusLn2, word, kSmallWord, small);
+  const float small = math::horner(w, -0x1.71537cp-33f, -0x1.71537cp-32f, -0x1.753804p-65f);
+  return log2_unless_below(rest, word, kSmallWord, small);
+}
+
+/// What fast scores are for. Those that only find the few classes whose exact scores decide leave
+/// out -ln ln 2, the same for all classes, and so a product. Weights need the roundings of exact
+/// scores, which a constant added later would not have.
+enum class Scoring { kWeights, kFilter };
+
+/// Exact score -> what stands among fast ones.
+template <Scoring kFor>
+__device__ __forceinline__ float among_fast(float exact) {
+  constexpr float kMinusLnLn2 = 0x1.774f2ap-2f;
+  return kFor == Scoring::kFilter ? exact - kMinusLnLn2 : exact;
 }
 
 /// logit -> fast score.
+template <Scoring kFor>
 __device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t turned) {
-  return math::fused(log2_fast(fast_exponential(word, turned)), kMinusLn2, logit);
+  const float log2_rest = log2_of_rest(word, turned);
+  const float e = kFor == Scoring::kFilter ? -log2_rest : log2_rest * kMinusLn2;
+  return math::fused(log2_fast(e), kMinusLn2, logit);
 }
 
 /// kCount logits, whose blocks of four begin `step` after the first, become fast scores: right but
 /// where a word is extended. `least` is the smallest turned word so far: at least kExtendBelow if
 /// no word was extended (the turned words keep fewer registers alive than the words do).
-template <int kCount, typename Key>
+template <Scoring kFor, int kCount, typename Key>
 __device__ __forceinline__ void add_fast_noise(const Key& key, const Counters& counters,
                                                uint32_t step, float* x, uint32_t& least) {
 #pragma unroll
@@ -123,7 +137,7 @@ __device__ __forceinline__ void add_fast_noise(const Key& key, const Counters& c
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       turned[j] = turned_word(block.word[j]);
-      x[i + j] = fast_score(x[i + j], block.word[j], turned[j]);
+      x[i + j] = fast_score<kFor>(x[i + j], block.word[j], turned[j]);
     }
     least = min_word(least, turned[0], turned[1]);
     least = min_word(least, turned[2], turned[3]);

@@ -122,7 +122,7 @@ __device__ __forceinline__ float exact_score(const Line<Element>& line, const Ke
   return exact_score(line, key, scaling, at, word);
 }
 
-template <typename Element, int kVectors>
+template <typename Element, int kVectors, Scoring kFor = Scoring::kWeights>
 struct Scores {
   using Held = Share<Element, kVectors>;
   static constexpr int kWidth = Element::kWidth;
@@ -143,11 +143,11 @@ struct Scores {
     scaling.apply(of);
 #pragma unroll
     for (int i = 0; i < kVectors; ++i)
-      add_fast_noise<kWidth>(key, counters, i * kStep, of + i * kWidth, least);
+      add_fast_noise<kFor, kWidth>(key, counters, i * kStep, of + i * kWidth, least);
     const bool wraps = counters.wraps(kVectors * kStep);
     if (least < math::kExtendBelow || wraps) redo(line, share, key, scaling, wraps);
     edge = -kInfinity;
-    if (share.edge >= 0) edge = exact_score(line, key, scaling, share.edge);
+    if (share.edge >= 0) edge = among_fast<kFor>(exact_score(line, key, scaling, share.edge));
   }
 
   /// The largest one, without NaNs or NaN if there is one; also of vector i alone.
@@ -177,7 +177,7 @@ struct Scores {
       const int at = line.class_of(share.vector(i / kWidth)) + i % kWidth;
       const uint32_t word = position_word(key, line.word + static_cast<uint64_t>(at));
       if (word >= math::kExtendBelow && !all) continue;
-      const float score = exact_score(line, key, scaling, at, word);
+      const float score = among_fast<kFor>(exact_score(line, key, scaling, at, word));
 #pragma unroll
       for (int j = 0; j < Held::kClasses; ++j) of[j] = j == i ? score : of[j];
     }

@@ -181,7 +181,7 @@ struct TileNoise {
     return exact_noise(key, first_word + static_cast<uint64_t>(e), with_word);
   }
   /// Puts exact scores where a thread's words are extended, or everywhere.
-  template <typename Scaling>
+  template <Scoring kFor, typename Scaling>
   __device__ __forceinline__ void redo(const TileShare<Element>& share, const Tile& tile, bool all,
                                        const Scaling& scaling, float* shared) const {
     constexpr int kWidth = Element::kWidth;
@@ -191,13 +191,13 @@ struct TileNoise {
       if (e >= tile.elements) break;
       const uint32_t w = word(e);
       if (w < math::kExtendBelow || all)
-        shared[place_of(e)] = scaling(logit(tile, e), e) + noise(e, w);
+        shared[place_of(e)] = among_fast<kFor>(scaling(logit(tile, e), e) + noise(e, w));
     }
   }
 };
 
 /// Fast scores of a tile into shared memory. scaling(logit, element) is what noise is added to.
-template <typename Element, typename Key, typename Scaling>
+template <typename Element, Scoring kFor, typename Key, typename Scaling>
 __device__ __forceinline__ void place_scores(const Problem& p, const Tile& tile, const Key& key,
                                              const Scaling& scaling, float* shared) {
   using Held = TileShare<Element>;
@@ -212,10 +212,11 @@ __device__ __forceinline__ void place_scores(const Problem& p, const Tile& tile,
   uint32_t least = 0xFFFFFFFF;
 #pragma unroll
   for (int i = 0; i < Held::kVectors; ++i)
-    add_fast_noise<Held::kWidth>(key, counters, i * kBlocks, x + i * Held::kWidth, least);
+    add_fast_noise<kFor, Held::kWidth>(key, counters, i * kBlocks, x + i * Held::kWidth, least);
   place(share, x, shared);
   const bool wraps = counters.wraps(Held::kVectors * kBlocks);
-  if (least < math::kExtendBelow || wraps) noise.redo(share, tile, wraps, scaling, shared);
+  if (least < math::kExtendBelow || wraps)
+    noise.template redo<kFor>(share, tile, wraps, scaling, shared);
 }
 
 /// A thread's classes of one row of the tile: lane, lane + lanes, ...

@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kTileThreads)
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  place_scores<Element>(p, tile, key, TileUnscaled{}, shared);
+  place_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
     unsigned at[kHeld];
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kTileThreads)
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  place_scores<Element>(p, tile, key, TileUnscaled{}, shared);
+  place_scores<Element, Scoring::kFilter>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   for_each_tile_row(p, tile, [&](const TileRow& row) {
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   const TileScaled scaling = scaling_of(p, tile, shared + p.tile_floats);
-  place_scores<Element>(p, tile, key, scaling, shared);
+  place_scores<Element, Scoring::kFilter>(p, tile, key, scaling, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   for_each_tile_row(p, tile, [&](const TileRow& row) {
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   place_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
-  place_scores<Element>(p, tile, key, TileUnscaled{}, shared);
+  place_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
     const Temperature tau = row_temperature(p, tile, row);

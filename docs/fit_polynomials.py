@@ -40,7 +40,7 @@ def show(name, coef, worst):
 
 
 def in_word(coef):
-    """v (c0 + c1 v + c2 v^2) with v = (w + 1/2) 2^-32, as a polynomial in w, rounded to float32."""
+    """v (c0 + c1 v + ...) with v = (w + 1/2) 2^-32, as a polynomial in w, rounded to float32."""
     v = np.polynomial.Polynomial([2.0**-33, 2.0**-32])
     product = v * sum(c * v**i for i, c in enumerate(coef))
     return [np.float64(np.float32(c)) for c in product.coef]
@@ -73,9 +73,9 @@ def main():
     show("kMinusLog1p", *minimax(minus_log1p_tail, weight, 0, 0.5, 8))
     # log E = f + f^2 Q(f): absolute error, since the result is added to e ln 2 and to logits.
     show("kLog", *minimax(log1p_tail, lambda f: f * f, -1 / 3, 1 / 3, 7))
-    # E = v C(v) on [0, 1/32], for the GPU's fast noise: relative error.
-    coef, worst = minimax(minus_log1p, lambda v: 1 / minus_log1p(v), 0, 1 / 32, 2)
-    show("fast_exponential, in the word", in_word(coef), worst)
+    # log2(1 - v) = v C(v) on [0, 1/64], for the GPU's fast noise: relative error.
+    coef, worst = minimax(minus_log1p, lambda v: 1 / minus_log1p(v), 0, 1 / 64, 1)
+    show("log2_of_rest, in the word", in_word(-coef / np.log(2)), worst)
     # 2^r on [-1/2, 1/2] = 1 + r R(r): relative error.
     show("kExp2", *minimax(exp2_tail, lambda r: np.abs(r) / 2**r, -0.5, 0.5, 5))
 
