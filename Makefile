@@ -18,7 +18,7 @@ CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
 SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx bench format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx bench format lint clean sass
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -55,7 +55,6 @@ test: test-cpp test-python  ## every test: CTest (GoogleTest), then pytest
 
 test-cpp: build
 	@set -o pipefail; ctest --test-dir $(BUILD) --output-on-failure --parallel $(MAX_JOBS) | tee build/ctest.log
-
 	@grep -h '^model.* kernels' $(BUILD)/Testing/Temporary/LastTest.log
 
 test-python: build
@@ -91,6 +90,9 @@ vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 
 ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
+
+sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget
+	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/machine_code.md
 
 bench: build  ## timings beside torch.nn.functional, written to benchmarks/
 	$(PYTHON) benchmarks/compare.py

@@ -216,4 +216,11 @@ static void store_matrix(const T* from, int64_t rows, int64_t classes, const Str
   });
 }
 
+/// Part of a matrix: from element (row, first) on.
+static inline Strided part_of(const Strided& whole, int64_t row, int64_t first) {
+  const int64_t offset = row * whole.row_step + first * whole.class_step;
+  return {static_cast<const char*>(whole.data) + offset * element_size(whole.type), whole.type,
+          whole.row_step, whole.class_step};
+}
+
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -7,16 +7,11 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// values: y -> gradient at the logits. Returns this tile's share of d loss / d tau if it is
-/// wanted, else 0.
+/// gradients = y (grad - dot) / tau. Returns this tile's share of d loss / d tau.
 template <typename T>
 static inline T differentiate(T* gradients, const T* y, const T* grad, int64_t count, T dot,
-                              T inverse_tau, bool want_tau) {
-  if (!want_tau) {
-    for (int64_t k = 0; k < count; ++k) gradients[k] = y[k] * (grad[k] - dot) * inverse_tau;
-    return 0;
-  }
-  alignas(64) T terms[kTile];
+                              T inverse_tau) {
+  alignas(64) T terms[kTile + kLanes];
   for (int64_t k = 0; k < count; ++k) {
     const T gradient = y[k] * (grad[k] - dot) * inverse_tau;
     terms[k] = gradient * math::log_probability(y[k]);
@@ -25,17 +20,43 @@ static inline T differentiate(T* gradients, const T* y, const T* grad, int64_t c
   return -sum_of(terms, count);
 }
 
-/// differentiate over the tiles of one row held in scratch.
+/// The same gradients, from memory that may end there to memory, where nothing else is wanted.
 template <typename T>
-static void differentiate_row(const Arguments& a, int64_t row, T* gradients, const T* y,
-                              const T* grad, T dot, double tau) {
+static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
+                            const Strided& to, bool streams) {
+  const auto value = [&](int64_t k) { return y[k] * (grad[k] - dot) * inverse_tau; };
+  with_elements(to.type, to.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
+    auto* data = const_cast<Element*>(elements);
+    const auto one = [&](int64_t k) { return narrow<Element>(value(k)); };
+    store_lines(
+        data, count, streams,
+        [&](int64_t k, Element * line) __attribute__((always_inline)) {
+          if constexpr (std::is_same_v<Element, T>)
+            for (int j = k; j < k + kStep; j += kWidth)
+              store_register(load_register(y + j) * (load_register(grad + j) - dot) * inverse_tau,
+                             line + j - k);
+          else
+            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+        },
+        one);
+  });
+}
+
+/// Gradients of one row held in memory or in scratch: directly to `to`, or by way of `room`, which
+/// may be y.
+template <typename T>
+static void differentiate_row(const Arguments& a, int64_t row, const T* y, const T* grad, T dot,
+                              double tau, const Strided& to, bool direct, bool past_caches,
+                              T* room) {
   const int64_t classes = a.rows.classes;
   const T inverse = math::inverse_temperature<T>(tau);
+  if (direct) return store_gradients(y, grad, classes, dot, inverse, to, past_caches);
   T tau_gradient = 0;
   for (int64_t begin = 0; begin < classes; begin += kTile)
-    tau_gradient +=
-        differentiate(gradients + begin, y + begin, grad + begin, min64(kTile, classes - begin),
-                      dot, inverse, a.row_value != nullptr);
+    tau_gradient += differentiate(room + begin, y + begin, grad + begin,
+                                  min64(kTile, classes - begin), dot, inverse);
   if (a.row_value != nullptr) static_cast<T*>(a.row_value)[row] = tau_gradient;
 }
 
@@ -47,69 +68,87 @@ static inline T dot_of_row(const T* y, const T* grad, int64_t classes) {
   return dot;
 }
 
-/// Rows of at most kLanes classes and one temperature.
+/// Rows side by side: y and grad -> gradient at the logits, in `grad`; and, unless null, the rows'
+/// shares of d loss / d tau.
+template <int width, typename T>
+TG_STAGE void differentiate_side(const T* y, T* grad, int classes, T inverse, T* tau_gradient) {
+  const auto value = Side<T, width>::load(y);
+  auto gradient = Side<T, width>::load(grad), product = gradient;
+  for (int k = 0; k < classes; ++k)
+    store_register(value.column(k) * gradient.column(k), product.at(k));
+  const auto dot = product.sum(classes);
+  for (int k = 0; k < classes; ++k)
+    store_register(value.column(k) * (gradient.column(k) - dot) * inverse, gradient.at(k));
+  gradient.store(grad);
+  if (tau_gradient == nullptr) return;
+  for (int j = 0; j < classes * kSideRows<T>; ++j)
+    product.values[j] = gradient.values[j] * math::log_probability(value.values[j]);
+  store_register(0 - product.sum(classes), tau_gradient);  // never -0, as sums of tiles are not
+}
+
+/// Rows of at most kSideRows classes and one temperature.
 template <typename T>
 static void differentiate_narrow(const Arguments& a, const Group& group, const T* y, const T* grads,
                                  double tau, T* gradients) {
   const int64_t classes = a.rows.classes;
   const T inverse = math::inverse_temperature<T>(tau);
   auto* tau_gradients = static_cast<T*>(a.row_value);
-  for (int64_t begin = 0; begin < group.rows; begin += kBlockRows) {
-    const int64_t count = min64(kBlockRows, group.rows - begin), offset = begin * classes;
-    const Columns<T> block_y(y + offset, count, classes),
-        block_grad(grads + offset, count, classes);
-    Columns<T> block = block_y;
-    T sum[kBlockRows];
-    for (int k = 0; k < classes; ++k)
-      for (int r = 0; r < kBlockRows; ++r) block.at[k][r] *= block_grad.at[k][r];
-    block.sum(sum);
-    for (int k = 0; k < classes; ++k)
-      for (int r = 0; r < kBlockRows; ++r)
-        block.at[k][r] = block_y.at[k][r] * (block_grad.at[k][r] - sum[r]) * inverse;
-    block.store(gradients + offset, count);
-    if (tau_gradients == nullptr) continue;
-    for (int k = 0; k < classes; ++k)
-      for (int r = 0; r < kBlockRows; ++r)
-        block.at[k][r] *= math::log_probability(block_y.at[k][r]);
-    block.sum(sum);
-    for (int r = 0; r < count; ++r) tau_gradients[group.index + begin + r] = -sum[r];
-  }
+  alignas(64) T value[kPadded], grad[kPadded], terms[kPadded];
+  for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
+    constexpr int kWidth = decltype(width)::value, kRows = kSideRows<T>;
+    pad_rows<kWidth>(y + begin * classes, rows, classes, value);
+    pad_rows<kWidth>(grads + begin * classes, rows, classes, grad);
+    for (int64_t i = 0; i < rows; i += kRows)
+      differentiate_side<kWidth>(value + i * kWidth, grad + i * kWidth, static_cast<int>(classes),
+                                 inverse, tau_gradients == nullptr ? nullptr : terms + i);
+    pack_rows<kWidth>(grad, rows, classes, gradients + begin * classes);
+    if (tau_gradients == nullptr) return;
+    for (int64_t i = 0; i < rows; ++i)
+      tau_gradients[group.index + begin + i] = terms[side_of<T, kWidth>(i)];
+  });
 }
 
-/// Backward of a group whose y is at hand.
+/// Backward of a group whose y is at hand. `room` may be y. `past_caches`: whether to write so; it
+/// pays where arithmetic comes between writes, and costs where there is little.
 template <typename T>
-static void differentiate_group(const Arguments& a, const Group& group, const T* y, T* gradients,
-                                T* grad_room) {
+static void differentiate_group(const Arguments& a, const Group& group, const T* y, T* room,
+                                T* grad_room, bool past_caches) {
   const int64_t classes = a.rows.classes;
+  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const T* grads =
       values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes, grad_room);
   const bool uniform = uniform_tau(a, group);
   double tau = tau_at(a, group.first);
-  if (uniform && classes <= kLanes) {
-    differentiate_narrow(a, group, y, grads, tau, gradients);
-  } else {
-    for (int64_t i = 0; i < group.rows; ++i) {
-      const T *row_y = y + i * classes, *grad = grads + i * classes;
-      if (!uniform) tau = tau_at(a, row_of(group, i));
-      differentiate_row(a, group.index + i, gradients + i * classes, row_y, grad,
-                        dot_of_row(row_y, grad, classes), tau);
-    }
+  if (uniform && classes <= kSideRows<T>) {
+    T* direct = past_caches ? nullptr : packed_values<T>(output, group.rows, classes);
+    differentiate_narrow(a, group, y, grads, tau, direct != nullptr ? direct : room);
+    if (direct == nullptr) store_group(room, group.rows, classes, output, past_caches);
+    return;
   }
-  store_matrix(gradients, group.rows, classes, operand_matrix(a, group, Operand::kOutput, 0));
+  const bool whole_lines = classes * element_size(output.type) % kLine == 0;
+  const bool direct =
+      a.row_value == nullptr && output.class_step == 1 && (whole_lines || !past_caches);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const T *row_y = y + i * classes, *grad = grads + i * classes;
+    if (!uniform) tau = tau_at(a, row_of(group, i));
+    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes), tau,
+                      part_of(output, i, 0), direct, past_caches, room + i * classes);
+  }
+  if (!direct) store_group(room, group.rows, classes, output, past_caches);
 }
 
 template <typename T>
 static void backward_group(const Arguments& a, const Group& group, T* room, T* grad_room) {
   const int64_t classes = a.rows.classes;
   const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, room);
-  differentiate_group(a, group, y, room, grad_room);
+  differentiate_group(a, group, y, room, grad_room, false);
 }
 
 template <typename T>
 static void hard_backward_group(const Arguments& a, const Group& group, T* scores, T* grad_room) {
   load_scores(a, group, 0, a.rows.classes, scores);
-  soften_group(a, group, scores, [](int64_t, const RowSum<T>&, double) {});
-  differentiate_group(a, group, scores, scores, grad_room);
+  soften_group(a, group, scores);
+  differentiate_group(a, group, scores, scores, grad_room, streams(a));
 }
 
 // Long rows, tile by tile.
@@ -130,10 +169,12 @@ static void backward_reduce_tile(const Arguments& a, const Group& row, int64_t b
 
 template <typename T>
 static void hard_backward_reduce_tile(const Arguments& a, const Group& row, int64_t begin,
-                                      int64_t count, TileStat& stat, T* scores) {
+                                      int64_t count, TileStat& stat, T* scores, void* kept) {
   alignas(64) T grad_room[kTile];
-  soft_reduce_tile(a, row, begin, count, stat, scores);
-  stat.dot = dot_of(scores, grads_of(a, row, begin, count, grad_room), count);
+  soft_reduce_tile(a, row, begin, count, stat, scores, kept);
+  const T* waiting = waiting_tile<T>(a, row.first, begin, kept);
+  stat.dot = dot_of(waiting != nullptr ? waiting : scores,
+                    grads_of(a, row, begin, count, grad_room), count);
 }
 
 template <typename T>
@@ -141,9 +182,12 @@ static void write_gradient_tile(const Arguments& a, const Group& row, int64_t be
                                 const T* y, T dot, TileStat& stat, T* room) {
   alignas(64) T grad_room[kTile];
   const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
-  stat.tau = differentiate(room, y, grads_of(a, row, begin, count, grad_room), count, dot, inverse,
-                           a.row_value != nullptr);
-  store_matrix(room, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+  const T* grad = grads_of(a, row, begin, count, grad_room);
+  const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
+  if (a.row_value == nullptr && output.class_step == 1)
+    return store_gradients(y, grad, count, dot, inverse, output, streams(a));
+  stat.tau = differentiate(room, y, grad, count, dot, inverse);
+  store_matrix(room, 1, count, output);
 }
 
 template <typename T>
@@ -151,6 +195,16 @@ static void backward_finish_tile(const Arguments& a, const Group& row, int64_t b
                                  T dot, TileStat& stat, T* room) {
   const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room);
   write_gradient_tile(a, row, begin, count, y, dot, stat, room);
+}
+
+/// `dot`: of y and grad over the whole row.
+template <typename T>
+static void hard_backward_finish_tile(const Arguments& a, const Group& row, int64_t begin,
+                                      int64_t count, T factor, T dot, TileStat& stat, T* scores,
+                                      void* kept) {
+  const T* exponentials = exponentials_of_tile(a, row, begin, count, scores, kept);
+  for (int64_t k = 0; k < count; ++k) scores[k] = exponentials[k] * factor;
+  write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -4,6 +4,9 @@
 // for another's.
 #pragma once
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #include <stdint.h>
 #include <string.h>
 
@@ -15,11 +18,15 @@
 #error "compile with -DTG_ISA=name"
 #endif
 
+/// Stages of a loop: out of line, they would load their constants at every step.
+#define TG_STAGE static inline __attribute__((always_inline))
+#define TG_MEMBER inline __attribute__((always_inline))
+
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Lanes of the fixed summation tree: element k of a tile is added in lane k % 16, on every
+/// Lanes of the fixed summation tree: element k of a tile is added in lane k % 32, on every
 /// instruction set.
-constexpr int kLanes = 16;
+constexpr int kLanes = 32;
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -40,6 +47,67 @@ struct RegisterOf {
 template <typename T>
 using Register = typename RegisterOf<T>::type;
 
+template <typename T>
+TG_STAGE Register<T> load_register(const T* from) {
+  return *reinterpret_cast<const typename RegisterOf<T>::memory*>(from);
+}
+template <typename V, typename T>
+TG_STAGE void store_register(const V& values, T* to) {
+  *reinterpret_cast<typename RegisterOf<T>::memory*>(to) = values;
+}
+
+/// a > b ? a : b, so b where a is NaN.
+TG_STAGE Register<float> larger(Register<float> a, Register<float> b) {
+#if defined(__AVX512F__)
+  return (Register<float>)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Register<float>)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+TG_STAGE Register<double> larger(Register<double> a, Register<double> b) { return a > b ? a : b; }
+
+template <typename T>
+struct IndexOf;
+template <>
+struct IndexOf<float> {
+  typedef int32_t type __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct IndexOf<double> {
+  typedef int64_t type __attribute__((vector_size(kVectorBytes)));
+};
+
+/// Whether lane j, counted from `first`, is one of the first `count`: all bits set, or none.
+template <typename T>
+TG_STAGE typename IndexOf<T>::type lanes_below(int64_t count, int first) {
+  using Index = typename IndexOf<T>::type;
+  Index lane;
+  for (int j = 0; j < static_cast<int>(kVectorBytes / sizeof(T)); ++j) lane[j] = first + j;
+  return lane < static_cast<decltype(lane[0] + 0)>(count);
+}
+
+/// The first values of memory that ends with them, zeros behind.
+TG_STAGE Register<float> load_first(const float* from, int64_t count, int first) {
+#if defined(__AVX512F__)
+  const auto mask = (__m512i)lanes_below<float>(count, first);
+  return (Register<float>)_mm512_maskz_loadu_ps(_mm512_movepi32_mask(mask), from + first);
+#elif defined(__AVX2__)
+  const auto mask = (__m256i)lanes_below<float>(count, first);
+  return (Register<float>)_mm256_maskload_ps(from + first, mask);
+#else
+  Register<float> values = {};
+  for (int j = 0; j < kVectorBytes / 4; ++j) values[j] = first + j < count ? from[first + j] : 0;
+  return values;
+#endif
+}
+TG_STAGE Register<double> load_first(const double* from, int64_t count, int first) {
+  Register<double> values = {};
+  for (int j = 0; j < kVectorBytes / 8; ++j) values[j] = first + j < count ? from[first + j] : 0;
+  return values;
+}
+
 /// kLanes values, in as many registers as that takes.
 template <typename T>
 struct Lanes {
@@ -47,25 +115,38 @@ struct Lanes {
   static constexpr int kParts = kLanes / kPerPart;
   Register<T> part[kParts];
 
-  static inline Lanes all(T value) {
+  TG_STAGE Lanes all(T value) {
     Lanes lanes;
     for (int p = 0; p < kParts; ++p) lanes.part[p] = Register<T>{} + value;
     return lanes;
   }
-  static inline Lanes load(const T* from) {
+  TG_STAGE Lanes load(const T* from) {
     Lanes lanes;
-    for (int p = 0; p < kParts; ++p)
-      lanes.part[p] = *reinterpret_cast<const typename RegisterOf<T>::memory*>(from + p * kPerPart);
+    for (int p = 0; p < kParts; ++p) lanes.part[p] = load_register(from + p * kPerPart);
     return lanes;
   }
-  inline void add(const Lanes& other) {
+  /// The first `count` values, zeros behind; reads no further.
+  TG_STAGE Lanes load_some(const T* from, int64_t count) {
+    Lanes lanes;
+    for (int p = 0; p < kParts; ++p) lanes.part[p] = load_first(from, count, p * kPerPart);
+    return lanes;
+  }
+  TG_MEMBER void store(T* to) const {
+    for (int p = 0; p < kParts; ++p) store_register(part[p], to + p * kPerPart);
+  }
+  /// Puts `rest` behind the first `count`.
+  TG_MEMBER void keep_first(int64_t count, T rest) {
+    for (int p = 0; p < kParts; ++p)
+      part[p] = lanes_below<T>(count, p * kPerPart) ? part[p] : Register<T>{} + rest;
+  }
+  TG_MEMBER void add(const Lanes& other) {
     for (int p = 0; p < kParts; ++p) part[p] += other.part[p];
   }
-  inline void add_product(const Lanes& a, const Lanes& b) {
+  TG_MEMBER void add_product(const Lanes& a, const Lanes& b) {
     for (int p = 0; p < kParts; ++p) part[p] += a.part[p] * b.part[p];
   }
-  inline void keep_larger(const Lanes& other) {
-    for (int p = 0; p < kParts; ++p) part[p] = other.part[p] > part[p] ? other.part[p] : part[p];
+  TG_MEMBER void keep_larger(const Lanes& other) {
+    for (int p = 0; p < kParts; ++p) part[p] = larger(other.part[p], part[p]);
   }
 };
 

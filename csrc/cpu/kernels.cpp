@@ -3,8 +3,8 @@
 // long ones.
 #include <type_traits>
 
-#include "choose.h"
-#include "gradient.h"
+#include "columns_choose.h"
+#include "columns_soft.h"
 
 #define TG_TEXT_OF(name) #name
 #define TG_TEXT(name) TG_TEXT_OF(name)
@@ -33,6 +33,24 @@ void noise_group(const Arguments& a, const Group& group, T* scores) {
 }
 
 template <typename T>
+void run_columns(Op op, const Arguments& a, const Group& group, T* scratch) {
+  switch (op) {
+    case Op::kSoft:
+      return soft_columns(a, group, scratch);
+    case Op::kHard:
+      return hard_columns(a, group, scratch);
+    case Op::kArgmax:
+      return argmax_columns(a, group, scratch);
+    case Op::kBackward:
+      return backward_columns<T>(a, group);
+    case Op::kHardBackward:
+      return hard_backward_columns(a, group, scratch);
+    case Op::kNoise:
+      return noise_columns<T>(a, group);
+  }
+}
+
+template <typename T>
 void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* second) {
   switch (op) {
     case Op::kSoft:
@@ -51,16 +69,16 @@ void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* sec
 }
 
 template <typename T>
-void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat,
-                 T* scratch) {
+void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat, T* scratch,
+                 void* kept) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   switch (op) {
     case Op::kSoft:
-      return soft_reduce_tile(a, row, begin, count, stat, scratch);
+      return soft_reduce_tile(a, row, begin, count, stat, scratch, kept);
     case Op::kBackward:
       return backward_reduce_tile(a, row, begin, count, stat, scratch);
     case Op::kHardBackward:
-      return hard_backward_reduce_tile(a, row, begin, count, stat, scratch);
+      return hard_backward_reduce_tile(a, row, begin, count, stat, scratch, kept);
     case Op::kHard:
     case Op::kArgmax: {
       const Best best = choose_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
@@ -104,19 +122,17 @@ RowTotal<T> total_of(Op op, const Arguments& a, const Group& row, const TileStat
 
 template <typename T>
 void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const RowTotal<T>& total,
-                 TileStat& stat, T* scratch) {
+                 TileStat& stat, T* scratch, void* kept) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   const auto factor = [&] {
     return tile_factor(stat, total.sum, math::exponent_scale<T>(tau_at(a, row.first)));
   };
   switch (op) {
     case Op::kSoft:
-      return soft_finish_tile(a, row, begin, count, factor(), scratch);
-    case Op::kHardBackward: {
-      const T* y = finished_tile(a, row, begin, count, factor(), scratch);
-      return write_gradient_tile(a, row, begin, count, y, total.sum.dot / total.sum.sum, stat,
-                                 scratch);
-    }
+      return soft_finish_tile(a, row, begin, count, factor(), scratch, kept);
+    case Op::kHardBackward:
+      return hard_backward_finish_tile(a, row, begin, count, factor(),
+                                       total.sum.dot / total.sum.sum, stat, scratch, kept);
     case Op::kBackward:
       return backward_finish_tile(a, row, begin, count, total.dot, stat, scratch);
     case Op::kHard:
@@ -141,30 +157,34 @@ void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scrat
   with_compute_type(op, a, [&](auto zero) {
     using T = decltype(zero);
     auto* first = static_cast<T*>(scratch);
+    const bool columns = in_columns(a);
     // The second scratch, for gradients that need converting, lies behind the first.
     for_each_group(a.rows, begin, end, rows_per_group(a.rows), [&](const Group& group) {
-      run_group(op, a, group, first, first + group.rows * a.rows.classes);
+      if (columns) return run_columns(op, a, group, first);
+      run_group(op, a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
     });
+    if (streams(a)) end_streaming();
   });
 }
 
 void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
-                  TileStat* stats, void* scratch) {
+                  TileStat* stats, void* scratch, void* kept) {
   with_compute_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
     for (int64_t t = begin; t < end; ++t)
-      reduce_tile(op, a, group, t, stats[t], static_cast<decltype(zero)*>(scratch));
+      reduce_tile(op, a, group, t, stats[t], static_cast<decltype(zero)*>(scratch), kept);
   });
 }
 
 void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
-                  TileStat* stats, void* scratch) {
+                  TileStat* stats, void* scratch, void* kept) {
   with_compute_type(op, a, [&](auto zero) {
     using T = decltype(zero);
     const Group group = group_of_row(a.rows, row);
     const auto total = total_of<T>(op, a, group, stats);
     for (int64_t t = begin; t < end; ++t)
-      finish_tile(op, a, group, t, total, stats[t], static_cast<T*>(scratch));
+      finish_tile(op, a, group, t, total, stats[t], static_cast<T*>(scratch), kept);
+    if (streams(a)) end_streaming();
   });
 }
 

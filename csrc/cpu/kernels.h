@@ -23,15 +23,55 @@ inline bool words_run_along_classes(const Rows& rows) {
   return rows.step(Operand::kWord) == 1 || rows.classes == 1;
 }
 
-/// Rows handled together: enough to fill a tile, or, across rows, to make runs of words worth a
-/// vector.
+constexpr int64_t element_size(DType type) {
+  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+}
+
+/// Whether the output goes past the caches, because they would not keep it: then nothing waits for
+/// its lines to be read before they are written.
+inline bool streams(const Arguments& a) {
+  constexpr int64_t kStreamFrom = int64_t{8} << 20;  // bytes
+  return a.rows.count * a.rows.classes * element_size(a.output_type) >= kStreamFrom;
+}
+
+/// Most rows of a group whose words run across rows, and the fewest that are kept class by class.
+constexpr int64_t kColumns = 256;
+constexpr int64_t kFewestColumns = 16;
+
+/// Rows handled together: enough to fill a tile, or, across rows, equal parts of the innermost row
+/// dimension.
 inline int64_t rows_per_group(const Rows& rows) {
-  constexpr int64_t kAcrossRows = 64;
-  constexpr int64_t kAcrossElements = 65536;
-  if (rows.classes > kLongRow) return 1;
-  if (words_run_along_classes(rows)) return rows.classes < kTile ? kTile / rows.classes : 1;
-  return rows.classes * kAcrossRows < kAcrossElements ? kAcrossRows
-                                                      : kAcrossElements / rows.classes;
+  if (words_run_along_classes(rows)) {
+    const int64_t fit = rows.classes < kTile ? kTile / rows.classes : 1;
+    return fit < 16 ? fit : fit / 16 * 16;  // 16 rows end with a cache line, and a block of words
+  }
+  constexpr int64_t kAcross = 1024 * 256;  // values of a group, unless these are too few rows
+  const int64_t inner = rows.dims > 0 ? rows.size[rows.dims - 1] : 1;
+  const int64_t fit = kAcross / rows.classes;
+  const int64_t most = fit > kColumns ? kColumns : fit < kFewestColumns ? kFewestColumns : fit;
+  const int64_t parts = (inner + most - 1) / most;
+  const int64_t equal = (inner + parts - 1) / parts;
+  return (equal + kFewestColumns - 1) / kFewestColumns * kFewestColumns;
+}
+
+/// Whether rows are kept class by class: neighbours' words follow each other, and there are enough.
+inline bool in_columns(const Arguments& a) {
+  const Rows& rows = a.rows;
+  if (words_run_along_classes(rows) || rows.dims == 0) return false;
+  const int last = rows.dims - 1;
+  const auto step = [&](Operand operand) { return rows.stride[static_cast<int>(operand)][last]; };
+  return rows.size[last] >= kFewestColumns && step(Operand::kWord) == 1 &&
+         (a.key == nullptr || step(Operand::kKey) == 0);
+}
+
+/// Whether rows are taken tile by tile.
+inline bool in_tiles(const Arguments& a) { return a.rows.classes > kLongRow && !in_columns(a); }
+
+/// Scratch values of a group in columns.
+inline int64_t column_values(const Rows& rows) {
+  const int64_t kept = rows.classes <= kLongRow ? rows.classes : kLongRow;
+  const int64_t tiles = (rows.classes + kTile - 1) / kTile;
+  return (kept + 2 * tiles) * rows_per_group(rows);
 }
 
 /// Whether incoming gradients are read where they lie; otherwise a group's are copied to scratch.
@@ -42,6 +82,9 @@ inline bool grads_in_place(const Arguments& a, DType compute_type) {
   return a.grad_type == compute_type && rows.class_stride[grad] == 1 && packed;
 }
 
+/// Values behind a group's that kernels may read and put back.
+constexpr int64_t kScratchSlack = 32;
+
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a
 /// backward its incoming gradients where they must be copied. For rows along the last dimension at
 /// most 64 KiB (128 KiB for float64 with gradients to copy); 512 KiB where rows run across memory,
@@ -49,11 +92,25 @@ inline bool grads_in_place(const Arguments& a, DType compute_type) {
 inline int64_t scratch_bytes(Op op, const Arguments& a) {
   const Rows& rows = a.rows;
   const int64_t whole = rows.count * rows.classes;
-  const int64_t elements = rows.classes > kLongRow ? kTile : rows_per_group(rows) * rows.classes;
+  const int64_t elements = in_tiles(a) ? kTile : rows_per_group(rows) * rows.classes;
   const bool wide = (op == Op::kNoise ? a.output_type : a.input_type) == DType::kFloat64;
   const bool backward = op == Op::kBackward || op == Op::kHardBackward;
   const bool two = backward && !grads_in_place(a, wide ? DType::kFloat64 : DType::kFloat32);
-  return (elements < whole ? elements : whole) * (wide ? 8 : 4) * (two ? 2 : 1);
+  if (in_columns(a)) return column_values(rows) * (wide ? 8 : 4);
+  return ((elements < whole ? elements : whole) + kScratchSlack) * (wide ? 8 : 4) * (two ? 2 : 1);
+}
+
+/// Bytes of the room in which a row in tiles keeps its exponentials between its two passes, 0 for
+/// none: they then wait in the output, or are made again.
+inline int64_t kept_bytes(Op op, const Arguments& a) {
+  constexpr int64_t kKept =
+      131072;  // classes: with this many, the room stays in a second-level cache
+  if (op != Op::kSoft && op != Op::kHardBackward) return 0;
+  const DType type = a.input_type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  const bool in_output = a.output_type == type && a.rows.step(Operand::kOutput) == 1;
+  // The output is as good a place, but for a gradient that would only replace what waits there.
+  if (a.rows.classes > kKept || (in_output && (op == Op::kSoft || !streams(a)))) return 0;
+  return (a.rows.classes + kScratchSlack) * element_size(type);
 }
 
 /// What the first pass over a tile leaves for the second.
@@ -71,12 +128,13 @@ struct Kernels {
   /// caller's own, 64-byte aligned.
   void (*rows)(Op op, const Arguments& a, int64_t begin, int64_t end, void* scratch);
   /// First pass over tiles [begin, end) of one long row; `stats` has one entry per tile of the row.
+  /// `kept`: kept_bytes(op, a) for the whole row, or null.
   void (*reduce_tiles)(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
-                       TileStat* stats, void* scratch);
+                       TileStat* stats, void* scratch, void* kept);
   /// Second pass, once `stats` is complete: writes the output of tiles [begin, end), and their
   /// `tau`.
   void (*finish_tiles)(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
-                       TileStat* stats, void* scratch);
+                       TileStat* stats, void* scratch, void* kept);
   /// The row's own results (index, log-sum-exp, gradient at tau), after both passes.
   void (*finish_row)(Op op, const Arguments& a, int64_t row, const TileStat* stats);
 };

@@ -1,52 +1,149 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of at most kLanes classes: kBlockRows of them side by side, so that every loop runs across
-// rows. Gives the bits of the general form, whose lane k holds element k of such a row.
+// Rows that fit one register: as many rows as it has lanes, turned on their side, so that every
+// step runs across rows. Gives the bits of the general form, whose lane k holds element k of such a
+// row.
 #pragma once
 
 #include "reduce.h"
+#include "scores.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-constexpr int kBlockRows = 64;
-
-/// Up to kBlockRows narrow rows, class by class.
+/// Rows side by side, and the most classes that they may have.
 template <typename T>
-struct Columns {
-  T at[kLanes][kBlockRows];
-  int classes;
+constexpr int kSideRows = Lanes<T>::kPerPart;
 
-  Columns(const T* rows, int64_t count, int64_t row_classes)
-      : classes(static_cast<int>(row_classes)) {
-    for (int k = 0; k < classes; ++k) {
-      for (int r = 0; r < count; ++r) at[k][r] = rows[r * row_classes + k];
-      for (int r = static_cast<int>(count); r < kBlockRows; ++r) at[k][r] = 0;
-    }
+/// Of [rows][classes], the first rows with at least `width` values from their first one on.
+static inline int64_t rows_of_whole_vectors(int64_t rows, int64_t classes, int64_t width) {
+  const int64_t spare = rows * classes - width;
+  return spare < 0 ? 0 : spare / classes + 1;
+}
+
+/// [rows][width] from [rows][classes], classes <= width; what lies behind a row's classes is
+/// undefined. Reads nothing behind the rows.
+template <int width, typename T>
+TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) {
+  if (classes == width) return (void)memcpy(padded, from, rows * width * sizeof(T));
+  const int64_t whole = rows_of_whole_vectors(rows, classes, width);
+  for (int64_t i = 0; i < whole; ++i)
+    memcpy(padded + i * width, from + i * classes, width * sizeof(T));
+  for (int64_t i = whole; i < rows; ++i)
+    for (int64_t k = 0; k < classes; ++k) padded[i * width + k] = from[i * classes + k];
+}
+
+/// The way back: a row's padding is overwritten by the next row. Writes nothing behind the rows.
+template <int width, typename T>
+TG_STAGE void pack_rows(const T* padded, int64_t rows, int64_t classes, T* to) {
+  if (classes == width) return (void)memcpy(to, padded, rows * width * sizeof(T));
+  const int64_t whole = rows_of_whole_vectors(rows, classes, width);
+  for (int64_t i = 0; i < whole; ++i)
+    memcpy(to + i * classes, padded + i * width, width * sizeof(T));
+  for (int64_t i = whole; i < rows; ++i)
+    for (int64_t k = 0; k < classes; ++k) to[i * classes + k] = padded[i * width + k];
+}
+
+/// a's lanes with bit `distance` set change places with b's lanes without it.
+template <int distance, typename V, int... lane>
+TG_STAGE void exchange(V& a, V& b, std::integer_sequence<int, lane...>) {
+  constexpr int kLaneCount = sizeof...(lane);
+  const V low =
+      __builtin_shufflevector(a, b, ((lane & distance) ? kLaneCount + (lane ^ distance) : lane)...);
+  b = __builtin_shufflevector(a, b, ((lane & distance) ? kLaneCount + lane : (lane ^ distance))...);
+  a = low;
+}
+
+/// Registers of padded rows <-> registers of classes; its own inverse. Lane h * width + i of a
+/// class belongs to row i * (lanes / width) + h: see side_of.
+template <typename T, int width, int distance = 1>
+TG_STAGE void transpose(Register<T> (&side)[width]) {
+  if constexpr (distance < width) {
+    for (int i = 0; i < width; ++i)
+      if ((i & distance) == 0)
+        exchange<distance>(side[i], side[i + distance],
+                           std::make_integer_sequence<int, kSideRows<T>>{});
+    transpose<T, width, 2 * distance>(side);
+  }
+}
+
+/// Where row `row` of a block of padded rows is among values by lane.
+template <typename T, int width>
+TG_STAGE int64_t side_of(int64_t row) {
+  constexpr int kRowsPerRegister = kSideRows<T> / width;
+  const int64_t lane = row % kSideRows<T>;
+  return row - lane + lane % kRowsPerRegister * width + lane / kRowsPerRegister;
+}
+
+/// kSideRows rows, class by class: [width][kSideRows].
+template <typename T, int width>
+struct Side {
+  alignas(64) T values[width * kSideRows<T>];
+
+  TG_MEMBER T* at(int k) { return values + k * kSideRows<T>; }
+  TG_MEMBER const T* at(int k) const { return values + k * kSideRows<T>; }
+
+  TG_STAGE Side load(const T* padded) {
+    Register<T> side[width];
+    for (int i = 0; i < width; ++i) side[i] = load_register(padded + i * kSideRows<T>);
+    transpose<T, width>(side);
+    Side loaded;
+    for (int k = 0; k < width; ++k) store_register(side[k], loaded.at(k));
+    return loaded;
+  }
+  TG_MEMBER void store(T* padded) const {
+    Register<T> side[width];
+    for (int k = 0; k < width; ++k) side[k] = load_register(at(k));
+    transpose<T, width>(side);
+    for (int i = 0; i < width; ++i) store_register(side[i], padded + i * kSideRows<T>);
   }
 
-  void store(T* rows, int64_t count) const {
-    for (int r = 0; r < count; ++r)
-      for (int k = 0; k < classes; ++k) rows[r * classes + k] = at[k][r];
+  TG_MEMBER Register<T> column(int k) const { return load_register(at(k)); }
+
+  /// The largest of each row, NaN passed over.
+  TG_MEMBER Register<T> max(int classes) const {
+    auto largest = Register<T>{} - static_cast<T>(__builtin_inf());
+    for (int k = 0; k < classes; ++k) largest = larger(column(k), largest);
+    return largest;
   }
 
-  void max(T* largest) const {
-    const T lowest = -static_cast<T>(__builtin_inf());
-    for (int r = 0; r < kBlockRows; ++r) largest[r] = lowest;
-    for (int k = 0; k < classes; ++k)
-      for (int r = 0; r < kBlockRows; ++r)
-        largest[r] = at[k][r] > largest[r] ? at[k][r] : largest[r];
-  }
-
-  /// The fixed tree of halve_lanes; absent lanes would add 0.
-  void sum(T* total) const {
-    T partial[kLanes / 2][kBlockRows];
-    for (int j = 0; j < kLanes / 2 && j < classes; ++j)
-      for (int r = 0; r < kBlockRows; ++r)
-        partial[j][r] = j + kLanes / 2 < classes ? at[j][r] + at[j + kLanes / 2][r] : at[j][r];
-    for (int width = kLanes / 4; width > 0; width /= 2)
-      for (int j = 0; j < width && j + width < classes; ++j)
-        for (int r = 0; r < kBlockRows; ++r) partial[j][r] += partial[j + width][r];
-    for (int r = 0; r < kBlockRows; ++r) total[r] = partial[0][r];
+  /// The fixed tree of add_runs; absent lanes would add 0.
+  TG_MEMBER Register<T> sum(int classes) const {
+    Register<T> partial[width];
+    for (int k = 0; k < width; ++k) partial[k] = k < classes ? column(k) : Register<T>{};
+    for (int half = width / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; ++k) partial[k] += partial[k + half];
+    return partial[0];
   }
 };
+
+/// The values of a matrix that can be written where they lie, else null.
+template <typename T>
+static inline T* packed_values(const Strided& to, int64_t rows, int64_t classes) {
+  const bool packed = to.class_step == 1 && (rows == 1 || to.row_step == classes);
+  return packed && to.type == TypeOf<T>::value ? static_cast<T*>(const_cast<void*>(to.data))
+                                               : nullptr;
+}
+
+/// Calls f(integral constant of the smallest power of two that holds `classes`).
+template <typename T, typename F>
+static inline void with_width(int64_t classes, F&& f) {
+  if (classes <= 2) return f(std::integral_constant<int, 2>{});
+  if constexpr (kSideRows<T> >= 4)
+    if (classes <= 4) return f(std::integral_constant<int, 4>{});
+  if constexpr (kSideRows<T> >= 8)
+    if (classes <= 8) return f(std::integral_constant<int, 8>{});
+  if constexpr (kSideRows<T> >= 16) return f(std::integral_constant<int, 16>{});
+}
+
+constexpr int kPadded = 1024;  // values in a block of padded rows
+
+/// Calls f(width, first row, rows) for blocks of rows that fill kPadded.
+template <typename T, typename F>
+static inline void for_each_padded_block(int64_t rows, int64_t classes, F&& f) {
+  with_width<T>(classes, [&](auto width) {
+    constexpr int64_t kRows = kPadded / decltype(width)::value;
+    for (int64_t begin = 0; begin < rows; begin += kRows)
+      f(width, begin, min64(kRows, rows - begin));
+  });
+}
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -1,63 +1,145 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reductions over one tile of a row, in one fixed order: element k goes to lane k % kLanes, the
-// lanes are then halved.
+// lanes are then halved: lane j takes lane j + 16, then j + 8, and so on to j + 1.
 #pragma once
+
+#include <utility>
 
 #include "isa.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-template <typename T>
-static inline T halve_lanes(const Lanes<T>& lanes) {
-  T s[kLanes];
-  memcpy(s, lanes.part, sizeof s);
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int j = 0; j < width; ++j) s[j] += s[j + width];
-  return s[0];
+template <int distance, typename V, int... lane>
+TG_STAGE V partners(V values, std::integer_sequence<int, lane...>) {
+  return __builtin_shufflevector(values, values, (lane ^ distance)...);
 }
 
-/// The last count < kLanes values, zeros behind them.
-template <typename T>
-static inline Lanes<T> load_some(const T* from, int64_t count) {
-  T padded[kLanes] = {};
-  for (int64_t j = 0; j < count; ++j) padded[j] = from[j];
-  return Lanes<T>::load(padded);
+/// Every lane takes the lane `distance` away in its pair: j and j ^ distance.
+template <typename T, int distance, typename F>
+TG_STAGE void combine_pairs(Lanes<T>& lanes, F&& combine) {
+  constexpr int kPerPart = Lanes<T>::kPerPart;
+  Lanes<T> other;
+  for (int p = 0; p < Lanes<T>::kParts; ++p) {
+    if constexpr (distance >= kPerPart)
+      other.part[p] = lanes.part[p ^ (distance / kPerPart)];
+    else
+      other.part[p] =
+          partners<distance>(lanes.part[p], std::make_integer_sequence<int, kPerPart>{});
+  }
+  for (int p = 0; p < Lanes<T>::kParts; ++p) lanes.part[p] = combine(lanes.part[p], other.part[p]);
+}
+
+/// Combines every run of `width` lanes; all its lanes then hold the result. Of two operands, the
+/// one from the lower lane may come second: `combine` must not care.
+template <int width, typename T, typename F>
+TG_STAGE void combine_runs(Lanes<T>& lanes, F&& combine) {
+  if constexpr (width > 1) {
+    combine_pairs<T, width / 2>(lanes, combine);
+    combine_runs<width / 2>(lanes, combine);
+  }
+}
+
+template <int width, typename T>
+TG_STAGE void add_runs(Lanes<T>& lanes) {
+  combine_runs<width>(lanes, [](Register<T> a, Register<T> b) { return a + b; });
+}
+
+template <int width, typename T>
+TG_STAGE void largest_of_runs(Lanes<T>& lanes) {
+  combine_runs<width>(lanes, [](Register<T> a, Register<T> b) { return larger(a, b); });
 }
 
 template <typename T>
-static inline T sum_of(const T* values, int64_t count) {
+TG_STAGE T sum_of_lanes(Lanes<T> lanes) {
+  add_runs<kLanes>(lanes);
+  return lanes.part[0][0];
+}
+
+/// Bit j: whether lane j is at least `threshold`.
+TG_STAGE uint32_t lanes_at_least(const Lanes<float>& lanes, float threshold) {
+  uint32_t bits = 0;
+  for (int p = 0; p < Lanes<float>::kParts; ++p) {
+#if defined(__AVX512F__)
+    const uint32_t part =
+        _mm512_cmp_ps_mask((__m512)lanes.part[p], _mm512_set1_ps(threshold), _CMP_GE_OQ);
+#elif defined(__AVX2__)
+    const __m256 reached =
+        _mm256_cmp_ps((__m256)lanes.part[p], _mm256_set1_ps(threshold), _CMP_GE_OQ);
+    const auto part = static_cast<uint32_t>(_mm256_movemask_ps(reached));
+#else
+    uint32_t part = 0;
+    for (int j = 0; j < Lanes<float>::kPerPart; ++j)
+      part |= static_cast<uint32_t>(lanes.part[p][j] >= threshold) << j;
+#endif
+    bits |= part << (p * Lanes<float>::kPerPart);
+  }
+  return bits;
+}
+
+/// `count` values of scratch, and up to kLanes more.
+template <typename T>
+TG_STAGE void fill_over(T* to, int64_t count, T value) {
+  for (int64_t k = 0; k < count; k += kLanes) Lanes<T>::all(value).store(to + k);
+}
+
+/// Sum of scratch values: up to kLanes more are read, and left out.
+template <typename T>
+TG_STAGE T sum_of(const T* values, int64_t count) {
   auto sum = Lanes<T>::all(0);
   int64_t k = 0;
   for (; k + kLanes <= count; k += kLanes) sum.add(Lanes<T>::load(values + k));
-  if (k < count) sum.add(load_some(values + k, count - k));
-  return halve_lanes(sum);
+  if (k < count) {
+    auto rest = Lanes<T>::load(values + k);
+    rest.keep_first(count - k, 0);
+    sum.add(rest);
+  }
+  return sum_of_lanes(sum);
 }
 
-/// sum_k a[k] b[k]
+/// sum_k a[k] b[k], of memory that may end there.
 template <typename T>
-static inline T dot_of(const T* a, const T* b, int64_t count) {
+TG_STAGE T dot_of(const T* a, const T* b, int64_t count) {
   auto sum = Lanes<T>::all(0);
   int64_t k = 0;
   for (; k + kLanes <= count; k += kLanes)
     sum.add_product(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
-  if (k < count) sum.add_product(load_some(a + k, count - k), load_some(b + k, count - k));
-  return halve_lanes(sum);
+  if (k < count)
+    sum.add_product(Lanes<T>::load_some(a + k, count - k), Lanes<T>::load_some(b + k, count - k));
+  return sum_of_lanes(sum);
 }
 
-/// The largest value, NaN passed over; -inf if there is none.
+/// The largest scratch value, NaN passed over; -inf if there is none. Reads as sum_of does. `sum`
+/// adds up the same values in an order of its own: it is NaN if one of them is.
 template <typename T>
-static inline T max_of(const T* values, int64_t count) {
-  T largest = -static_cast<T>(__builtin_inf());
+TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
+  const T lowest = -static_cast<T>(__builtin_inf());
+  auto largest = Lanes<T>::all(lowest), second = largest;
+  auto total = Lanes<T>::all(0);
   int64_t k = 0;
-  if (count >= kLanes) {
-    auto lanes = Lanes<T>::all(largest);
-    for (; k + kLanes <= count; k += kLanes) lanes.keep_larger(Lanes<T>::load(values + k));
-    T each[kLanes];
-    memcpy(each, lanes.part, sizeof each);
-    for (int j = 0; j < kLanes; ++j) largest = each[j] > largest ? each[j] : largest;
+  for (; k + 2 * kLanes <= count; k += 2 * kLanes) {
+    const auto a = Lanes<T>::load(values + k), b = Lanes<T>::load(values + k + kLanes);
+    largest.keep_larger(a);
+    second.keep_larger(b);
+    total.add(a);
+    total.add(b);
   }
-  for (; k < count; ++k) largest = values[k] > largest ? values[k] : largest;
-  return largest;
+  for (; k < count; k += kLanes) {
+    auto a = Lanes<T>::load(values + k), addend = a;
+    a.keep_first(count - k, lowest);
+    addend.keep_first(count - k, T{0});
+    largest.keep_larger(a);
+    total.add(addend);
+  }
+  largest.keep_larger(second);
+  largest_of_runs<kLanes>(largest);
+  sum = sum_of_lanes(total);
+  return largest.part[0][0];
+}
+
+template <typename T>
+TG_STAGE T max_of(const T* values, int64_t count) {
+  T sum;
+  return max_and_sum_of(values, count, sum);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -14,10 +14,11 @@ namespace {
 constexpr int64_t kElementsPerThread =
     32768;  // below this a second thread costs more than it saves
 
-/// Scratch for one thread, contents undefined.
+/// Memory of its own, contents undefined; null for no bytes.
 class Scratch {
  public:
-  explicit Scratch(int64_t bytes) : data_(::operator new(bytes, kAlignment)) {}
+  explicit Scratch(int64_t bytes)
+      : data_(bytes == 0 ? nullptr : ::operator new(bytes, kAlignment)) {}
   ~Scratch() { ::operator delete(data_, kAlignment); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -29,13 +30,13 @@ class Scratch {
 };
 
 void run_one_long_row(const Kernels& kernels, Op op, const Arguments& a, int64_t row, bool share,
-                      std::vector<TileStat>& stats) {
+                      std::vector<TileStat>& stats, void* kept) {
   const int64_t tiles = tiles_of(a.rows.classes);
   const int64_t grain = share ? kElementsPerThread / kTile : tiles;
   const auto pass = [&](auto tile_function) {
     const auto work = [&](int64_t begin, int64_t end) {
       const Scratch scratch(scratch_bytes(op, a));
-      tile_function(op, a, row, begin, end, stats.data(), scratch.get());
+      tile_function(op, a, row, begin, end, stats.data(), scratch.get(), kept);
     };
     share ? at::parallel_for(0, tiles, grain, work) : work(0, tiles);
   };
@@ -48,7 +49,9 @@ void run_long_rows(const Kernels& kernels, Op op, const Arguments& a) {
   const bool share = a.rows.count < 2 * at::get_num_threads();
   const auto work = [&](int64_t begin, int64_t end) {
     std::vector<TileStat> stats(tiles_of(a.rows.classes));
-    for (int64_t row = begin; row < end; ++row) run_one_long_row(kernels, op, a, row, share, stats);
+    const Scratch kept(kept_bytes(op, a));
+    for (int64_t row = begin; row < end; ++row)
+      run_one_long_row(kernels, op, a, row, share, stats, kept.get());
   };
   share ? work(0, a.rows.count) : at::parallel_for(0, a.rows.count, 1, work);
 }
@@ -67,7 +70,7 @@ void run_rows(const Kernels& kernels, Op op, const Arguments& a) {
 struct Backend {
   static void run(Op op, const Arguments& a, const at::Tensor&) {
     const Kernels& kernels = selected_kernels();
-    a.rows.classes > kLongRow ? run_long_rows(kernels, op, a) : run_rows(kernels, op, a);
+    in_tiles(a) ? run_long_rows(kernels, op, a) : run_rows(kernels, op, a);
   }
 };
 

@@ -41,10 +41,6 @@ static inline Row row_of(const Group& group, int64_t i) {
   return row;
 }
 
-static inline int64_t element_size(DType type) {
-  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
-}
-
 /// Classes from `class_begin` on of a group's rows in an operand.
 static inline Strided operand_matrix(const Arguments& a, const Group& group, Operand operand,
                                      int64_t class_begin) {
@@ -102,9 +98,11 @@ static inline bool uniform_key(const Arguments& a, const Group& group) {
 /// blocks.
 class WordRun {
  public:
-  WordRun(math::Key key, uint64_t first, int64_t count, math::Plane plane = math::Plane::kWord)
+  WordRun(math::Key key, uint64_t first, int64_t count, Ahead ahead = {},
+          math::Plane plane = math::Plane::kWord)
       : key_(key), first_(first) {
-    fill_words(key, first / 4, (static_cast<int64_t>(first % 4) + count + 3) / 4, plane, words_);
+    fill_words(key, first / 4, (static_cast<int64_t>(first % 4) + count + 3) / 4, plane, words_,
+               ahead);
   }
   const uint32_t* words() const { return words_ + first_ % 4; }
   uint32_t extension(int64_t i) const {
@@ -117,10 +115,21 @@ class WordRun {
   uint64_t first_;
 };
 
+/// Puts the exponentials of extended words among those of a run. Out of line: one tile in 8,000 has
+/// such a word.
+__attribute__((noinline, cold)) static void extend_exponentials(const WordRun& run, int64_t count,
+                                                                float* exponentials) {
+  const uint32_t* words = run.words();
+  for (int64_t i = 0; i < count; ++i)
+    if (words[i] < math::kExtendBelow)
+      exponentials[i] = math::exponential(words[i], run.extension(i));
+}
+
 /// scores[i] = x[i] + noise of position first + i, count <= kTile; x may be scores. Noise and sum
 /// are float32.
-static void add_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* scores) {
-  const WordRun run(key, first, count);
+static void add_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* scores,
+                      Ahead ahead) {
+  const WordRun run(key, first, count, ahead);
   const uint32_t* words = run.words();
   alignas(64) float exponentials[kTile];
   uint32_t smallest = ~0u;
@@ -128,18 +137,15 @@ static void add_noise(math::Key key, uint64_t first, int64_t count, const float*
     exponentials[i] = math::exponential(words[i]);
     smallest = words[i] < smallest ? words[i] : smallest;
   }
-  if (smallest < math::kExtendBelow)
-    for (int64_t i = 0; i < count; ++i)
-      if (words[i] < math::kExtendBelow)
-        exponentials[i] = math::exponential(words[i], run.extension(i));
+  if (smallest < math::kExtendBelow) extend_exponentials(run, count, exponentials);
   for (int64_t i = 0; i < count; ++i)
     scores[i] = x[i] + math::gumbel_of_exponential(exponentials[i]);
 }
 
-static void add_noise(math::Key key, uint64_t first, int64_t count, const double* x,
-                      double* scores) {
-  const WordRun run(key, first, count);
-  const WordRun extensions(key, first, count, math::Plane::kExtension);
+static void add_noise(math::Key key, uint64_t first, int64_t count, const double* x, double* scores,
+                      Ahead ahead) {
+  const WordRun run(key, first, count, ahead);
+  const WordRun extensions(key, first, count, {}, math::Plane::kExtension);
   const uint32_t *words = run.words(), *second = extensions.words();
   for (int64_t i = 0; i < count; ++i) scores[i] = x[i] + math::gumbel64(words[i], second[i]);
 }
@@ -147,10 +153,12 @@ static void add_noise(math::Key key, uint64_t first, int64_t count, const double
 /// add_noise for a run of any length.
 template <typename T>
 static inline void add_noise_run(math::Key key, uint64_t first, int64_t count, const T* x,
-                                 T* scores) {
-  for (int64_t done = 0; done < count; done += kTile)
+                                 T* scores, Ahead ahead = {}) {
+  for (int64_t done = 0; done < count; done += kTile) {
     add_noise(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done,
-              scores + done);
+              scores + done, ahead);
+    ahead.data += kTile * ahead.bytes_per_word;
+  }
 }
 
 /// Noise of one position.
@@ -176,7 +184,7 @@ static void add_noise_across(const Arguments& a, const Group& group, int64_t cla
   for_each_tile(
       group.rows, classes, [&](int64_t i0, int64_t rows, int64_t k0, int64_t tile_classes) {
         for (int64_t k = 0; k < tile_classes; ++k)
-          add_noise(key, first + i0 + (k0 + k) * word_step, rows, zeros, tile.at[k]);
+          add_noise(key, first + i0 + (k0 + k) * word_step, rows, zeros, tile.at[k], {});
         T* corner = scores + i0 * classes + k0;
         tile.for_each(rows, tile_classes,
                       [&](int64_t i, int64_t k, T noise) { corner[i * classes + k] += noise; });
@@ -200,7 +208,7 @@ static void add_noise_apart(const Arguments& a, const Group& group, int64_t clas
 /// `x` is [rows][classes], or the scores themselves.
 template <typename T>
 static void add_group_noise(const Arguments& a, const Group& group, int64_t class_begin,
-                            int64_t classes, const T* x, T* scores) {
+                            int64_t classes, const T* x, T* scores, Ahead ahead = {}) {
   if (!words_run_along_classes(a.rows)) {
     if (x != scores) memcpy(scores, x, group.rows * classes * sizeof(T));
     const bool across = group.rows > 1 && group.step_of(Operand::kWord) == 1;
@@ -210,12 +218,20 @@ static void add_group_noise(const Arguments& a, const Group& group, int64_t clas
   }
   const auto first = static_cast<uint64_t>(group.first[Operand::kWord] + class_begin);
   if (group.step_of(Operand::kWord) == classes && uniform_key(a, group))
-    return add_noise_run(key_of(a, group.first), first, group.rows * classes, x, scores);
+    return add_noise_run(key_of(a, group.first), first, group.rows * classes, x, scores, ahead);
   for (int64_t i = 0; i < group.rows; ++i) {
     const Row row = row_of(group, i);
     add_noise_run(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin), classes,
                   x + i * classes, scores + i * classes);
   }
+}
+
+/// What lies behind a matrix in memory: the next thing to be read, if this one is walked in order.
+static inline Ahead behind(const Strided& matrix, int64_t rows, int64_t classes) {
+  const bool packed = matrix.class_step == 1 && (rows == 1 || matrix.row_step == classes);
+  if (!packed) return {};
+  const int64_t size = element_size(matrix.type);
+  return {static_cast<const char*>(matrix.data) + rows * classes * size, size};
 }
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
@@ -224,7 +240,7 @@ static void load_scores(const Arguments& a, const Group& group, int64_t class_be
                         int64_t classes, T* scores) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
   add_group_noise(a, group, class_begin, classes, values_of(logits, group.rows, classes, scores),
-                  scores);
+                  scores, behind(logits, group.rows, classes));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

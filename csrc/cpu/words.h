@@ -2,10 +2,6 @@
 // Philox in vectors: one block per 64-bit lane.
 #pragma once
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include "isa.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -74,22 +70,51 @@ struct RoundKeys {
   }
 };
 
-/// `groups` vectors of blocks from one counter on; the low counter word must not wrap among them.
-template <int groups>
-static inline void philox_groups(const RoundKeys& keys, uint64_t counter, math::Plane plane,
-                                 uint32_t* out) {
+/// What the first two rounds make of everything but the low counter word. The counter's upper half
+/// is nearly constant, so most of these rounds is the same for all blocks: 17 products instead
+/// of 20.
+struct FoldedRounds {
+  uint64_t c2_key;       // round 1: c2 = high(c0 M0) ^ this
+  uint64_t c0_key;       // round 2: c0 = high(c2 M1) ^ this
+  uint64_t next_c2_key;  // round 2: c2 = c3 ^ this
+  uint64_t next_c3;
+
+  FoldedRounds(const RoundKeys& keys, uint32_t high, math::Plane plane) {
+    const auto c2 = static_cast<uint64_t>(plane);  // 0 or 1: its product has no upper half
+    const uint64_t product = (high ^ keys.key0[0]) * math::philox::kMultiplier0;
+    c2_key = keys.key1[0];
+    c0_key = (c2 * math::philox::kMultiplier1) ^ keys.key0[1];
+    next_c2_key = (product >> 32) ^ keys.key1[1];
+    next_c3 = product;
+  }
+};
+
+constexpr int kLots = 4;  // vectors of blocks that are made together
+
+/// A vector of blocks: its first low counter word, which must not wrap in it, and where its words
+/// go.
+struct Lot {
+  uint64_t low;
+  uint32_t* out;
+};
+
+template <int lots>
+static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
+                               const Lot (&lot)[lots]) {
   const Wide multiplier0 = broadcast(math::philox::kMultiplier0);
   const Wide multiplier1 = broadcast(math::philox::kMultiplier1);
-  Wide c0[groups], c1[groups], c2[groups], c3[groups];
-  for (int g = 0; g < groups; ++g) {
-    c0[g] = lane_blocks() + broadcast((counter & 0xFFFFFFFF) + g * kBlocks);
-    c1[g] = broadcast(counter >> 32);
-    c2[g] = broadcast(static_cast<uint32_t>(plane));
-    c3[g] = broadcast(0);
+  const Wide lane_products = multiply_low(lane_blocks(), multiplier0);
+  Wide c0[lots], c1[lots], c2[lots], c3[lots];
+  for (int g = 0; g < lots; ++g) {
+    c3[g] = lane_products + broadcast(lot[g].low * math::philox::kMultiplier0);
+    c1[g] = multiply_low((c3[g] >> 32) ^ broadcast(start.c2_key), multiplier1);
+    c0[g] = (c1[g] >> 32) ^ broadcast(start.c0_key);
+    c2[g] = c3[g] ^ broadcast(start.next_c2_key);
+    c3[g] = broadcast(start.next_c3);
   }
-  for (int round = 0; round < math::philox::kRounds; ++round) {
+  for (int round = 2; round < math::philox::kRounds; ++round) {
     const Wide key0 = broadcast(keys.key0[round]), key1 = broadcast(keys.key1[round]);
-    for (int g = 0; g < groups; ++g) {
+    for (int g = 0; g < lots; ++g) {
       const Wide a = multiply_low(c0[g], multiplier0);
       const Wide b = multiply_low(c2[g], multiplier1);
       c0[g] = (b >> 32) ^ (c1[g] ^ key0);
@@ -98,38 +123,100 @@ static inline void philox_groups(const RoundKeys& keys, uint64_t counter, math::
       c3[g] = a;
     }
   }
-  for (int g = 0; g < groups; ++g) {
-    const Wide low = (c0[g] & 0xFFFFFFFF) | (c1[g] << 32);
-    const Wide high = (c2[g] & 0xFFFFFFFF) | (c3[g] << 32);
+  for (int g = 0; g < lots; ++g) {
+    const Wide even = (c0[g] & 0xFFFFFFFF) | (c1[g] << 32);
+    const Wide odd = (c2[g] & 0xFFFFFFFF) | (c3[g] << 32);
     // Not `auto`: it would drop the typedef's alignment, and the stores would be aligned ones.
-    WideMemory* to = reinterpret_cast<WideMemory*>(out + g * 4 * kBlocks);
-    to[0] = interleave_even(low, high);
-    to[1] = interleave_odd(low, high);
+    WideMemory* to = reinterpret_cast<WideMemory*>(lot[g].out);
+    to[0] = interleave_even(even, odd);
+    to[1] = interleave_odd(even, odd);
   }
 }
 
+/// Memory that is read soon, and how much of it per word. A processor's own prefetching sees only
+/// bursts of reads, with thousands of cycles of arithmetic between them: so the arithmetic asks, a
+/// little at a time, for what comes after it.
+struct Ahead {
+  const char* data = nullptr;
+  int64_t bytes_per_word = 0;
+
+  TG_MEMBER void fetch(int64_t word, int64_t words) const {
+    constexpr int64_t kLine = 64;
+    const char* from = data + word * bytes_per_word;
+    for (int64_t at = 0; at < words * bytes_per_word; at += kLine) __builtin_prefetch(from + at);
+  }
+};
+
 /// Words of blocks [first, first + blocks) of a key. May write up to kWordSlack words more.
-static inline void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plane plane,
-                              uint32_t* out) {
-  constexpr int kGroups = 4;
+static void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plane plane,
+                       uint32_t* out, Ahead ahead = {}) {
   const RoundKeys keys(key.seed);
-  int64_t done = 0;
-  while (done < blocks) {
+  for (int64_t done = 0; done < blocks;) {
     const uint64_t counter = key.offset + first + static_cast<uint64_t>(done);
-    const uint64_t room = (uint64_t{1} << 32) - (counter & 0xFFFFFFFF);
-    uint32_t* to = out + 4 * done;
-    if (blocks - done > (kGroups - 1) * kBlocks && room >= kGroups * kBlocks) {
-      philox_groups<kGroups>(keys, counter, plane, to);
-      done += kGroups * kBlocks;
-    } else if (room >= kBlocks) {
-      philox_groups<1>(keys, counter, plane, to);
-      done += kBlocks;
-    } else {
+    const uint64_t low = counter & 0xFFFFFFFF, room = (uint64_t{1} << 32) - low;
+    if (room < kBlocks) {  // the low word wraps among the next lanes
       const math::Block block = math::key_block(key, first + static_cast<uint64_t>(done), plane);
-      memcpy(to, block.word, sizeof block.word);
+      memcpy(out + 4 * done, block.word, sizeof block.word);
       done += 1;
+      continue;
+    }
+    const FoldedRounds start(keys, static_cast<uint32_t>(counter >> 32), plane);
+    const int64_t end = min64(blocks, done + static_cast<int64_t>(room) / kBlocks * kBlocks);
+    const int64_t begin = done;
+    const auto lot = [&](int64_t block) -> Lot {
+      return {low + static_cast<uint64_t>(block - begin), out + 4 * block};
+    };
+    for (; done + (kLots - 1) * kBlocks < end; done += kLots * kBlocks) {
+      philox_lots<kLots>(
+          keys, start,
+          {lot(done), lot(done + kBlocks), lot(done + 2 * kBlocks), lot(done + 3 * kBlocks)});
+      ahead.fetch(4 * done, 4 * kLots * kBlocks);
+    }
+    for (; done < end; done += kBlocks) philox_lots<1>(keys, start, {lot(done)});
+  }
+}
+
+/// Words of several runs, run k from position first + k step on: `count` positions, with their
+/// neighbours in the same blocks. Run k goes to out + k run_room(count).
+constexpr int64_t run_room(int64_t count) {
+  const int64_t blocks = count / 4 + 2;
+  return (blocks + kBlocks - 1) / kBlocks * kBlocks * 4;
+}
+
+static void fill_runs(math::Key key, uint64_t first, uint64_t step, int64_t runs, int64_t count,
+                      math::Plane plane, uint32_t* out) {
+  const RoundKeys keys(key.seed);
+  uint64_t high = key.offset + first / 4;
+  high >>= 32;
+  FoldedRounds start(keys, static_cast<uint32_t>(high), plane);
+  Lot waiting[kLots];
+  int lots = 0;
+  const auto flush = [&] {
+    if (lots == kLots)
+      philox_lots<kLots>(keys, start, waiting);
+    else
+      for (int i = 0; i < lots; ++i) philox_lots<1>(keys, start, {waiting[i]});
+    lots = 0;
+  };
+  for (int64_t k = 0; k < runs; ++k, out += run_room(count)) {
+    const uint64_t position = first + static_cast<uint64_t>(k) * step;
+    const uint64_t counter = key.offset + position / 4, low = counter & 0xFFFFFFFF;
+    const int64_t blocks = (static_cast<int64_t>(position % 4) + count + 3) / 4;
+    if (low + blocks + kBlocks > uint64_t{1} << 32) {
+      fill_words(key, position / 4, blocks, plane, out);
+      continue;
+    }
+    if (counter >> 32 != high) {
+      flush();
+      high = counter >> 32;
+      start = FoldedRounds(keys, static_cast<uint32_t>(high), plane);
+    }
+    for (int64_t done = 0; done < blocks; done += kBlocks) {
+      waiting[lots++] = {low + done, out + 4 * done};
+      if (lots == kLots) flush();
     }
   }
+  flush();
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

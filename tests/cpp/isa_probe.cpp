@@ -18,6 +18,13 @@ void fill(math::Key key, uint64_t first, int64_t blocks, math::Plane plane, uint
   fill_words(key, first, blocks, plane, words);
 }
 
+void runs_of_words(math::Key key, uint64_t first, uint64_t step, int64_t runs, int64_t count,
+                   math::Plane plane, uint32_t* words) {
+  fill_runs(key, first, step, runs, count, plane, words);
+}
+
+int64_t room_of_run(int64_t count) { return run_room(count); }
+
 void gumbel(const uint32_t* words, int64_t count, float* noise) {
   for (int64_t i = 0; i < count; ++i)
     noise[i] = math::gumbel_of_exponential(math::exponential(words[i]));
@@ -59,6 +66,8 @@ const testing::IsaProbe probe = {
     .name = TG_TEXT(TG_ISA),
     .word_slack = kWordSlack,
     .fill_words = fill,
+    .fill_runs = runs_of_words,
+    .run_room = room_of_run,
     .gumbel = gumbel,
     .gumbel_extended = gumbel_extended,
     .gumbel64 = gumbel64,

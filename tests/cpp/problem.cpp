@@ -217,28 +217,36 @@ int64_t Problem::index(int64_t row) const {
   return value;
 }
 
-void Problem::with_scratch(const std::function<void(void*)>& work) {
-  const int64_t bytes = cpu::scratch_bytes(case_.op, arguments_);
-  auto* scratch = static_cast<unsigned char*>(::operator new(bytes + kGuard, std::align_val_t{64}));
-  std::memset(scratch, 0xFF, bytes);  // NaN
-  std::memset(scratch + bytes, kPattern, kGuard);
-  work(scratch);
+GuardedRoom::GuardedRoom(int64_t bytes) : bytes_(bytes) {
+  if (bytes == 0) return;
+  data_ = static_cast<unsigned char*>(::operator new(bytes + kGuard, std::align_val_t{64}));
+  std::memset(data_, 0xFF, bytes);  // NaN
+  std::memset(data_ + bytes, kPattern, kGuard);
+}
+
+GuardedRoom::~GuardedRoom() {
   bool intact = true;
-  for (int64_t i = 0; i < kGuard; ++i) intact &= scratch[bytes + i] == kPattern;
-  EXPECT_TRUE(intact) << "wrote beyond " << bytes << " bytes of scratch";
-  ::operator delete(scratch, std::align_val_t{64});
+  for (int64_t i = 0; data_ != nullptr && i < kGuard; ++i) intact &= data_[bytes_ + i] == kPattern;
+  EXPECT_TRUE(intact) << "wrote beyond " << bytes_ << " bytes of scratch";
+  ::operator delete(data_, std::align_val_t{64});
+}
+
+void Problem::with_scratch(const std::function<void(void*)>& work) {
+  const GuardedRoom scratch(cpu::scratch_bytes(case_.op, arguments_));
+  work(scratch.get());
 }
 
 void Problem::run(const cpu::Kernels& kernels) {
-  if (classes() <= cpu::kLongRow) {
+  if (!cpu::in_tiles(arguments_)) {
     with_scratch([&](void* s) { kernels.rows(case_.op, arguments_, 0, rows(), s); });
   } else {
     const int64_t tiles = cpu::tiles_of(classes());
     std::vector<cpu::TileStat> stats(tiles);
     for (int64_t r = 0; r < rows(); ++r)
       with_scratch([&](void* s) {
-        kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s);
-        kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s);
+        const GuardedRoom kept(cpu::kept_bytes(case_.op, arguments_));
+        kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s, kept.get());
+        kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s, kept.get());
         kernels.finish_row(case_.op, arguments_, r, stats.data());
       });
   }

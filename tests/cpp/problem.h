@@ -89,6 +89,25 @@ class GuardedTensor {
   std::vector<unsigned char> bytes_;
 };
 
+/// Memory for kernels, NaN all over; nothing may be written behind it. Null for no bytes.
+class GuardedRoom {
+ public:
+  explicit GuardedRoom(int64_t bytes);
+  ~GuardedRoom();
+  GuardedRoom(const GuardedRoom&) = delete;
+  GuardedRoom& operator=(const GuardedRoom&) = delete;
+  void* get() const { return data_; }
+
+ private:
+#ifdef __SANITIZE_ADDRESS__
+  static constexpr int64_t kGuard = 0;  // the sanitizer's own
+#else
+  static constexpr int64_t kGuard = 256;
+#endif
+  int64_t bytes_;
+  unsigned char* data_ = nullptr;
+};
+
 /// A case with its memory filled from a fixed stream.
 class Problem {
  public:

@@ -70,5 +70,43 @@ TEST(FillWords, EqualsBlocksForManySeeds) {
   });
 }
 
+void expect_runs(const IsaProbe& probe, Key key, uint64_t first, uint64_t step, int64_t runs,
+                 int64_t count, Plane plane) {
+  const int64_t room = probe.run_room(count);
+  std::vector<uint32_t> words(runs * room + probe.word_slack + 16, kGuard);
+  probe.fill_runs(key, first, step, runs, count, plane, words.data());
+  for (int64_t k = 0; k < runs; ++k)
+    for (int64_t i = 0; i < count; ++i) {
+      const uint64_t position = first + k * step;
+      ASSERT_EQ(words[k * room + position % 4 + i], math::key_word(key, position + i, plane))
+          << probe.name << " offset " << key.offset << " first " << first << " step " << step
+          << " run " << k << " of " << count << ", word " << i;
+    }
+  for (size_t i = runs * room + probe.word_slack; i < words.size(); ++i)
+    ASSERT_EQ(words[i], kGuard) << probe.name << ": wrote beyond its slack";
+}
+
+TEST(FillRuns, EqualsWordsForEveryLengthAndAlignment) {
+  for_each_probe([](const IsaProbe& probe) {
+    for (int64_t count = 1; count <= 140; ++count)
+      for (uint64_t first = 0; first < 4; ++first)
+        expect_runs(probe, {7, 3}, first, 1000 + count, 6, count, Plane::kWord);
+    expect_runs(probe, {7, 3}, 1, 256, 9, 256, Plane::kExtension);
+    expect_runs(probe, {7, 3}, 5, 3, 50, 3, Plane::kWord);
+    expect_runs(probe, {7, 3}, 5, 0, 3, 20, Plane::kWord);
+  });
+}
+
+// Runs before, across, and behind the carry into the second counter word.
+TEST(FillRuns, EqualsWordsAroundEveryWrap) {
+  for_each_probe([](const IsaProbe& probe) {
+    for (const uint64_t wrap : {uint64_t{1} << 32, uint64_t{5} << 32, uint64_t{0}})
+      for (const uint64_t step : {uint64_t{61}, uint64_t{400}, uint64_t{1} << 33})
+        for (uint64_t before = 0; before <= 150; before += 3)
+          for (const int64_t count : {1, 33, 64, 100})
+            expect_runs(probe, {9, wrap - before}, 2, step, 7, count, Plane::kWord);
+  });
+}
+
 }  // namespace
 }  // namespace torch_gumbel::testing

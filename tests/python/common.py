@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import torch
 
@@ -55,6 +58,26 @@ def assert_same_bits(got: torch.Tensor, wanted: torch.Tensor, what: str = "") ->
     assert not differ.any(), (
         f"{what}: {int(differ.sum())} of {differ.numel()} elements differ in bits"
     )
+
+
+def _time_on_processors() -> dict[str, int]:
+    """Nanoseconds that each thread of this process has run."""
+    times = {}
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has ended
+            times[thread.name] = int((thread / "schedstat").read_text().split()[0])
+    return times
+
+
+def busy_threads(work, seconds: float = 0.05) -> int:
+    """How many threads do a tenth or more of the work, however few processors there are."""
+    work()
+    time.sleep(0.05)  # idle threads of an earlier, wider region first spin for a while
+    before, end = _time_on_processors(), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        work()
+    spent = [ran - before.get(thread, 0) for thread, ran in _time_on_processors().items()]
+    return sum(each >= sum(spent) / 10 for each in spent)
 
 
 def _stepped(x: torch.Tensor) -> torch.Tensor:

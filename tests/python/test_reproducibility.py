@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from common import DTYPES, assert_same_bits, layouts, make_key, run_python
+from common import DTYPES, assert_same_bits, busy_threads, layouts, make_key, run_python
 
 import torch_gumbel
 
@@ -27,16 +27,37 @@ def assert_all_same(got, wanted, what=""):
         assert_same_bits(got[name], value, f"{what} {name}")
 
 
-SHAPES = [(300, 999), (20000, 7), (1, 300_000), (3, 50_000), (2, 8192)]
+SHAPES = [(300, 999), (20000, 7), (1, 300_000), (3, 50_000), (8, 8192)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_one_and_two_threads_give_the_same_bits(shape, dtype, two_threads):
     x, grad = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
+    assert busy_threads(lambda: everything(x, grad)) == 2
     both = everything(x, grad)
     torch.set_num_threads(1)
+    assert busy_threads(lambda: everything(x, grad)) == 1
     assert_all_same(both, everything(x, grad))
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("part", ["soft", "hard", "index", "backward", "hard backward"])
+def test_two_threads_share_every_op(part, dim, two_threads):
+    x = torch.randn(400, 1000, requires_grad=True)
+    grad = torch.randn_like(x)
+    hard = part.startswith("hard")
+    y = torch_gumbel.gumbel_softmax(x, 0.7, hard, dim=dim, key=KEY)
+
+    def work():
+        if part == "index":
+            torch_gumbel.gumbel_argmax(x, dim, key=KEY)
+        elif part.endswith("backward"):
+            torch.autograd.grad(y, x, grad, retain_graph=True)
+        else:
+            torch_gumbel.gumbel_softmax(x.detach(), 0.7, hard, dim=dim, key=KEY)
+
+    assert busy_threads(work) == 2
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hard choices of columns.
+#pragma once
+
+#include "columns.h"
+#include "hard.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// Logits of one class by the op's own convention of temperature; inverse_taus is null where that
+/// does not scale them.
+template <typename T>
+static inline const T* load_choice_column(const Strided& logits, int64_t k, int64_t rows,
+                                          const T* inverse_taus, T* room) {
+  const T* x = load_column(logits, k, rows, room);
+  if (inverse_taus == nullptr) return x;
+  for (int64_t i = 0; i < rows; ++i) room[i] = math::scaled_logit(x[i], inverse_taus[i]);
+  return room;
+}
+
+/// First maxima of a group's rows, every score evaluated: f(i, best).
+template <typename T, typename F>
+static void evaluate_columns(const Arguments& a, const Group& group, const T* inverse_taus, F&& f) {
+  using Place = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;  // vectors of equal length
+  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+  const T infinity = static_cast<T>(__builtin_inf());
+  const int64_t rows = group.rows;
+  alignas(64) T room[kColumns], top[kColumns];
+  alignas(64) Place at[kColumns] = {}, bad[kColumns] = {};
+  for (int64_t i = 0; i < rows; ++i) top[i] = -infinity;
+  for_each_noise_column<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
+    const T* x = load_choice_column(logits, k, rows, inverse_taus, room);
+    const auto place = static_cast<Place>(k);
+    for (int64_t i = 0; i < rows; ++i) {
+      const T score = x[i] + finished_noise(noise[i]);
+      at[i] = score > top[i] ? place : at[i];
+      top[i] = score > top[i] ? score : top[i];
+      bad[i] = score < infinity ? bad[i] : Place{1};
+    }
+  });
+  for (int64_t i = 0; i < rows; ++i) {
+    Best best = {top[i], at[i]};
+    if (bad[i] != 0) best.spoil();
+    f(i, best);
+  }
+}
+
+/// Rows of a group with bounds of their scores, [classes][rows] in scratch: see choose.h.
+class BoundColumns {
+ public:
+  BoundColumns(const Arguments& a, const Group& group, const float* inverse_taus, float* bounds)
+      : a_(a),
+        group_(group),
+        logits_(operand_matrix(a, group, Operand::kInput, 0)),
+        inverse_taus_(inverse_taus),
+        bounds_(bounds) {
+    const int64_t rows = group.rows, step = WordColumns::fit(a, group);
+    for (int64_t i = 0; i < rows; ++i) highest_[i] = -__builtin_inff(), sum_[i] = 0, at_[i] = 0;
+    for (int64_t first = 0; first < a.rows.classes; first += step) {
+      const int64_t classes = min64(step, a.rows.classes - first);
+      const WordColumns words(a, group, first, classes);
+      for (int64_t k = 0; k < classes; ++k) fetch_column(logits_, first + k + classes, rows);
+      for (int64_t k = 0; k < classes; ++k) bound(first + k, words.column(k));
+    }
+  }
+
+  /// Calls f(i, best) for every row.
+  template <typename F>
+  void choose(F&& f) {
+    const int64_t rows = group_.rows;
+    Best best[kColumns];
+    alignas(64) float threshold[kColumns];
+    for (int64_t i = 0; i < rows; ++i) {
+      threshold[i] = __builtin_inff();
+      if (undefined(i)) {
+        best[i].spoil();
+      } else if (highest_[i] > -__builtin_inff()) {
+        best[i].offer(score(i, at_[i]), at_[i]);
+        threshold[i] = pruning_threshold(best[i].score);
+      } else {
+        threshold[i] = highest_[i];  // all are -inf, or finite and huge
+      }
+    }
+    for (int64_t k = 0; k < a_.rows.classes; ++k) {
+      const float* bounds = bounds_ + k * rows;
+      int any = 0;
+      for (int64_t i = 0; i < rows; ++i) any |= bounds[i] >= threshold[i];
+      for (int64_t i = 0; any && i < rows; ++i)
+        if (bounds[i] >= threshold[i]) {
+          best[i].offer(score(i, k), k);
+          threshold[i] = pruning_threshold(best[i].score);
+        }
+    }
+    for (int64_t i = 0; i < rows; ++i) f(i, best[i]);
+  }
+
+ private:
+  void bound(int64_t k, const uint32_t* words) {
+    const int64_t rows = group_.rows;
+    alignas(64) float room[kColumns];
+    const float* x = load_choice_column(logits_, k, rows, inverse_taus_, room);
+    float* __restrict bounds = bounds_ + k * rows;
+    const auto place = static_cast<int32_t>(k);
+    for (int64_t i = 0; i < rows; ++i) {
+      const float bound = score_bound(x[i], words[i]);
+      bounds[i] = bound;
+      at_[i] = bound > highest_[i] ? place : at_[i];
+      highest_[i] = bound > highest_[i] ? bound : highest_[i];
+      sum_[i] += bound;
+    }
+  }
+
+  float logit(int64_t i, int64_t k) const {
+    float x = 0;
+    load_matrix(part_of(logits_, i, k), 1, 1, &x);
+    return inverse_taus_ == nullptr ? x : math::scaled_logit(x, inverse_taus_[i]);
+  }
+  float score(int64_t i, int64_t k) const {
+    const auto position =
+        static_cast<uint64_t>(group_.first[Operand::kWord] + i + k * a_.rows.step(Operand::kWord));
+    return logit(i, k) + noise_at<float>(key_of(a_, group_.first), position);
+  }
+  /// Whether a logit is NaN or +inf. Neither goes unnoticed: the sum of the bounds, or the highest.
+  bool undefined(int64_t i) const {
+    if (sum_[i] == sum_[i] && highest_[i] < __builtin_inff()) return false;
+    for (int64_t k = 0; k < a_.rows.classes; ++k)
+      if (!(logit(i, k) < __builtin_inff())) return true;
+    return false;
+  }
+
+  const Arguments& a_;
+  const Group& group_;
+  Strided logits_;
+  const float* inverse_taus_;
+  float* bounds_;
+  alignas(64) float highest_[kColumns], sum_[kColumns];
+  alignas(64) int32_t at_[kColumns];
+};
+
+/// Calls f(i, best) for every row of a group in columns.
+template <typename T, typename F>
+static void choose_columns(const Arguments& a, const Group& group, bool scaled, T* scratch, F&& f) {
+  constexpr int64_t kPruneColumnsFrom = 512;  // a survivor needs its word again: 60 ns each
+  alignas(64) T inverse[kColumns];
+  for (int64_t i = 0; scaled && i < group.rows; ++i)
+    inverse[i] = math::inverse_temperature<T>(tau_at(a, row_of(group, i)));
+  const T* inverse_taus = scaled ? inverse : nullptr;
+  if constexpr (std::is_same_v<T, float>)
+    if (a.rows.classes >= kPruneColumnsFrom && a.rows.classes <= kLongRow)
+      return BoundColumns(a, group, inverse_taus, scratch).choose(f);
+  evaluate_columns(a, group, inverse_taus, f);
+}
+
+template <typename T>
+static void argmax_columns(const Arguments& a, const Group& group, T* scratch) {
+  choose_columns(a, group, scales(a), scratch,
+                 [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });
+}
+
+template <typename T>
+static void hard_columns(const Arguments& a, const Group& group, T* scratch) {
+  const int64_t classes = a.rows.classes;
+  clear_output(a, group, 0, classes);
+  choose_columns(a, group, false, scratch,
+                 [&](int64_t i, const Best& best) { mark_choice(a, group, i, 0, classes, best); });
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

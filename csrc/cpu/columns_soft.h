@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Soft samples and gradients of columns.
+#pragma once
+
+#include "columns.h"
+#include "gradient.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// Sums over classes, by row, in the fixed tree: see reduce.h.
+template <typename T>
+class ColumnSum {
+ public:
+  explicit ColumnSum(int64_t rows) : rows_(rows) { memset(lanes_, 0, kLanes * rows * sizeof(T)); }
+
+  T* lane(int64_t k) { return lanes_ + k % kLanes * rows_; }
+
+  /// The sums, [rows].
+  const T* total() {
+    for (int64_t half = kLanes / 2 * rows_; half >= rows_; half /= 2)
+      for (int64_t i = 0; i < half; ++i) lanes_[i] += lanes_[half + i];
+    return lanes_;
+  }
+
+ private:
+  alignas(64) T lanes_[kLanes * kColumns];
+  int64_t rows_;
+};
+
+/// Temperatures of a group's rows.
+template <typename T>
+struct Temperatures {
+  alignas(64) T high[kColumns], low[kColumns], inverse[kColumns];
+
+  Temperatures(const Arguments& a, const Group& group) {
+    const bool uniform = uniform_tau(a, group);
+    double tau = tau_at(a, group.first);
+    for (int64_t i = 0; i < group.rows; ++i) {
+      if (!uniform) tau = tau_at(a, row_of(group, i));
+      const auto scale = math::exponent_scale<T>(tau);
+      high[i] = scale.high, low[i] = scale.low;
+      inverse[i] = math::inverse_temperature<T>(tau);
+    }
+  }
+  math::Exponent<T> scale(int64_t i) const { return {high[i], low[i]}; }
+};
+
+/// Rows in columns, softened tile by tile. Where the tiles do not all fit in scratch, they are made
+/// again whenever they are wanted.
+template <typename T, typename See>
+class SoftColumns {
+ public:
+  /// scratch: column_values(a.rows) of them. see(i, row sum) is called for every row.
+  SoftColumns(const Arguments& a, const Group& group, T* scratch, See see)
+      : a_(a),
+        group_(group),
+        see_(see),
+        taus_(a, group),
+        rows_(group.rows),
+        values_(scratch),
+        stats_(scratch + min64(a.rows.classes, kLongRow) * rows_) {
+    for (int64_t t = 0; t < tiles(); ++t) soften(t);
+    for (int64_t i = 0; i < rows_; ++i) combine_row(i);
+  }
+
+  int64_t tiles() const { return tiles_of(a_.rows.classes); }
+  const T* inverse_taus() const { return taus_.inverse; }
+
+  /// Calls f(k, exponentials, factors) for the classes of tile t: probabilities are their products.
+  template <typename F>
+  void for_each_class(int64_t t, F&& f) {
+    if (!kept()) soften(t);
+    for (int64_t k = t * kTile; k < end_of(t); ++k)
+      f(k, tile(t) + (k - t * kTile) * rows_, factor(t));
+  }
+
+ private:
+  bool kept() const { return a_.rows.classes <= kLongRow; }
+  int64_t end_of(int64_t t) const { return min64((t + 1) * kTile, a_.rows.classes); }
+  T* tile(int64_t t) { return values_ + (kept() ? t * kTile * rows_ : 0); }
+  T* max(int64_t t) { return stats_ + 2 * t * rows_; }
+  T* factor(int64_t t) { return max(t) + rows_; }  // first the tile's sum
+
+  /// Exponentials of a tile relative to its own largest scores, and their sums.
+  void soften(int64_t t) {
+    const int64_t begin = t * kTile, end = end_of(t);
+    T *top = max(t), *values = tile(t);
+    for (int64_t i = 0; i < rows_; ++i) top[i] = -static_cast<T>(__builtin_inf());
+    load_score_columns(a_, group_, begin, end, values, top);
+    constexpr int64_t kStep = 64;  // rows whose sums' lanes stay in the nearest cache
+    for (int64_t i = 0; i < rows_; i += kStep)
+      exponentiate_rows(i, min64(kStep, rows_ - i), values, end - begin, top, factor(t));
+  }
+
+  /// Rows [first, first + rows) of a tile.
+  void exponentiate_rows(int64_t first, int64_t rows, T* values, int64_t classes, const T* top,
+                         T* sums) {
+    alignas(64) T reference[kColumns];
+    for (int64_t i = 0; i < rows; ++i) reference[i] = or_zero(top[first + i]);
+    const T *high = taus_.high + first, *low = taus_.low + first;
+    ColumnSum<T> sum(rows);
+    for (int64_t k = 0; k < classes; ++k) {
+      T* __restrict column = values + k * rows_ + first;
+      T* __restrict lane = sum.lane(k);
+      for (int64_t i = 0; i < rows; ++i) {
+        column[i] = math::exp_scaled(column[i] - reference[i], {high[i], low[i]});
+        lane[i] += column[i];
+      }
+    }
+    if (!combined_) memcpy(sums + first, sum.total(), rows * sizeof(T));
+  }
+
+  /// Sums of row i's tiles -> factors: `combine` and `tile_factor`, by their formulas.
+  void combine_row(int64_t i) {
+    combined_ = true;
+    RowSum<T> row = {max(0)[i], factor(0)[i], 0};
+    if (tiles() == 1) {
+      factor(0)[i] = single_factor(row);
+    } else {
+      for (int64_t t = 1; t < tiles(); ++t) row.max = max(t)[i] > row.max ? max(t)[i] : row.max;
+      row.sum = 0;
+      for (int64_t t = 0; t < tiles(); ++t)
+        row.sum += factor(t)[i] * math::exp_scaled(max(t)[i] - or_zero(row.max), taus_.scale(i));
+      for (int64_t t = 0; t < tiles(); ++t)
+        factor(t)[i] = math::exp_scaled(max(t)[i] - row.max, taus_.scale(i)) / row.sum;
+    }
+    see_(i, row);
+  }
+
+  const Arguments& a_;
+  const Group& group_;
+  See see_;
+  Temperatures<T> taus_;
+  int64_t rows_;
+  T *values_, *stats_;
+  bool combined_ = false;
+};
+
+template <typename T>
+static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
+  const ColumnOutput<T> output(a, group);
+  SoftColumns soft(a, group, scratch, [&](int64_t i, const RowSum<T>& sum) {
+    if (a.row_value != nullptr) write_lse(a, group.index + i, sum, tau_at(a, row_of(group, i)));
+  });
+  alignas(64) T room[kColumns];
+  for (int64_t t = 0; t < soft.tiles(); ++t)
+    soft.for_each_class(t, [&](int64_t k, const T* weights, const T* factors) {
+      T* to = output.place(k, room);
+      for (int64_t i = 0; i < group.rows; ++i) to[i] = weights[i] * factors[i];
+      output.put(to, k);
+    });
+}
+
+constexpr int64_t kAhead = 8;  // classes
+
+/// Gradients of columns whose y is at hand: each_y(t, f) calls f(k, y) for the classes of tile t.
+template <typename T, typename EachY>
+static void differentiate_columns(const Arguments& a, const Group& group, const T* inverse_taus,
+                                  EachY&& each_y) {
+  const int64_t rows = group.rows, tiles = tiles_of(a.rows.classes);
+  const Strided grads = operand_matrix(a, group, Operand::kGrad, 0);
+  const ColumnOutput<T> output(a, group);
+  auto* tau_gradients = static_cast<T*>(a.row_value);
+  alignas(64) T dot[kColumns] = {}, tau_gradient[kColumns] = {}, room[kColumns], to_room[kColumns];
+  for (int64_t t = 0; t < tiles; ++t) {
+    ColumnSum<T> sum(rows);
+    each_y(t, [&](int64_t k, const T* y) {
+      fetch_column(grads, k + kAhead, rows);
+      const T* grad = load_column(grads, k, rows, room);
+      T* __restrict lane = sum.lane(k - t * kTile);
+      for (int64_t i = 0; i < rows; ++i) lane[i] += y[i] * grad[i];
+    });
+    const T* total = sum.total();
+    for (int64_t i = 0; i < rows; ++i) dot[i] += total[i];
+  }
+  for (int64_t t = 0; t < tiles; ++t) {
+    ColumnSum<T> sum(rows);
+    each_y(t, [&](int64_t k, const T* y) {
+      const T* grad = load_column(grads, k, rows, room);
+      T* to = output.place(k, to_room);
+      for (int64_t i = 0; i < rows; ++i) to[i] = y[i] * (grad[i] - dot[i]) * inverse_taus[i];
+      if (tau_gradients != nullptr) {
+        T* __restrict lane = sum.lane(k - t * kTile);
+        for (int64_t i = 0; i < rows; ++i) lane[i] += to[i] * math::log_probability(y[i]);
+      }
+      output.put(to, k);
+    });
+    const T* total = sum.total();
+    for (int64_t i = 0; i < rows; ++i) tau_gradient[i] += -total[i];
+  }
+  if (tau_gradients != nullptr) memcpy(tau_gradients + group.index, tau_gradient, rows * sizeof(T));
+}
+
+template <typename T>
+static void backward_columns(const Arguments& a, const Group& group) {
+  const Strided input = operand_matrix(a, group, Operand::kInput, 0);
+  const Temperatures<T> taus(a, group);
+  alignas(64) T room[kColumns];
+  differentiate_columns<T>(a, group, taus.inverse, [&](int64_t t, auto&& f) {
+    const int64_t end = min64((t + 1) * kTile, a.rows.classes);
+    for (int64_t k = t * kTile; k < end; ++k) {
+      fetch_column(input, k + kAhead, group.rows);
+      f(k, load_column(input, k, group.rows, room));
+    }
+  });
+}
+
+template <typename T>
+static void hard_backward_columns(const Arguments& a, const Group& group, T* scratch) {
+  SoftColumns soft(a, group, scratch, [](int64_t, const RowSum<T>&) {});
+  alignas(64) T y[kColumns];
+  differentiate_columns<T>(a, group, soft.inverse_taus(), [&](int64_t t, auto&& f) {
+    soft.for_each_class(t, [&](int64_t k, const T* weights, const T* factors) {
+      for (int64_t i = 0; i < group.rows; ++i) y[i] = weights[i] * factors[i];
+      f(k, y);
+    });
+  });
+}
+
+template <typename T>
+static void noise_columns(const Arguments& a, const Group& group) {
+  const ColumnOutput<T> output(a, group);
+  alignas(64) T room[kColumns];
+  for_each_noise_column<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
+    T* to = output.place(k, room);
+    for (int64_t i = 0; i < group.rows; ++i) to[i] = finished_noise(noise[i]);
+    output.put(to, k);
+  });
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pruning: the first maximum of logits + noise, exactly, with logarithms only where they can
+// matter.
+//
+// Since E = -log1p(-v) >= v, an element's score x + g is at most x - log v. That bound costs one
+// multiply-add, because the bits of a float, read as an integer, lie just below 2^23 times its
+// logarithm. Only elements whose bound reaches the best score so far are evaluated. docs/design.md
+// derives the margin.
+#pragma once
+
+#include "reduce.h"
+#include "scores.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// The best class of (a part of) a row. `score` is -inf if no class can be drawn and NaN if a logit
+/// is NaN or +inf.
+struct Best {
+  double score = -__builtin_inf();
+  int64_t index = 0;
+
+  void offer(double other, int64_t at) {
+    if (other > score || (other == score && at < index)) score = other, index = at;
+  }
+  void spoil() { score = __builtin_nan(""), index = 0; }
+  bool spoilt() const { return score != score; }
+  bool drawn() const { return score > -__builtin_inf(); }
+};
+
+/// Combines tiles of one row, in any order.
+static inline void merge(Best& best, const TileStat& tile) {
+  if (best.spoilt()) return;
+  if (tile.max != tile.max) return best.spoil();
+  best.offer(tile.max, tile.index);
+}
+
+constexpr float kOctave = 0x1p23f;                // the unit of bounds: 2^-23 octaves
+constexpr float kBoundScale = 0x1.715476p+23f;    // kOctave log2(e)
+constexpr float kBoundOffset = 158.0f * kOctave;  // bias of float exponents, and v = (w / 2) 2^-31
+constexpr float kLargestBounded = 2e31f;          // beyond, bounds overflow
+constexpr int64_t kPruneFrom = 64;                // shorter rows are evaluated whole
+
+/// An element can beat a best score only if its bound is at least this.
+static inline float pruning_threshold(double best) {
+  const auto b = static_cast<float>(best);
+  const float magnitude = b < 0 ? -b : b;
+  if (!(magnitude < kLargestBounded)) return -__builtin_inff();
+  const float slack = kOctave * (0x1p-14f + magnitude * 0x1p-20f);
+  return math::fused(b, kBoundScale, -kBoundOffset) - slack;
+}
+
+/// Part of one row, with bounds of its scores.
+struct Bounded {
+  const float* bounds;  // scratch
+  const float* x;
+  const uint32_t* words;
+  int64_t position;  // of the first word in its run
+  int64_t count;
+};
+
+/// Offers the elements whose bound reaches the threshold.
+static void offer_survivors(const Bounded& part, const WordRun& run, int64_t first_class,
+                            float threshold, Best& best) {
+  for (int64_t k = 0; k < part.count; k += kLanes) {
+    uint32_t reached = lanes_at_least(Lanes<float>::load(part.bounds + k), threshold);
+    if (reached == 0) continue;
+    if (part.count - k < kLanes) reached &= (1u << (part.count - k)) - 1;
+    for (; reached != 0; reached &= reached - 1) {
+      const int64_t i = k + __builtin_ctz(reached);
+      const uint32_t word = part.words[i];
+      const uint32_t extension = word < math::kExtendBelow ? run.extension(part.position + i) : 0;
+      best.offer(part.x[i] + math::gumbel(word, extension), first_class + i);
+    }
+  }
+}
+
+static inline bool any_nan(const float* values, int64_t count) {
+  int unordered = 0;
+  for (int64_t k = 0; k < count; ++k) unordered |= values[k] != values[k];
+  return unordered != 0;
+}
+
+static inline bool any_finite(const float* x, int64_t count) {
+  int finite = 0;
+  for (int64_t k = 0; k < count; ++k) finite |= x[k] > -__builtin_inff();
+  return finite != 0;
+}
+
+/// Best score of a part; `best` holds what earlier parts of the row gave.
+static void prune_part(const Bounded& part, const WordRun& run, int64_t first_class, Best& best) {
+  float sum;  // NaN if a bound is
+  const float highest = max_and_sum_of(part.bounds, part.count, sum);
+  if (sum != sum && any_nan(part.bounds, part.count)) return best.spoil();
+  // Finite logits may have bounds of -inf, where they are huge.
+  if (highest == -__builtin_inff() && !any_finite(part.x, part.count)) return;
+  if (highest == __builtin_inff())
+    for (int64_t k = 0; k < part.count; ++k)
+      if (part.x[k] == __builtin_inff()) return best.spoil();
+  const float threshold = pruning_threshold(best.score);
+  if (highest < threshold) return;
+  // Where E is about v, a bound is above its score by less than this. So the best is nearly always
+  // among the elements this close to the highest bound, and then no other can reach it.
+  constexpr float kGuess = 0.22f * kOctave;
+  const float near = highest - kGuess > threshold ? highest - kGuess : threshold;
+  offer_survivors(part, run, first_class, near, best);
+  const float tightened = pruning_threshold(best.score);
+  if (tightened < near) offer_survivors(part, run, first_class, tightened, best);
+}
+
+/// A bound of x plus the noise of a word, in 2^-23 octaves.
+TG_STAGE float score_bound(float x, uint32_t word) {
+  const auto half_word = static_cast<float>(static_cast<int32_t>(word >> 1));
+  const auto log_word = static_cast<float>(math::bit_cast<int32_t>(half_word));
+  return math::fused(x, kBoundScale, -log_word);
+}
+
+static void bound_scores(const float* x, const uint32_t* words, int64_t count, float* bounds) {
+  for (int64_t k = 0; k < count; ++k) bounds[k] = score_bound(x[k], words[k]);
+}
+
+/// Best scores of parts of `rows` rows whose words follow each other, rows * count <= kTile;
+/// best[i] holds what earlier parts gave.
+static void prune_parts(const float* x, math::Key key, uint64_t position, int64_t rows,
+                        int64_t count, int64_t first_class, Ahead ahead, Best* best) {
+  const WordRun run(key, position, rows * count, ahead);
+  alignas(64) float bounds[kTile + kLanes];
+  bound_scores(x, run.words(), rows * count, bounds);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t at = i * count;
+    if (!best[i].spoilt())
+      prune_part({bounds + at, x + at, run.words() + at, at, count}, run, first_class, best[i]);
+  }
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

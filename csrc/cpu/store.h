@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Results on their way to memory, a cache line at a time.
+#pragma once
+
+#include "convert.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+constexpr int64_t kLine = 64;  // bytes of a cache line
+
+/// One line to memory, past the caches.
+TG_STAGE void stream_line(const void* from, void* to) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
+#elif defined(__AVX2__)
+  for (int i = 0; i < 2; ++i)
+    _mm256_stream_si256(static_cast<__m256i*>(to) + i,
+                        _mm256_loadu_si256(static_cast<const __m256i*>(from) + i));
+#elif defined(__x86_64__)
+  for (int i = 0; i < 4; ++i)
+    _mm_stream_si128(static_cast<__m128i*>(to) + i,
+                     _mm_loadu_si128(static_cast<const __m128i*>(from) + i));
+#else
+  memcpy(to, from, kLine);
+#endif
+}
+
+/// Orders what was streamed before whatever another thread is told afterwards.
+TG_STAGE void end_streaming() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+/// Consecutive elements, a line at a time: fill(k, line) makes elements from k on, one(k) a single
+/// one. Whole lines go past the caches if `streams`. The last ones may be made twice.
+template <typename Element, typename Fill, typename One>
+TG_STAGE void store_lines(Element* to, int64_t count, bool streams, Fill&& fill, One&& one) {
+  constexpr int64_t kStep = kLine / sizeof(Element);
+  if (count < kStep) {
+    for (int64_t k = 0; k < count; ++k) to[k] = one(k);
+    return;
+  }
+  int64_t k = 0;
+  if (streams) {
+    alignas(kLine) Element line[kStep];
+    const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
+    if (past != 0) {
+      fill(0, to);
+      k = (kLine - past) / static_cast<int64_t>(sizeof(Element));
+    }
+    for (; k + kStep <= count; k += kStep) {
+      fill(k, line);
+      stream_line(line, to + k);
+    }
+  } else {
+    for (; k + kStep <= count; k += kStep) fill(k, to + k);
+  }
+  if (k < count) fill(count - kStep, to + count - kStep);
+}
+
+/// from * factor to consecutive elements. In registers where nothing is converted: GCC would take
+/// so short a loop apart before it could make vectors of it.
+template <typename Element, typename T>
+static void store_scaled_run(const T* from, int64_t count, T factor, Element* to, bool streams) {
+  constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
+  const auto one = [&](int64_t k) { return narrow<Element>(from[k] * factor); };
+  store_lines(
+      to, count, streams,
+      [&](int64_t k, Element * line) __attribute__((always_inline)) {
+        if constexpr (std::is_same_v<Element, T>)
+          for (int j = 0; j < kStep; j += kWidth)
+            store_register(load_register(from + k + j) * factor, line + j);
+        else
+          for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+      },
+      one);
+}
+
+/// from * factor to a row's classes.
+template <typename T>
+static void store_scaled(const T* from, int64_t count, T factor, const Strided& to, bool streams) {
+  with_elements(to.type, to.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    auto* data = const_cast<Element*>(elements);
+    if (to.class_step == 1) return store_scaled_run(from, count, factor, data, streams);
+    for (int64_t k = 0; k < count; ++k) data[k * to.class_step] = narrow<Element>(from[k] * factor);
+  });
+}
+
+/// store_matrix, past the caches if `streams` and the rows are packed.
+template <typename T>
+static void store_group(const T* from, int64_t rows, int64_t classes, const Strided& to,
+                        bool streams) {
+  if (!streams || to.class_step != 1 || (rows > 1 && to.row_step != classes))
+    return store_matrix(from, rows, classes, to);
+  store_scaled(from, rows * classes, T{1}, to, true);
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

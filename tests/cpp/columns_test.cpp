@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows kept class by class (`dim` is not the last one, 16 and more neighbours), and outputs so
+// large that they go past the caches.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "isa_probe.h"
+#include "problem.h"
+#include "reference.h"
+
+namespace torch_gumbel::testing {
+namespace {
+
+std::string op_name(const ::testing::TestParamInfo<Op>& info) { return name_of(info.param); }
+
+/// The first build against the reference, the others against its bits.
+void check(const Case& wanted) {
+  int count = 0;
+  const IsaBuild* builds = runnable_builds(count);
+  std::vector<uint64_t> first;
+  for (int i = 0; i < count && !::testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE(::testing::Message()
+                 << builds[i].kernels->name << " " << name_of(wanted.input) << " dim " << wanted.dim
+                 << " of " << ::testing::PrintToString(wanted.sizes) << ", tau per row "
+                 << wanted.tau_per_row);
+    Problem problem(wanted);
+    problem.run(*builds[i].kernels);
+    if (i == 0) {
+      expect_reference(problem);
+      first = problem.results();
+    } else {
+      EXPECT_TRUE(first == problem.results()) << "bits differ from those of the first build";
+    }
+  }
+}
+
+class Columns : public ::testing::TestWithParam<Op> {};
+
+TEST_P(Columns, MatchTheReferenceForEveryNumberOfClassesAndRows) {
+  for (const int64_t inner : {1, 2, 15, 16, 17, 49, 64, 130, 257, 300})
+    for (const int64_t classes : {1, 2, 7, 31, 33, 100, 511, 512}) {
+      Case wanted;
+      wanted.op = GetParam();
+      wanted.sizes = {2, classes, inner};
+      wanted.tau = 0.6;
+      check(wanted);
+      if (HasFailure()) return;
+    }
+}
+
+TEST_P(Columns, MatchTheReferenceOverTilesAndBeyond) {
+  for (const int64_t classes : {2047, 2048, 2049, 5000, 8192, 8193, 10'000}) {
+    Case wanted;
+    wanted.op = GetParam();
+    wanted.dim = 0;
+    wanted.sizes = {classes, 18};
+    wanted.tau_per_row = classes % 2 == 1;
+    check(wanted);
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(Columns, MatchTheReferenceInEveryElementTypeAndPlacement) {
+  for (const DType type : {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16})
+    for (const Placement place :
+         {Placement::kContiguous, Placement::kGaps, Placement::kStepped, Placement::kTransposed})
+      for (const bool per_row : {false, true}) {
+        Case wanted;
+        wanted.op = GetParam();
+        wanted.input = wanted.grad = wanted.output = type;
+        wanted.input_place = wanted.grad_place = place;
+        wanted.sizes = {2, 70, 33};
+        wanted.tau_per_row = per_row;
+        check(wanted);
+        if (HasFailure()) return;
+      }
+}
+
+TEST_P(Columns, MatchTheReferenceForKeysOfABatchAndShards) {
+  Case wanted;
+  wanted.op = GetParam();
+  wanted.sizes = {3, 40, 37};
+  wanted.key_batch = 1;
+  check(wanted);
+  wanted.key_batch = 0;
+  wanted.full = {5, 64, 90};
+  wanted.start = {1, 11, 23};
+  check(wanted);
+  wanted.key = {5, (uint64_t{1} << 32) - 40};  // the low counter word wraps among the runs
+  check(wanted);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Columns, ::testing::ValuesIn(kAllOps), op_name);
+
+/// A tensor, and its first rows alone: too small to stream, so the same bits by another way.
+class Streams : public ::testing::TestWithParam<Op> {
+ protected:
+  void expect_first_rows_alone(Case wanted, int64_t alone) {
+    int count = 0;
+    const IsaBuild* builds = runnable_builds(count);
+    for (int i = 0; i < count; ++i) {
+      if (std::string(builds[i].kernels->name) == "generic" && count > 1) continue;  // slow
+      SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(wanted.output)
+                                        << " " << ::testing::PrintToString(wanted.sizes));
+      Problem whole(wanted);
+      ASSERT_TRUE(cpu::streams(whole.arguments()));
+      whole.run(*builds[i].kernels);
+      Case part = wanted;
+      part.full = wanted.sizes;
+      part.start = Sizes(wanted.sizes.size(), 0);
+      part.sizes[0] = alone;
+      Problem first(part);
+      ASSERT_FALSE(cpu::streams(first.arguments()));
+      first.run(*builds[i].kernels);
+      for (int64_t row = 0; row < first.rows(); ++row)
+        for (int64_t k = 0; k < first.classes(); ++k)
+          ASSERT_EQ(bits(whole.output(row, k)), bits(first.output(row, k)))
+              << "row " << row << ", class " << k;
+    }
+  }
+
+ private:
+  static uint64_t bits(double value) { return math::bit_cast<uint64_t>(value); }
+};
+
+TEST_P(Streams, GiveTheBitsOfSmallOutputs) {
+  Case wanted;
+  wanted.op = GetParam();
+  for (const Sizes& sizes : {Sizes{2100, 1024}, Sizes{2100, 1003}, Sizes{70'000, 31},
+                             Sizes{300'000, 7}, Sizes{40, 60'000}, Sizes{16, 140'001}}) {
+    wanted.sizes = sizes;
+    expect_first_rows_alone(wanted, std::max<int64_t>(1, sizes[0] / 16));
+  }
+  wanted.sizes = {20, 500, 256};
+  expect_first_rows_alone(wanted, 2);
+  wanted.sizes = {20, 500, 251};
+  expect_first_rows_alone(wanted, 2);
+  wanted.output = DType::kBFloat16;
+  wanted.sizes = {4300, 1003};
+  expect_first_rows_alone(wanted, 300);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Streams,
+                         ::testing::Values(Op::kSoft, Op::kHard, Op::kBackward, Op::kHardBackward),
+                         op_name);
+
+}  // namespace
+}  // namespace torch_gumbel::testing
