@@ -1,153 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch_gumbel beside torch.nn.functional.gumbel_softmax, both timed in turn in one run.
+"""torch_gumbel beside PyTorch, JAX, and Paddle on a CPU, in one run.
 
-    python benchmarks/compare.py [--threads 1] [--rounds 7] [--out benchmarks]
+    python benchmarks/compare.py [--quick] [--threads N] [--out DIR]
 
-Machines drift, so the two are timed alternately and the ratio is the median of the pairs' ratios.
-Before timing, each of our results is checked. Writes RESULTS.md and results.json.
+All contestants of a case are checked, then timed in turn; a figure is the median of the rounds, a
+ratio the median of the rounds' ratios. Writes RESULTS.md, results.json, and results.png to DIR (a
+quick run only prints, unless DIR is given). `pip install --group bench` brings JAX and Paddle.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
-import torch.nn.functional as F
+import machine
+import peers
+import report
+from cases import Setting, cores, settings
 from tqdm import tqdm
+from worker import jobs
 
 import torch_gumbel
 
-SHAPES = [(4096, 1024), (256, 32000), (8192, 32), (65536, 10)]
-SMALL = (4, 10)
-Call = Callable[[], object]
+HERE = Path(__file__).parent
 
 
-def seconds(call: Call, repeat: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeat):
-        call()
-    return (time.perf_counter() - start) / repeat
+def run_worker(setting: Setting, quick: bool, first: int) -> Iterator[dict[str, Any]]:
+    """Results of the jobs from `first` on; a last one tells if the process died."""
+    command = [sys.executable, str(HERE / "worker.py"), json.dumps(asdict(setting))]
+    environment = {**os.environ, **peers.environment(setting)}
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [*command, str(int(quick)), str(first)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+        status = process.wait()
+        if status > 0:  # a Python error: of ours, for those of peers are caught
+            errors.seek(0)
+            raise SystemExit(errors.read()[-4000:])
+        if status < 0:
+            yield {"died": f"signal {-status}", "setting": setting.name}
 
 
-def pair(ours: Call, theirs: Call, rounds: int, repeat: int) -> dict[str, float]:
-    """Median seconds of each, and the median ratio theirs / ours over alternating rounds."""
-    seconds(ours, 1), seconds(theirs, 1)
-    times = [(seconds(ours, repeat), seconds(theirs, repeat)) for _ in range(rounds)]
+def run_setting(setting: Setting, quick: bool, bar: tqdm[Any]) -> list[dict[str, Any]]:
+    """All jobs of a setting. A job in which a peer kills the process is told, and passed over."""
+    total = len(jobs(setting, quick))
+    found: list[dict[str, Any]] = []
+    while len(found) < total:
+        for record in run_worker(setting, quick, len(found)):
+            found.append(record)
+            bar.set_postfix_str(record.get("section", setting.name))
+            bar.update()
+    return found
+
+
+def measure(quick: bool, threads: int) -> dict[str, Any]:
+    where = machine.describe(threads)  # before the run: its load is not the run's own
+    processes = settings(threads, torch_gumbel.build_info()["cpu_builds"].split())
+    total = sum(len(jobs(setting, quick)) for setting in processes)
+    records = []
+    with tqdm(total=total, desc="cases", dynamic_ncols=True) as bar:
+        for setting in processes:
+            records += run_setting(setting, quick, bar)
     return {
-        "ours": statistics.median(t[0] for t in times),
-        "torch": statistics.median(t[1] for t in times),
-        "ratio": statistics.median(t[1] / t[0] for t in times),
+        "machine": where,
+        "quick": quick,
+        "two_processes": next((r["two_processes"] for r in records if "two_processes" in r), None),
+        "noise": [r for r in records if "noise" in r],
+        "died": [r for r in records if "died" in r],
+        "cases": [r for r in records if "entries" in r],
     }
 
 
-def forward(sample: Callable[..., torch.Tensor], logits: torch.Tensor, hard: bool) -> Call:
-    return lambda: sample(logits, 0.7, hard)
-
-
-def training(sample: Callable[..., torch.Tensor], logits: torch.Tensor, hard: bool) -> Call:
-    leaf = logits.detach().clone().requires_grad_()
-    grad = torch.randn_like(logits)
-    return lambda: torch.autograd.grad(sample(leaf, 0.7, hard), leaf, grad)
-
-
-def multinomial(logits: torch.Tensor) -> Call:
-    return lambda: torch.multinomial(torch.softmax(logits, -1), 1)
-
-
-def verify(logits: torch.Tensor) -> None:
-    """A timing of a wrong answer is worth nothing."""
-    key = torch_gumbel.key(1)
-    soft = torch_gumbel.gumbel_softmax(logits, 0.7, key=key)
-    hard = torch_gumbel.gumbel_softmax(logits, 0.7, True, key=key)
-    index = torch_gumbel.gumbel_argmax(logits, key=key)
-    noise = torch.ops.torch_gumbel._gumbel_noise(logits, key)
-    assert torch.allclose(soft, torch.softmax((logits + noise) / 0.7, -1), rtol=1e-4, atol=1e-7)
-    assert torch.equal(hard, F.one_hot(index, logits.shape[-1]).to(logits.dtype))
-    assert torch.equal(index, (logits + noise).argmax(-1))
-
-
-def cases(shape: tuple[int, int]) -> list[tuple[str, Call, Call]]:
-    logits = torch.randn(shape)
-    verify(logits)
-    ours, theirs = torch_gumbel.gumbel_softmax, F.gumbel_softmax
-    rows = [
-        (f"{what}, {kind}", make(ours, logits, hard), make(theirs, logits, hard))
-        for what, make in (("forward", forward), ("forward + backward", training))
-        for kind, hard in (("soft", False), ("hard", True))
-    ]
-    index = ("index only (against softmax + multinomial)",)
-    return [*rows, (*index, lambda: torch_gumbel.gumbel_argmax(logits), multinomial(logits))]
-
-
-def measure(rounds: int) -> list[dict[str, object]]:
-    results = []
-    for shape in tqdm([*SHAPES, SMALL], desc="shapes"):
-        repeat = 2000 if shape == SMALL else 1
-        for name, ours, theirs in cases(shape):
-            figures = pair(ours, theirs, rounds, repeat)
-            results.append({"shape": shape, "what": name, **figures})
-    return results
-
-
-def machine(threads: int) -> str:
-    info = torch_gumbel.build_info()
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return (
-        f"{cpu}, instruction set {info['cpu_selected']}, {threads} thread(s), "
-        f"torch {torch.__version__}, torch_gumbel {info['version']}, float32"
-    )
-
-
-def table(results: list[dict[str, object]], where: str) -> str:
-    lines = [
-        "# Measured on a CPU",
-        "",
-        f"Generated by `make bench` on: {where}.",
-        "`torch` is `torch.nn.functional.gumbel_softmax`, whose noise ends at 16.6 (ours at 45).",
-        "Medians of alternating runs; no figure here comes from a GPU.",
-        "",
-        "| shape | what | torch_gumbel | torch | ratio | ns per element |",
-        "|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        rows, classes = r["shape"]
-        unit, scale = ("us", 1e6) if rows * classes < 1000 else ("ms", 1e3)
-        lines.append(
-            f"| ({rows}, {classes}) | {r['what']} | {r['ours'] * scale:.2f} {unit} "
-            f"| {r['torch'] * scale:.2f} {unit} | **{r['ratio']:.1f}x** "
-            f"| {r['ours'] / rows / classes * 1e9:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+def write(results: dict[str, Any], folder: Path) -> None:
+    """One case a line, so that two runs can be compared by diff."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = ",\n".join("  " + json.dumps(case, separators=(",", ":")) for case in results["cases"])
+    rest = {name: value for name, value in results.items() if name != "cases"}
+    text = json.dumps(rest, indent=1).removesuffix("\n}") + f',\n "cases": [\n{cases}\n ]\n}}\n'
+    (folder / "results.json").write_text(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller cases, a minute")
+    parser.add_argument("--threads", type=int, default=cores(), help="N of the N-thread cases")
+    parser.add_argument("--out", type=Path, help="folder to write to")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    results, where = measure(options.rounds), machine(options.threads)
-    text = table(results, where)
-    print(text)
-    (options.out / "RESULTS.md").write_text(text)
-    (options.out / "results.json").write_text(
-        json.dumps({"machine": where, "results": results}, indent=1) + "\n"
-    )
+    results = measure(options.quick, options.threads)
+    print(report.markdown(results))
+    folder = options.out or (None if options.quick else HERE)
+    if folder:
+        write(results, folder)
+        report.write(results, folder)
 
 
 if __name__ == "__main__":

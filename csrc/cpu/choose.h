@@ -30,18 +30,20 @@ static inline bool any_undefined(const T* scores, int64_t count) {
   return bad != 0;
 }
 
-/// best_of_scores of scratch without undefined scores.
-template <typename T>
-static inline Best first_maximum(const T* scores, int64_t count) {
-  constexpr int64_t kStep = 64;
-  const T top = max_of(scores, count);
-  for (int64_t k = 0; k < count; k += kStep) {
-    const int64_t end = min64(k + kStep, count);
-    int any = 0;
-    for (int64_t i = k; i < end; ++i) any |= scores[i] == top;
-    for (int64_t i = k; any && i < end; ++i)
-      if (scores[i] == top) return {top, i};
+/// best_of_scores of scratch without undefined scores. Reads as max_of does.
+static inline Best first_maximum(const float* scores, int64_t count) {
+  const float top = max_of(scores, count);
+  for (int64_t k = 0; k < count; k += kLanes) {
+    const uint32_t reached = lanes_at_least(Lanes<float>::load(scores + k), top);
+    if (reached != 0 && k + __builtin_ctz(reached) < count)
+      return {top, k + __builtin_ctz(reached)};
   }
+  return {};
+}
+static inline Best first_maximum(const double* scores, int64_t count) {
+  const double top = max_of(scores, count);
+  for (int64_t k = 0; k < count; ++k)
+    if (scores[k] == top) return {top, k};
   return {};
 }
 
@@ -65,8 +67,7 @@ static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int
   alignas(64) float room[kTile];
   const float* x = choice_logits(a, row, begin, count, scaled, room);
   prune_parts(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin), 1,
-              count, begin, behind(operand_matrix(a, row, Operand::kInput, begin), 1, count),
-              &best);
+              count, begin, ahead_of(a, row, begin, count), &best);
 }
 
 /// The same by evaluating every score.
@@ -74,7 +75,7 @@ template <typename T>
 static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                           bool scaled, Best& best, T* scores) {
   const T* x = choice_logits(a, row, begin, count, scaled, scores);
-  add_group_noise(a, row, begin, count, x, scores);
+  take_group_noise<Add>(a, row, begin, count, x, scores);
   const Best here = best_of_scores(scores, count, begin);
   merge(best, {.max = here.score, .index = here.index});
 }
@@ -102,14 +103,6 @@ static Best choose_tiles(const Arguments& a, const Group& row, bool scaled, int6
 
 /// Whether the sampler's temperature changes anything: a product with exactly 1 does not.
 static inline bool scales(const Arguments& a) { return a.tau != nullptr || a.host_tau != 1.0; }
-
-static inline Group single_row(const Group& group, int64_t i) {
-  Group row = group;
-  row.index += i;
-  row.rows = 1;
-  row.first = row_of(group, i);
-  return row;
-}
 
 /// Rows side by side: the class of each row's first largest score in `place`, the score in `top`.
 /// Returns whether some row may be undefined: a score is NaN or +inf, or all are -inf.
@@ -154,7 +147,7 @@ static void choose_narrow_rows(const T* scores, int64_t rows, int64_t classes, F
 template <typename T>
 static void load_choice_scores(const Arguments& a, const Group& group, bool scaled, T* scores) {
   const T* x = choice_logits(a, group, 0, a.rows.classes, scaled, scores);
-  add_group_noise(a, group, 0, a.rows.classes, x, scores);
+  take_group_noise<Add>(a, group, 0, a.rows.classes, x, scores);
 }
 
 /// Calls f(i, best) for every row i of a group that prunes. Rows whose words follow each other are
@@ -171,7 +164,7 @@ static void prune_group(const Arguments& a, const Group& group, bool scaled, flo
   Best best[kTile / kPruneFrom];
   prune_parts(choice_logits(a, group, 0, classes, scaled, room), key_of(a, group.first),
               static_cast<uint64_t>(group.first[Operand::kWord]), group.rows, classes, 0,
-              behind(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes), best);
+              ahead_of(a, group, 0, classes), best);
   for (int64_t i = 0; i < group.rows; ++i) f(i, best[i]);
 }
 

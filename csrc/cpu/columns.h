@@ -55,7 +55,8 @@ class ColumnOutput {
     with_elements(to_.type, column.data, [&](auto* elements) {
       using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
       auto* data = const_cast<Element*>(elements);
-      if (to_.row_step == 1) return store_scaled_run(values, rows_, T{1}, data, past_caches_);
+      if (to_.row_step == 1)
+        return store_scaled_run(values, rows_, Factor<T>{1}, data, past_caches_);
       for (int64_t i = 0; i < rows_; ++i) data[i * to_.row_step] = narrow<Element>(values[i]);
     });
   }
@@ -129,12 +130,13 @@ __attribute__((noinline, cold)) static void extend_columns(const WordColumns& wo
 static void column_noise(const Arguments& a, const Group& group, int64_t first_class,
                          int64_t classes, float* exponentials) {
   const WordColumns words(a, group, first_class, classes);
-  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+  const bool reads = a.input != nullptr;  // noise alone reads nothing
+  const Strided logits = reads ? operand_matrix(a, group, Operand::kInput, 0) : Strided{};
   const int64_t rows = group.rows;
   uint32_t smallest = ~0u;
   for (int64_t k = 0; k < classes; ++k) {
     const uint32_t* column = words.column(k);
-    if (logits.data != nullptr) fetch_column(logits, first_class + k, rows);
+    if (reads) fetch_column(logits, first_class + k, rows);
     for (int64_t i = 0; i < rows; ++i) {
       exponentials[k * rows + i] = math::exponential(column[i]);
       smallest = column[i] < smallest ? column[i] : smallest;
@@ -172,16 +174,22 @@ static inline void for_each_noise_column(const Arguments& a, const Group& group,
   }
 }
 
-/// Scores of classes [begin, end), [classes][rows], and the largest of each row so far in `top`.
+/// Scores of classes [begin, end), [classes][rows], and the largest of each row so far in `top`;
+/// or, if only E is wanted, that, and the largest logits.
 template <typename T>
 static void load_score_columns(const Arguments& a, const Group& group, int64_t begin, int64_t end,
-                               T* scores, T* top) {
+                               bool only_e, T* scores, T* top) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;
   T room[kColumns];
   for_each_noise_column<T>(a, group, begin, end, [&](int64_t k, const T* noise) {
     const T* x = load_column(logits, k, rows, room);
     T* to = scores + (k - begin) * rows;
+    if (only_e) {
+      memcpy(to, noise, rows * sizeof(T));
+      for (int64_t i = 0; i < rows; ++i) top[i] = x[i] > top[i] ? x[i] : top[i];
+      return;
+    }
     for (int64_t i = 0; i < rows; ++i) {
       to[i] = x[i] + finished_noise(noise[i]);
       top[i] = to[i] > top[i] ? to[i] : top[i];

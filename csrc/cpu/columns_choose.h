@@ -118,7 +118,8 @@ class BoundColumns {
   float score(int64_t i, int64_t k) const {
     const auto position =
         static_cast<uint64_t>(group_.first[Operand::kWord] + i + k * a_.rows.step(Operand::kWord));
-    return logit(i, k) + noise_at<float>(key_of(a_, group_.first), position);
+    return logit(i, k) +
+           math::gumbel_of_exponential(exponential_at<float>(key_of(a_, group_.first), position));
   }
   /// Whether a logit is NaN or +inf. Neither goes unnoticed: the sum of the bounds, or the highest.
   bool undefined(int64_t i) const {

@@ -56,6 +56,7 @@ class SoftColumns {
         group_(group),
         see_(see),
         taus_(a, group),
+        divides_(divides<T>(a, group)),
         rows_(group.rows),
         values_(scratch),
         stats_(scratch + min64(a.rows.classes, kLongRow) * rows_) {
@@ -66,45 +67,61 @@ class SoftColumns {
   int64_t tiles() const { return tiles_of(a_.rows.classes); }
   const T* inverse_taus() const { return taus_.inverse; }
 
-  /// Calls f(k, exponentials, factors) for the classes of tile t: probabilities are their products.
+  /// Calls f(k, y), y(i) the probability of row i, for the classes of tile t.
   template <typename F>
   void for_each_class(int64_t t, F&& f) {
     if (!kept()) soften(t);
     for (int64_t k = t * kTile; k < end_of(t); ++k)
-      f(k, tile(t) + (k - t * kTile) * rows_, factor(t));
+      f(k, [weights = tile(t) + (k - t * kTile) * rows_, high = factor(t),
+            low = low_factor(t)](int64_t i) { return Factor<T>{high[i], low[i]}.of(weights[i]); });
   }
 
  private:
   bool kept() const { return a_.rows.classes <= kLongRow; }
   int64_t end_of(int64_t t) const { return min64((t + 1) * kTile, a_.rows.classes); }
   T* tile(int64_t t) { return values_ + (kept() ? t * kTile * rows_ : 0); }
-  T* max(int64_t t) { return stats_ + 2 * t * rows_; }
+  T* max(int64_t t) { return stats_ + 3 * t * rows_; }
   T* factor(int64_t t) { return max(t) + rows_; }  // first the tile's sum
+  T* low_factor(int64_t t) { return factor(t) + rows_; }
+  void set_factor(int64_t t, int64_t i, const Factor<T>& value) {
+    factor(t)[i] = value.high, low_factor(t)[i] = value.low;
+  }
 
   /// Exponentials of a tile relative to its own largest scores, and their sums.
   void soften(int64_t t) {
     const int64_t begin = t * kTile, end = end_of(t);
     T *top = max(t), *values = tile(t);
     for (int64_t i = 0; i < rows_; ++i) top[i] = -static_cast<T>(__builtin_inf());
-    load_score_columns(a_, group_, begin, end, values, top);
+    load_score_columns(a_, group_, begin, end, divides_, values, top);
+    for (int64_t i = 0; divides_ && i < rows_; ++i) top[i] = quotient_reference(top[i]);
     constexpr int64_t kStep = 64;  // rows whose sums' lanes stay in the nearest cache
     for (int64_t i = 0; i < rows_; i += kStep)
-      exponentiate_rows(i, min64(kStep, rows_ - i), values, end - begin, top, factor(t));
+      exponentiate_rows(i, min64(kStep, rows_ - i), t, factor(t));
   }
 
-  /// Rows [first, first + rows) of a tile.
-  void exponentiate_rows(int64_t first, int64_t rows, T* values, int64_t classes, const T* top,
-                         T* sums) {
-    alignas(64) T reference[kColumns];
-    for (int64_t i = 0; i < rows; ++i) reference[i] = or_zero(top[first + i]);
-    const T *high = taus_.high + first, *low = taus_.low + first;
+  /// Rows [first, first + rows) of tile t.
+  void exponentiate_rows(int64_t first, int64_t rows, int64_t t, T* sums) {
+    const T *high = taus_.high + first, *low = taus_.low + first, *top = max(t) + first;
+    alignas(64) T reference[kColumns], room[kColumns];
+    for (int64_t i = 0; i < rows; ++i) reference[i] = or_zero(top[i]);
+    Strided logits = operand_matrix(a_, group_, Operand::kInput, t * kTile);
+    logits = part_of(logits, first, 0);
     ColumnSum<T> sum(rows);
-    for (int64_t k = 0; k < classes; ++k) {
-      T* __restrict column = values + k * rows_ + first;
+    for (int64_t k = 0; k < end_of(t) - t * kTile; ++k) {
+      T* __restrict column = tile(t) + k * rows_ + first;
       T* __restrict lane = sum.lane(k);
-      for (int64_t i = 0; i < rows; ++i) {
-        column[i] = math::exp_scaled(column[i] - reference[i], {high[i], low[i]});
-        lane[i] += column[i];
+      if (divides_) {
+        const T* x = load_column(logits, k, rows, room);
+        const auto one = math::exponent_scale<T>(1.0);
+        for (int64_t i = 0; i < rows; ++i) {
+          column[i] = math::exp_scaled(x[i] - reference[i], one) / column[i];
+          lane[i] += column[i];
+        }
+      } else {
+        for (int64_t i = 0; i < rows; ++i) {
+          column[i] = math::exp_scaled(column[i] - reference[i], {high[i], low[i]});
+          lane[i] += column[i];
+        }
       }
     }
     if (!combined_) memcpy(sums + first, sum.total(), rows * sizeof(T));
@@ -115,14 +132,14 @@ class SoftColumns {
     combined_ = true;
     RowSum<T> row = {max(0)[i], factor(0)[i], 0};
     if (tiles() == 1) {
-      factor(0)[i] = single_factor(row);
+      set_factor(0, i, single_factor(row, divides_));
     } else {
       for (int64_t t = 1; t < tiles(); ++t) row.max = max(t)[i] > row.max ? max(t)[i] : row.max;
       row.sum = 0;
       for (int64_t t = 0; t < tiles(); ++t)
         row.sum += factor(t)[i] * math::exp_scaled(max(t)[i] - or_zero(row.max), taus_.scale(i));
       for (int64_t t = 0; t < tiles(); ++t)
-        factor(t)[i] = math::exp_scaled(max(t)[i] - row.max, taus_.scale(i)) / row.sum;
+        set_factor(t, i, tile_factor<T>({.max = max(t)[i]}, row, taus_.scale(i), divides_));
     }
     see_(i, row);
   }
@@ -131,10 +148,20 @@ class SoftColumns {
   const Group& group_;
   See see_;
   Temperatures<T> taus_;
+  bool divides_;
   int64_t rows_;
   T *values_, *stats_;
   bool combined_ = false;
 };
+
+/// Rows in columns at a temperature of 1 among others, which SoftColumns made as it made the
+/// others: again, alone.
+template <typename T, typename F>
+static void redo_quotients(const Arguments& a, const Group& group, F&& alone) {
+  if (divides<T>(a, group) || uniform_tau(a, group) || a.rows.classes > kLongRow) return;
+  for (int64_t i = 0; i < group.rows; ++i)
+    if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
+}
 
 template <typename T>
 static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
@@ -144,11 +171,12 @@ static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
   });
   alignas(64) T room[kColumns];
   for (int64_t t = 0; t < soft.tiles(); ++t)
-    soft.for_each_class(t, [&](int64_t k, const T* weights, const T* factors) {
-      T* to = output.place(k, room);
-      for (int64_t i = 0; i < group.rows; ++i) to[i] = weights[i] * factors[i];
+    soft.for_each_class(t, [&](int64_t k, auto&& y) {
+      T* __restrict to = output.place(k, room);
+      for (int64_t i = 0; i < group.rows; ++i) to[i] = y(i);
       output.put(to, k);
     });
+  redo_quotients<T>(a, group, [&](const Group& row) { soft_group(a, row, scratch); });
 }
 
 constexpr int64_t kAhead = 8;  // classes
@@ -210,10 +238,13 @@ static void hard_backward_columns(const Arguments& a, const Group& group, T* scr
   SoftColumns soft(a, group, scratch, [](int64_t, const RowSum<T>&) {});
   alignas(64) T y[kColumns];
   differentiate_columns<T>(a, group, soft.inverse_taus(), [&](int64_t t, auto&& f) {
-    soft.for_each_class(t, [&](int64_t k, const T* weights, const T* factors) {
-      for (int64_t i = 0; i < group.rows; ++i) y[i] = weights[i] * factors[i];
+    soft.for_each_class(t, [&](int64_t k, auto&& probability) {
+      for (int64_t i = 0; i < group.rows; ++i) y[i] = probability(i);
       f(k, y);
     });
+  });
+  redo_quotients<T>(a, group, [&](const Group& row) {
+    hard_backward_group(a, row, scratch, scratch + a.rows.classes + kScratchSlack);
   });
 }
 

@@ -146,12 +146,12 @@ static void backward_group(const Arguments& a, const Group& group, T* room, T* g
 
 template <typename T>
 static void hard_backward_group(const Arguments& a, const Group& group, T* scores, T* grad_room) {
-  load_scores(a, group, 0, a.rows.classes, scores);
   soften_group(a, group, scores);
   differentiate_group(a, group, scores, scores, grad_room, streams(a));
 }
 
-// Long rows, tile by tile.
+// Long rows, tile by tile. Not by quotients: without its noise in the exponential, the dot product
+// of a row with one class left would be no more than nearly that class's gradient.
 
 template <typename T>
 static inline const T* grads_of(const Arguments& a, const Group& row, int64_t begin, int64_t count,
@@ -171,7 +171,7 @@ template <typename T>
 static void hard_backward_reduce_tile(const Arguments& a, const Group& row, int64_t begin,
                                       int64_t count, TileStat& stat, T* scores, void* kept) {
   alignas(64) T grad_room[kTile];
-  soft_reduce_tile(a, row, begin, count, stat, scores, kept);
+  soft_reduce_tile(a, row, begin, count, stat, false, scores, kept);
   const T* waiting = waiting_tile<T>(a, row.first, begin, kept);
   stat.dot = dot_of(waiting != nullptr ? waiting : scores,
                     grads_of(a, row, begin, count, grad_room), count);
@@ -200,10 +200,10 @@ static void backward_finish_tile(const Arguments& a, const Group& row, int64_t b
 /// `dot`: of y and grad over the whole row.
 template <typename T>
 static void hard_backward_finish_tile(const Arguments& a, const Group& row, int64_t begin,
-                                      int64_t count, T factor, T dot, TileStat& stat, T* scores,
-                                      void* kept) {
-  const T* exponentials = exponentials_of_tile(a, row, begin, count, scores, kept);
-  for (int64_t k = 0; k < count; ++k) scores[k] = exponentials[k] * factor;
+                                      int64_t count, Factor<T> factor, T dot, TileStat& stat,
+                                      T* scores, void* kept) {
+  const T* exponentials = exponentials_of_tile(a, row, begin, count, false, scores, kept);
+  for (int64_t k = 0; k < count; ++k) scores[k] = factor.of(exponentials[k]);
   write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);
 }
 

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <type_traits>
+
 #include "../math/rows.h"
 #include "../math/softmax.h"
 #include "kernels.h"
@@ -54,6 +56,23 @@ TG_STAGE Register<T> load_register(const T* from) {
 template <typename V, typename T>
 TG_STAGE void store_register(const V& values, T* to) {
   *reinterpret_cast<typename RegisterOf<T>::memory*>(to) = values;
+}
+
+/// a * b + c with one rounding.
+template <typename V>
+TG_STAGE V fused(V a, V b, V c) {
+  if constexpr (std::is_floating_point_v<V>) {
+    return math::fused(a, b, c);
+  } else {
+    constexpr int kCount = sizeof(V) / sizeof(a[0]);
+#if defined(__AVX512F__)
+    if constexpr (sizeof(a[0]) == 4) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(a[0]) == 4) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#endif
+    for (int j = 0; j < kCount; ++j) a[j] = math::fused(a[j], b[j], c[j]);
+    return a;
+  }
 }
 
 /// a > b ? a : b, so b where a is NaN.
@@ -141,6 +160,9 @@ struct Lanes {
   }
   TG_MEMBER void add(const Lanes& other) {
     for (int p = 0; p < kParts; ++p) part[p] += other.part[p];
+  }
+  TG_MEMBER void subtract(T value) {
+    for (int p = 0; p < kParts; ++p) part[p] -= value;
   }
   TG_MEMBER void add_product(const Lanes& a, const Lanes& b) {
     for (int p = 0; p < kParts; ++p) part[p] += a.part[p] * b.part[p];

@@ -28,7 +28,7 @@ void with_compute_type(Op op, const Arguments& a, F&& f) {
 template <typename T>
 void noise_group(const Arguments& a, const Group& group, T* scores) {
   memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
-  add_group_noise(a, group, 0, a.rows.classes, scores, scores);
+  take_group_noise<Add>(a, group, 0, a.rows.classes, scores, scores);
   store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
@@ -74,7 +74,7 @@ void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   switch (op) {
     case Op::kSoft:
-      return soft_reduce_tile(a, row, begin, count, stat, scratch, kept);
+      return soft_reduce_tile(a, row, begin, count, stat, divides<T>(a, row), scratch, kept);
     case Op::kBackward:
       return backward_reduce_tile(a, row, begin, count, stat, scratch);
     case Op::kHardBackward:
@@ -125,7 +125,8 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
                  TileStat& stat, T* scratch, void* kept) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   const auto factor = [&] {
-    return tile_factor(stat, total.sum, math::exponent_scale<T>(tau_at(a, row.first)));
+    return tile_factor(stat, total.sum, math::exponent_scale<T>(tau_at(a, row.first)),
+                       op == Op::kSoft && divides<T>(a, row));
   };
   switch (op) {
     case Op::kSoft:
@@ -140,7 +141,7 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
       return mark_choice(a, row, 0, begin, count, total.best);
     case Op::kNoise:
       memset(scratch, 0, count * sizeof(T));
-      add_group_noise(a, row, begin, count, scratch, scratch);
+      take_group_noise<Add>(a, row, begin, count, scratch, scratch);
       return store_matrix(scratch, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
     case Op::kArgmax:
       return;

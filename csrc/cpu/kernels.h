@@ -71,7 +71,7 @@ inline bool in_tiles(const Arguments& a) { return a.rows.classes > kLongRow && !
 inline int64_t column_values(const Rows& rows) {
   const int64_t kept = rows.classes <= kLongRow ? rows.classes : kLongRow;
   const int64_t tiles = (rows.classes + kTile - 1) / kTile;
-  return (kept + 2 * tiles) * rows_per_group(rows);
+  return (kept + 3 * tiles) * rows_per_group(rows);
 }
 
 /// Whether incoming gradients are read where they lie; otherwise a group's are copied to scratch.
@@ -82,12 +82,15 @@ inline bool grads_in_place(const Arguments& a, DType compute_type) {
   return a.grad_type == compute_type && rows.class_stride[grad] == 1 && packed;
 }
 
+/// Rows of more classes never stand side by side in a register, on any instruction set.
+constexpr int64_t kWidestSide = 16;
+
 /// Values behind a group's that kernels may read and put back.
 constexpr int64_t kScratchSlack = 32;
 
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a
 /// backward its incoming gradients where they must be copied. For rows along the last dimension at
-/// most 64 KiB (128 KiB for float64 with gradients to copy); 512 KiB where rows run across memory,
+/// most 64 KiB (128 KiB for float64 with gradients to copy); 1 MiB where rows run across memory,
 /// twice that for float64.
 inline int64_t scratch_bytes(Op op, const Arguments& a) {
   const Rows& rows = a.rows;

@@ -136,6 +136,38 @@ TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
   return largest.part[0][0];
 }
 
+/// max_of of memory that may end there.
+template <typename T>
+TG_STAGE T max_of_memory(const T* values, int64_t count) {
+  const T lowest = -static_cast<T>(__builtin_inf());
+  auto largest = Lanes<T>::all(lowest), second = largest;
+  int64_t k = 0;
+  for (; k + 2 * kLanes <= count; k += 2 * kLanes) {
+    largest.keep_larger(Lanes<T>::load(values + k));
+    second.keep_larger(Lanes<T>::load(values + k + kLanes));
+  }
+  for (; k < count; k += kLanes) {
+    auto rest = Lanes<T>::load_some(values + k, count - k);
+    rest.keep_first(count - k, lowest);
+    largest.keep_larger(rest);
+  }
+  largest.keep_larger(second);
+  largest_of_runs<kLanes>(largest);
+  return largest.part[0][0];
+}
+
+/// to[k] = from[k] - reference; `from` may end there, `to` is scratch or the same.
+template <typename T>
+TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
+  int64_t k = 0;
+  for (; k + kLanes <= count; k += kLanes) {
+    auto lanes = Lanes<T>::load(from + k);
+    lanes.subtract(reference);
+    lanes.store(to + k);
+  }
+  for (; k < count; ++k) to[k] = from[k] - reference;
+}
+
 template <typename T>
 TG_STAGE T max_of(const T* values, int64_t count) {
   T sum;

@@ -77,6 +77,14 @@ static inline const T* values_of(const Strided& from, int64_t rows, int64_t clas
   return room;
 }
 
+static inline Group single_row(const Group& group, int64_t i) {
+  Group row = group;
+  row.index += i;
+  row.rows = 1;
+  row.first = row_of(group, i);
+  return row;
+}
+
 static inline double tau_at(const Arguments& a, const Row& row) {
   if (a.tau == nullptr) return a.host_tau;
   const int64_t at = row[Operand::kTau];
@@ -125,113 +133,156 @@ __attribute__((noinline, cold)) static void extend_exponentials(const WordRun& r
       exponentials[i] = math::exponential(words[i], run.extension(i));
 }
 
-/// scores[i] = x[i] + noise of position first + i, count <= kTile; x may be scores. Noise and sum
-/// are float32.
-static void add_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* scores,
-                      Ahead ahead) {
+/// What becomes of a value x and its noise: a score, x + g.
+struct Add {
+  TG_STAGE float apply(float x, float exponential) {
+    return x + math::gumbel_of_exponential(exponential);
+  }
+  TG_STAGE double apply(double x, double noise) { return x + noise; }
+};
+
+/// Or a weight, exp(x + g) = exp(x) / E: without the logarithm, at a temperature of 1.
+struct Weigh {
+  TG_STAGE float apply(float x, float exponential) {
+    return math::exp_scaled(x, math::exponent_scale<float>(1.0)) / exponential;
+  }
+};
+
+/// E of positions first, ..., first + count - 1, count <= kTile.
+static void fill_exponentials(math::Key key, uint64_t first, int64_t count, float* exponentials,
+                              Ahead ahead) {
   const WordRun run(key, first, count, ahead);
   const uint32_t* words = run.words();
-  alignas(64) float exponentials[kTile];
   uint32_t smallest = ~0u;
   for (int64_t i = 0; i < count; ++i) {
     exponentials[i] = math::exponential(words[i]);
     smallest = words[i] < smallest ? words[i] : smallest;
   }
   if (smallest < math::kExtendBelow) extend_exponentials(run, count, exponentials);
-  for (int64_t i = 0; i < count; ++i)
-    scores[i] = x[i] + math::gumbel_of_exponential(exponentials[i]);
 }
 
-static void add_noise(math::Key key, uint64_t first, int64_t count, const double* x, double* scores,
-                      Ahead ahead) {
+/// result[i] = Take of x[i] and the noise of position first + i, count <= kTile; x may be result.
+template <typename Take>
+static void take_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* result,
+                       Ahead ahead) {
+  alignas(64) float exponentials[kTile];
+  fill_exponentials(key, first, count, exponentials, ahead);
+  for (int64_t i = 0; i < count; ++i) result[i] = Take::apply(x[i], exponentials[i]);
+}
+
+template <typename Take>
+static void take_noise(math::Key key, uint64_t first, int64_t count, const double* x,
+                       double* result, Ahead ahead) {
   const WordRun run(key, first, count, ahead);
   const WordRun extensions(key, first, count, {}, math::Plane::kExtension);
   const uint32_t *words = run.words(), *second = extensions.words();
-  for (int64_t i = 0; i < count; ++i) scores[i] = x[i] + math::gumbel64(words[i], second[i]);
+  for (int64_t i = 0; i < count; ++i)
+    result[i] = Take::apply(x[i], math::gumbel64(words[i], second[i]));
 }
 
-/// add_noise for a run of any length.
-template <typename T>
-static inline void add_noise_run(math::Key key, uint64_t first, int64_t count, const T* x,
-                                 T* scores, Ahead ahead = {}) {
+/// take_noise for a run of any length.
+template <typename Take, typename T>
+static inline void take_noise_run(math::Key key, uint64_t first, int64_t count, const T* x,
+                                  T* result, Ahead ahead = {}) {
   for (int64_t done = 0; done < count; done += kTile) {
-    add_noise(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done,
-              scores + done, ahead);
-    ahead.data += kTile * ahead.bytes_per_word;
+    take_noise<Take>(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done,
+                     result + done, ahead);
+    ahead.skip(kTile);
   }
 }
 
-/// Noise of one position.
+/// Noise of one position; for Take, its exponential.
 template <typename T>
-static inline T noise_at(math::Key key, uint64_t position) {
+static inline T exponential_at(math::Key key, uint64_t position) {
   const uint32_t word = math::key_word(key, position);
   if constexpr (sizeof(T) == sizeof(double))
     return math::gumbel64(word, math::key_word(key, position, math::Plane::kExtension));
-  const bool extended = word < math::kExtendBelow;
-  return static_cast<T>(
-      math::gumbel(word, extended ? math::key_word(key, position, math::Plane::kExtension) : 0));
+  else
+    return word < math::kExtendBelow
+               ? math::exponential(word, math::key_word(key, position, math::Plane::kExtension))
+               : math::exponential(word);
 }
 
-/// Noise where words run across rows: class by class, a run of words at a time.
-template <typename T>
-static void add_noise_across(const Arguments& a, const Group& group, int64_t class_begin,
-                             int64_t classes, T* scores) {
+/// Where words run across rows: class by class, a run of words at a time.
+template <typename Take, typename T>
+static void take_noise_across(const Arguments& a, const Group& group, int64_t class_begin,
+                              int64_t classes, T* values) {
   const math::Key key = key_of(a, group.first);
   const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
   const auto first = static_cast<uint64_t>(group.first[Operand::kWord]) + class_begin * word_step;
-  const T zeros[kTileRows] = {};
   ClassTile<T> tile;
   for_each_tile(
       group.rows, classes, [&](int64_t i0, int64_t rows, int64_t k0, int64_t tile_classes) {
-        for (int64_t k = 0; k < tile_classes; ++k)
-          add_noise(key, first + i0 + (k0 + k) * word_step, rows, zeros, tile.at[k], {});
-        T* corner = scores + i0 * classes + k0;
+        T* corner = values + i0 * classes + k0;
         tile.for_each(rows, tile_classes,
-                      [&](int64_t i, int64_t k, T noise) { corner[i * classes + k] += noise; });
+                      [&](int64_t i, int64_t k, T& value) { value = corner[i * classes + k]; });
+        for (int64_t k = 0; k < tile_classes; ++k)
+          take_noise<Take>(key, first + i0 + (k0 + k) * word_step, rows, tile.at[k], tile.at[k],
+                           {});
+        tile.for_each(rows, tile_classes,
+                      [&](int64_t i, int64_t k, T value) { corner[i * classes + k] = value; });
       });
 }
 
-/// Noise where words follow each other nowhere: element by element.
-template <typename T>
-static void add_noise_apart(const Arguments& a, const Group& group, int64_t class_begin,
-                            int64_t classes, T* scores) {
+/// Where words follow each other nowhere: element by element.
+template <typename Take, typename T>
+static void take_noise_apart(const Arguments& a, const Group& group, int64_t class_begin,
+                             int64_t classes, T* values) {
   const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
   for (int64_t i = 0; i < group.rows; ++i) {
     const Row row = row_of(group, i);
     const auto first = static_cast<uint64_t>(row[Operand::kWord]) + class_begin * word_step;
-    for (int64_t k = 0; k < classes; ++k)
-      scores[i * classes + k] += noise_at<T>(key_of(a, row), first + k * word_step);
+    for (int64_t k = 0; k < classes; ++k) {
+      T& value = values[i * classes + k];
+      value = Take::apply(value, exponential_at<T>(key_of(a, row), first + k * word_step));
+    }
   }
 }
 
-/// scores[i * classes + k] = x + noise for classes [class_begin, class_begin + classes) of a group.
-/// `x` is [rows][classes], or the scores themselves.
-template <typename T>
-static void add_group_noise(const Arguments& a, const Group& group, int64_t class_begin,
-                            int64_t classes, const T* x, T* scores, Ahead ahead = {}) {
+/// Whether the words of a group's `classes` classes are one run.
+static inline bool words_run_together(const Arguments& a, const Group& group, int64_t classes) {
+  if (!words_run_along_classes(a.rows)) return false;
+  return group.rows == 1 || (group.step_of(Operand::kWord) == classes && uniform_key(a, group));
+}
+
+/// result[i * classes + k] = Take of x and noise for classes [class_begin, class_begin + classes)
+/// of a group. `x` is [rows][classes], or the result itself.
+template <typename Take, typename T>
+static void take_group_noise(const Arguments& a, const Group& group, int64_t class_begin,
+                             int64_t classes, const T* x, T* result, Ahead ahead = {}) {
   if (!words_run_along_classes(a.rows)) {
-    if (x != scores) memcpy(scores, x, group.rows * classes * sizeof(T));
+    if (x != result) memcpy(result, x, group.rows * classes * sizeof(T));
     const bool across = group.rows > 1 && group.step_of(Operand::kWord) == 1;
     return across && uniform_key(a, group)
-               ? add_noise_across(a, group, class_begin, classes, scores)
-               : add_noise_apart(a, group, class_begin, classes, scores);
+               ? take_noise_across<Take>(a, group, class_begin, classes, result)
+               : take_noise_apart<Take>(a, group, class_begin, classes, result);
   }
   const auto first = static_cast<uint64_t>(group.first[Operand::kWord] + class_begin);
-  if (group.step_of(Operand::kWord) == classes && uniform_key(a, group))
-    return add_noise_run(key_of(a, group.first), first, group.rows * classes, x, scores, ahead);
+  if (words_run_together(a, group, classes))
+    return take_noise_run<Take>(key_of(a, group.first), first, group.rows * classes, x, result,
+                                ahead);
   for (int64_t i = 0; i < group.rows; ++i) {
     const Row row = row_of(group, i);
-    add_noise_run(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin), classes,
-                  x + i * classes, scores + i * classes);
+    take_noise_run<Take>(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin),
+                         classes, x + i * classes, result + i * classes);
   }
 }
 
-/// What lies behind a matrix in memory: the next thing to be read, if this one is walked in order.
-static inline Ahead behind(const Strided& matrix, int64_t rows, int64_t classes) {
-  const bool packed = matrix.class_step == 1 && (rows == 1 || matrix.row_step == classes);
-  if (!packed) return {};
-  const int64_t size = element_size(matrix.type);
-  return {static_cast<const char*>(matrix.data) + rows * classes * size, size};
+/// What lies behind a group's classes in memory: the next thing to be read, if rows are walked in
+/// order.
+static inline Ahead ahead_of(const Arguments& a, const Group& group, int64_t class_begin,
+                             int64_t classes) {
+  Ahead ahead;
+  const Operand operands[] = {Operand::kInput, Operand::kGrad};
+  for (int i = 0; i < 2; ++i) {
+    const Strided matrix = operand_matrix(a, group, operands[i], class_begin);
+    const bool packed = matrix.class_step == 1 && (group.rows == 1 || matrix.row_step == classes);
+    if (!packed || (operands[i] == Operand::kGrad && a.grad == nullptr)) continue;
+    const int64_t size = element_size(matrix.type);
+    ahead.data[i] = static_cast<const char*>(matrix.data) + group.rows * classes * size;
+    ahead.bytes_per_word[i] = size;
+  }
+  return ahead;
 }
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
@@ -239,8 +290,9 @@ template <typename T>
 static void load_scores(const Arguments& a, const Group& group, int64_t class_begin,
                         int64_t classes, T* scores) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
-  add_group_noise(a, group, class_begin, classes, values_of(logits, group.rows, classes, scores),
-                  scores, behind(logits, group.rows, classes));
+  take_group_noise<Add>(a, group, class_begin, classes,
+                        values_of(logits, group.rows, classes, scores), scores,
+                        ahead_of(a, group, class_begin, classes));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

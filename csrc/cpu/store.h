@@ -59,32 +59,65 @@ TG_STAGE void store_lines(Element* to, int64_t count, bool streams, Fill&& fill,
   if (k < count) fill(count - kStep, to + count - kStep);
 }
 
+/// What exponentials are multiplied by: a quotient, and what rounding took from it, so that a row
+/// of one class comes out as exactly 1.
+template <typename T>
+struct Factor {
+  T high;
+  T low = 0;
+
+  /// n / d.
+  static Factor quotient(T n, T d) {
+    const T high = n / d;
+    return {high, math::fused(-high, d, n) / d};
+  }
+  template <typename V>
+  TG_MEMBER V of(V value) const {
+    return fused(value, V{} + high, value * low);
+  }
+};
+
+/// Calls f(product): with one multiplication where the factor's low part is 0, as most are.
+template <typename T, typename F>
+TG_STAGE void with_product(Factor<T> factor, F&& f) {
+  if (factor.low == 0)
+    f([high = factor.high](auto value) __attribute__((always_inline)) { return value * high; });
+  else
+    f([factor](auto value) __attribute__((always_inline)) { return factor.of(value); });
+}
+
 /// from * factor to consecutive elements. In registers where nothing is converted: GCC would take
 /// so short a loop apart before it could make vectors of it.
 template <typename Element, typename T>
-static void store_scaled_run(const T* from, int64_t count, T factor, Element* to, bool streams) {
+static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Element* to,
+                             bool streams) {
   constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
-  const auto one = [&](int64_t k) { return narrow<Element>(from[k] * factor); };
-  store_lines(
-      to, count, streams,
-      [&](int64_t k, Element * line) __attribute__((always_inline)) {
-        if constexpr (std::is_same_v<Element, T>)
-          for (int j = 0; j < kStep; j += kWidth)
-            store_register(load_register(from + k + j) * factor, line + j);
-        else
-          for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
-      },
-      one);
+  with_product(
+      factor, [&](auto product) __attribute__((always_inline)) {
+        const auto one = [&](int64_t k) { return narrow<Element>(product(from[k])); };
+        store_lines(
+            to, count, streams,
+            [&](int64_t k, Element * line) __attribute__((always_inline)) {
+              if constexpr (std::is_same_v<Element, T>)
+                for (int j = 0; j < kStep; j += kWidth)
+                  store_register(product(load_register(from + k + j)), line + j);
+              else
+                for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+            },
+            one);
+      });
 }
 
 /// from * factor to a row's classes.
 template <typename T>
-static void store_scaled(const T* from, int64_t count, T factor, const Strided& to, bool streams) {
+static void store_scaled(const T* from, int64_t count, Factor<T> factor, const Strided& to,
+                         bool streams) {
   with_elements(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     auto* data = const_cast<Element*>(elements);
     if (to.class_step == 1) return store_scaled_run(from, count, factor, data, streams);
-    for (int64_t k = 0; k < count; ++k) data[k * to.class_step] = narrow<Element>(from[k] * factor);
+    for (int64_t k = 0; k < count; ++k)
+      data[k * to.class_step] = narrow<Element>(factor.of(from[k]));
   });
 }
 
@@ -94,7 +127,7 @@ static void store_group(const T* from, int64_t rows, int64_t classes, const Stri
                         bool streams) {
   if (!streams || to.class_step != 1 || (rows > 1 && to.row_step != classes))
     return store_matrix(from, rows, classes, to);
-  store_scaled(from, rows * classes, T{1}, to, true);
+  store_scaled(from, rows * classes, Factor<T>{1}, to, true);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -137,13 +137,17 @@ static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
 /// bursts of reads, with thousands of cycles of arithmetic between them: so the arithmetic asks, a
 /// little at a time, for what comes after it.
 struct Ahead {
-  const char* data = nullptr;
-  int64_t bytes_per_word = 0;
+  const char* data[2] = {};  // logits, and incoming gradients where there are any
+  int64_t bytes_per_word[2] = {};
 
   TG_MEMBER void fetch(int64_t word, int64_t words) const {
     constexpr int64_t kLine = 64;
-    const char* from = data + word * bytes_per_word;
-    for (int64_t at = 0; at < words * bytes_per_word; at += kLine) __builtin_prefetch(from + at);
+    for (int i = 0; i < 2; ++i)
+      for (int64_t at = 0; at < words * bytes_per_word[i]; at += kLine)
+        __builtin_prefetch(data[i] + word * bytes_per_word[i] + at);
+  }
+  void skip(int64_t words) {
+    for (int i = 0; i < 2; ++i) data[i] += words * bytes_per_word[i];
   }
 };
 

@@ -60,16 +60,17 @@ def test_two_threads_share_every_op(part, dim, two_threads):
     assert busy_threads(work) == 2
 
 
+@pytest.mark.parametrize("tau", [0.7, 1])
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_layouts_give_the_same_bits(dtype, dim):
+def test_layouts_give_the_same_bits(dtype, dim, tau):
     shape = (3, 17, 6, 35)
     x, grad = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
-    wanted = everything(x, grad, dim=dim)
+    wanted = everything(x, grad, tau, dim)
     for name, view in layouts(x).items():
-        assert_all_same(everything(view, grad, dim=dim), wanted, name)
+        assert_all_same(everything(view, grad, tau, dim), wanted, name)
     for name, view in layouts(grad).items():
-        assert_all_same(everything(x, view, dim=dim), wanted, f"grad {name}")
+        assert_all_same(everything(x, view, tau, dim), wanted, f"grad {name}")
 
 
 @pytest.mark.parametrize("k", [8193, 20_000])
@@ -139,6 +140,23 @@ def test_the_form_of_tau_does_not_change_a_bit(form, tau):
     """The values are exact in every type of tau used here."""
     x, grad = torch.randn(40, 300), torch.randn(40, 300)
     assert_all_same(everything(x, grad, TAUS[form](float(tau))), everything(x, grad, tau))
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("k", [10, 40, 300, 3000])
+def test_a_row_has_the_bits_of_its_temperature_alone(k, dim):
+    shape = [24, 1, 25]
+    shape[dim] = k
+    x, grad = torch.randn(shape), torch.randn(shape)
+    rows = [1 if d == dim else size for d, size in enumerate(shape)]
+    taus = [0.5, 1.0, 2.0]
+    which = torch.randint(3, rows)
+    mixed = everything(x, grad, torch.tensor(taus)[which], dim)
+    for i, tau in enumerate(taus):
+        here = (which == i).expand(shape)
+        for name, value in everything(x, grad, tau, dim).items():
+            if name != "index":
+                assert_same_bits(mixed[name][here], value[here], f"{tau} {name}")
 
 
 def test_an_integer_tensor_tau_is_its_value():

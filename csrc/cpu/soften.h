@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Softmax of rows whose words lie along their classes: exponentials in scratch, and the factor of
+// each tile of each row.
+#pragma once
+
+#include "exponentials.h"
+#include "narrow.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+constexpr int64_t kRowTiles = kLongRow / kTile;
+
+/// soften_rows for one row of several tiles.
+template <typename T, typename See, typename Scaled>
+static void soften_tiled_row(const Arguments& a, const Group& row, T* values, See&& see,
+                             Scaled&& scaled) {
+  const int64_t classes = a.rows.classes;
+  const double tau = tau_at(a, row.first);
+  const auto scale = math::exponent_scale<T>(tau);
+  const bool divided = divides<T>(a, row);
+  TileStat stats[kRowTiles];
+  for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t) {
+    const int64_t count = min64(kTile, classes - begin);
+    const RowSum<T> tile = load_exponentials(a, row, begin, count, divided, values + begin);
+    stats[t].max = tile.max, stats[t].sum = tile.sum;
+  }
+  const RowSum<T> sum = combine(stats, tiles_of(classes), scale);
+  see(sum, tau);
+  for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t)
+    scaled(begin, min64(kTile, classes - begin), tile_factor(stats[t], sum, scale, divided));
+}
+
+/// soften_rows for scores of at most kShortRow classes and one temperature.
+template <typename T, typename See, typename Scaled>
+static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores, See&& see,
+                              Scaled&& scaled) {
+  const auto scale = math::exponent_scale<T>(tau);
+  const int64_t step = kTile / classes;
+  T max[kTile];
+  alignas(64) T reference[kTile + kLanes];
+  for (int64_t begin = 0; begin < group.rows; begin += step) {
+    const int64_t rows = min64(step, group.rows - begin);
+    T* block = scores + begin * classes;
+    for (int64_t i = 0; i < rows; ++i) {
+      max[i] = max_of(block + i * classes, classes);
+      fill_over(reference + i * classes, classes, or_zero(max[i]));
+    }
+    for (int64_t j = 0; j < rows * classes; ++j)
+      block[j] = math::exp_scaled(block[j] - reference[j], scale);
+    for (int64_t i = 0; i < rows; ++i) {
+      const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0};
+      see(begin + i, sum, tau);
+      scaled(begin + i, 0, classes, single_factor(sum, false));
+    }
+  }
+}
+
+/// Quotients of one row of one tile among rows of other temperatures. What lies behind it in
+/// scratch is kept.
+template <typename T>
+static RowSum<T> quotients_of_row(const Arguments& a, const Group& row, T* values) {
+  if constexpr (std::is_same_v<T, float>) {
+    const int64_t classes = a.rows.classes;
+    alignas(64) float room[kTile + kLanes];
+    float reference;
+    load_quotients(a, row, 0, classes, room, &reference);
+    memcpy(values, room, classes * sizeof(float));
+    return {reference, sum_of(room, classes), 0};
+  } else {
+    return {};
+  }
+}
+
+/// Exponentials of a group's rows in scratch, [rows][classes], tile by tile. Per row:
+/// see(i, row sum, tau), then scaled(i, first class, classes, factor) for each of its tiles.
+template <typename T, typename See, typename Scaled>
+static void soften_rows(const Arguments& a, const Group& group, T* values, See&& see,
+                        Scaled&& scaled) {
+  const int64_t classes = a.rows.classes;
+  const bool uniform = uniform_tau(a, group);
+  double tau = tau_at(a, group.first);
+  if (classes > kTile) {
+    for (int64_t i = 0; i < group.rows; ++i)
+      soften_tiled_row(
+          a, single_row(group, i), values + i * classes,
+          [&](const auto& sum, double t) { see(i, sum, t); },
+          [&](int64_t begin, int64_t count, const Factor<T>& factor) {
+            scaled(i, begin, count, factor);
+          });
+    return;
+  }
+  if constexpr (std::is_same_v<T, float>)
+    if (divides<T>(a, group)) {
+      float reference[kTile / kWidestSide];
+      load_quotients(a, group, 0, classes, values, reference);
+      for (int64_t i = 0; i < group.rows; ++i) {
+        const RowSum<T> sum = {reference[i], sum_of(values + i * classes, classes), 0};
+        see(i, sum, tau);
+        scaled(i, 0, classes, single_factor(sum, true));
+      }
+      return;
+    }
+  load_scores(a, group, 0, classes, values);
+  if (uniform && classes <= kShortRow)
+    return soften_short_rows(group, classes, tau, values, see, scaled);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    if (!uniform) tau = tau_at(a, row_of(group, i));
+    T* row = values + i * classes;
+    const bool divided = divides<T>(a, tau);
+    const RowSum<T> sum = divided ? quotients_of_row(a, single_row(group, i), row)
+                                  : soften_tile(row, classes, math::exponent_scale<T>(tau));
+    see(i, sum, tau);
+    scaled(i, 0, classes, single_factor(sum, divided));
+  }
+}
+
+/// Rows side by side: scores -> probabilities; `top` and `sum` as they are in RowSum.
+template <int width, typename T>
+TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* top, T* sum) {
+  auto side = Side<T, width>::load(padded);
+  const auto largest = side.max(classes);
+  const auto lowest = Register<T>{} - static_cast<T>(__builtin_inf());
+  const auto reference = largest > lowest ? largest : Register<T>{};
+  for (int k = 0; k < classes; ++k) store_register(side.column(k) - reference, side.at(k));
+  for (int j = 0; j < classes * kSideRows<T>; ++j)
+    side.values[j] = math::exp_scaled(side.values[j], scale);
+  const auto total = side.sum(classes);
+  const auto factor = 1 / total + (largest - largest);  // NaN where no score is finite
+  for (int k = 0; k < classes; ++k) store_register(side.column(k) * factor, side.at(k));
+  side.store(padded);
+  store_register(largest, top);
+  store_register(total, sum);
+}
+
+/// soften_rows for rows of at most kSideRows classes and one temperature; the probabilities go to
+/// `to`. see(first row, rows, a function from row to its sum).
+template <typename T, typename See>
+static void soften_narrow_rows(const Group& group, int64_t classes, double tau, const T* scores,
+                               T* to, See&& see) {
+  const auto scale = math::exponent_scale<T>(tau);
+  alignas(64) T block[kPadded], top[kPadded], sum[kPadded];
+  for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
+    constexpr int kWidth = decltype(width)::value, kRows = kSideRows<T>;
+    pad_rows<kWidth>(scores + begin * classes, rows, classes, block);
+    for (int64_t i = 0; i < rows; i += kRows)
+      soften_side<kWidth>(block + i * kWidth, static_cast<int>(classes), scale, top + i, sum + i);
+    see(begin, rows, [&](int64_t i) {
+      const int64_t at = side_of<T, kWidth>(i);
+      return RowSum<T>{top[at], sum[at], 0};
+    });
+    pack_rows<kWidth>(block, rows, classes, to + begin * classes);
+  });
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA
