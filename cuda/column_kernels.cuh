@@ -2,6 +2,7 @@
 // Every op on rows that lie side by side, in two reads: see columns.cuh.
 #pragma once
 
+#include "backward.cuh"
 #include "choice.cuh"
 #include "columns.cuh"
 

@@ -5,6 +5,7 @@
 #include "any_kernels.cuh"
 #include "column_kernels.cuh"
 #include "long_choice.cuh"
+#include "long_soft.cuh"
 #include "tile_kernels.cuh"
 
 namespace torch_gumbel::cuda {
@@ -47,7 +48,8 @@ struct Hard {
   }
   template <typename Element, bool kDevice, Stage kStage>
   static Kernel at_length() {
-    return hard_long_kernel < Element, kDevice && kStage != Stage::kFinish, kStage > ;
+    constexpr bool kReadsKey = kDevice && kStage != Stage::kFinish;
+    return hard_long_kernel<Element, kReadsKey, kStage>;
   }
 };
 

@@ -146,13 +146,15 @@ class Device:
         spec.loader.exec_module(self._interpreter)
         ptx, self._library = compile_cuda()
         head, *entries = re.split(r"(?m)^(?=(?:\.visible |\.weak )?\.entry)", ptx)
-        self._ptx = {}
+        self._ptx, self._most_threads = {}, {}
         # Shared memory of inlined functions is declared outside; it goes into its kernels.
         shared = re.findall(r"(?m)^(?:\.weak )?(\.shared [^;]*?(\w+)\[\d+\];)", ptx)
         for entry in entries:
             (symbol,) = self._interpreter.kernels(entry)
             used = set(re.findall(r"\b_ZZ\w+", entry))
             own = "".join(line for line, name in shared if name in used)
+            bound = re.search(r"\.maxntid (\d+)", entry)
+            self._most_threads[symbol] = int(bound[1]) if bound else 1024
             self._ptx[symbol] = head + entry.replace("{", "{" + own, 1)
         self._on_launch = ON_LAUNCH(self._launch)
         self._library.set_on_launch(self._on_launch)
@@ -178,6 +180,8 @@ class Device:
         try:
             symbol = symbol.decode()
             self.ran.add(symbol)
+            most = self._most_threads[symbol]
+            assert 0 < threads <= most, f"{symbol}: {threads} threads, bound to {most}"
             if "_any_kernel" in symbol or "fold_in" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
