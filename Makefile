@@ -18,7 +18,7 @@ CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
 SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass arm64 bench instructions format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path
 
 sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget
 	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/machine_code.md
+
+gpu: build  ## all that needs a GPU: tests, memory checkers, benchmark (see tests/gpu/run.sh); build/gpu/
+	PYTHON=$(PYTHON) BUILD=$(BUILD) tests/gpu/run.sh
 
 bench: build  ## timings beside PyTorch, JAX, and Paddle (pip install --group bench), written to benchmarks/
 	$(PYTHON) benchmarks/compare.py

@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
   grad.load(p.a, line, share);
   float y[kVectors * Element::kWidth];
 #pragma unroll
-  for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], y + i * Element::kWidth);
+  for (int i = 0; i < kVectors; ++i) Element::unpack_to_keep(raw[i], y + i * Element::kWidth);
   const float edge_y = share.edge >= 0 ? Element::widen(line.input[share.edge]) : 0.0f;
   const float own = dot_of(y, grad.of, edge_y * grad.edge);
   const float dot = Team::reduce(own, 0.0f, dot_scratch, Sum{});

@@ -94,6 +94,21 @@ __device__ __forceinline__ uint32_t min_word(uint32_t x, uint32_t y, uint32_t z)
 #endif
 }
 
+/// Four bytes, the lowest first, by the digits of `choice`, the lowest first: 0 to 3 are the bytes
+/// of `word`, 4 is zero.
+__device__ __forceinline__ uint32_t chosen_bytes(uint32_t word, uint32_t choice) {
+#ifdef __CUDA_ARCH__
+  return __byte_perm(word, 0, choice);
+#else
+  uint32_t chosen = 0;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t byte = choice >> 4 * i & 7;
+    if (byte < 4) chosen |= (word >> 8 * byte & 0xFF) << 8 * i;
+  }
+  return chosen;
+#endif
+}
+
 /// The same value, but what was computed from it before is not known to be: it is computed again
 /// instead of being kept in registers.
 __device__ __forceinline__ int64_t made_again(int64_t value) {

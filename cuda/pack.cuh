@@ -7,7 +7,9 @@
 
 namespace torch_gumbel::cuda {
 
-/// How one element type lies in memory. kWidth elements fill 16 bytes.
+/// How one element type lies in memory. kWidth elements fill 16 bytes. unpack_to_keep() is for
+/// values that are used again much later: what unpack() makes of bfloat16, the compiler makes
+/// twice.
 struct Float32 {
   using Storage = float;
   static constexpr DType kType = DType::kFloat32;
@@ -19,6 +21,9 @@ struct Float32 {
   static __device__ __forceinline__ float narrow(float x) { return x; }
   static __device__ __forceinline__ void unpack(const Bits128& bits, float* x) {
     for (int i = 0; i < 4; ++i) x[i] = math::bit_cast<float>(bits.word[i]);
+  }
+  static __device__ __forceinline__ void unpack_to_keep(const Bits128& bits, float* x) {
+    unpack(bits, x);
   }
   static __device__ __forceinline__ Bits128 pack(const float* x) {
     Bits128 bits;
@@ -42,6 +47,9 @@ struct Float16 {
       x[2 * i + 1] = half_to_float(static_cast<uint16_t>(bits.word[i] >> 16));
     }
   }
+  static __device__ __forceinline__ void unpack_to_keep(const Bits128& bits, float* x) {
+    unpack(bits, x);
+  }
   static __device__ __forceinline__ Bits128 pack(const float* x) {
     Bits128 bits;
     for (int i = 0; i < 4; ++i) bits.word[i] = float_to_half_pair(x[2 * i], x[2 * i + 1]);
@@ -62,6 +70,12 @@ struct BFloat16 {
     for (int i = 0; i < 4; ++i) {
       x[2 * i] = math::bit_cast<float>(bits.word[i] << 16);
       x[2 * i + 1] = math::bit_cast<float>(bits.word[i] & 0xFFFF0000u);
+    }
+  }
+  static __device__ __forceinline__ void unpack_to_keep(const Bits128& bits, float* x) {
+    for (int i = 0; i < 4; ++i) {
+      x[2 * i] = math::bit_cast<float>(chosen_bytes(bits.word[i], 0x1044));
+      x[2 * i + 1] = math::bit_cast<float>(chosen_bytes(bits.word[i], 0x3244));
     }
   }
   static __device__ __forceinline__ Bits128 pack(const float* x) {
