@@ -154,7 +154,7 @@ __device__ __forceinline__ void local_fault(Planted planted, float* data) {
     data[t] = of_first[0];
   }
   if (planted == Planted::kLocalArrayOutOfBounds) data[t] = mine[at];
-  if (planted == Planted::kLocalPointerOutOfBounds) data[t] = sum_of(mine + 1, 4);
+  if (planted == Planted::kLocalPointerOutOfBounds) data[t] = sum_of(mine + 1, at);
   if (planted == Planted::kSignedOverflow) at = most + 1;
 }
 

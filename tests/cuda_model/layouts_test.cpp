@@ -138,6 +138,21 @@ TEST_P(LayoutsOnModel, KeysOfABatch) {
     });
 }
 
+TEST_P(LayoutsOnModel, OneKeyOnTheDevice) {
+  static const uint64_t key[] = {7, uint64_t{1} << 33};
+  for (const DType type : kAllTypes)
+    check(
+        [&](Case& wanted) {
+          wanted.input = wanted.grad = wanted.output = type;
+          wanted.key = {key[0], key[1]};
+          return true;
+        },
+        [](Problem& problem) {
+          problem.arguments().key = key;
+          problem.arguments().host_key = {};
+        });
+}
+
 TEST_P(LayoutsOnModel, EveryKey) {
   for (const math::Key key : {math::Key{0, 0}, math::Key{~0ull, ~0ull - 3},
                               math::Key{1, (1ull << 32) - 9}, math::Key{2, 1ull << 40}})

@@ -91,6 +91,24 @@ TEST_P(Lengths, LinesThatBeginAnywhereAgreeWithTheCpu) {
     }
 }
 
+/// One key for all rows, which the kernel reads, on both sides of every switch.
+TEST_P(Lengths, KeysOnTheDeviceAgreeWithTheCpu) {
+  const auto& [op, type] = GetParam();
+  if (op == Op::kBackward) return;  // reads no words
+  static const uint64_t key[] = {7, uint64_t{1} << 33};
+  std::set<int64_t> some = {1, 16384};
+  for (const int64_t at : switches(op, type, 17'000)) some.insert({at - 1, at});
+  for (const int64_t classes : some) {
+    Case wanted = base(2, classes);
+    wanted.key = {key[0], key[1]};
+    check_on_model(wanted, [](Problem& problem) {
+      problem.arguments().key = key;
+      problem.arguments().host_key = {};
+    });
+    if (HasFailure()) return;
+  }
+}
+
 TEST_P(Lengths, EveryTemperatureAgreesWithTheCpu) {
   for (const double tau : {0.1, 0.5, 3.0, 10.0})
     for (const int64_t classes : {5, 64, 300, 3000, 9000}) {
