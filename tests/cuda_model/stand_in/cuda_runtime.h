@@ -23,11 +23,11 @@
 // - misaligned accesses by a type that asks for alignment, array indices out of bounds, signed
 //   overflow, and the rest of -fsanitize=undefined.
 //
-// What it does not model: registers and __launch_bounds__ (tests/ptx holds launches to the bounds in
-// the PTX, choice_test.cpp plans), memory spaces other than shared and global, atomics and memory
-// fences, warps that run in lockstep, streams (work runs at once), and time. Accesses within the C
-// library (memcpy) are not seen. `__shared__` variables are thread_local, of which the program must
-// have no others.
+// What it does not model: registers and __launch_bounds__ (tests/ptx holds launches to the bounds
+// in the PTX, choice_test.cpp plans), memory spaces other than shared and global, atomics and
+// memory fences, warps that run in lockstep, streams (work runs at once), and time. Accesses within
+// the C library (memcpy) are not seen. `__shared__` variables are thread_local, of which the
+// program must have no others.
 //
 // Arithmetic is the C library's. Approximate functions (maths.h), exp2f and log2f among them, are
 // off by as much as CUDA's documentation allows, by a hash of the argument, so that a test's bounds
