@@ -137,7 +137,7 @@ const PlantedFault kFaults[] = {
     {"LocalArrayOutOfBounds", Planted::kLocalArrayOutOfBounds, true,
      "an array index out of bounds"},
     {"LocalPointerOutOfBounds", Planted::kLocalPointerOutOfBounds, true,
-     "a pointer to an object smaller than 'float'|an array index out of bounds"},
+     "a pointer to an object smaller than 'const float'|an array index out of bounds"},
     {"SignedOverflow", Planted::kSignedOverflow, true, "signed overflow"},
 };
 
