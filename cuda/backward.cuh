@@ -27,9 +27,10 @@ struct Differentiate {
   }
 };
 
-/// -gradient log y; 0 log 0 = 0, and NaN stays NaN.
+/// -gradient log y; 0 log 0 = 0, also where y is so small that log2_fast() would take it for 0, and
+/// NaN stays NaN.
 __device__ __forceinline__ float tau_term(float gradient, float y) {
-  return y == 0 ? 0.0f : gradient * (log2_fast(y) * kMinusLn2);
+  return fabsf(y) < 0x1p-126f ? 0.0f : gradient * (log2_fast(y) * kMinusLn2);
 }
 
 /// Weights become gradients; returns the thread's share of the gradient at tau if that is wanted.

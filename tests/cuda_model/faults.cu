@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <type_traits>
-
 #include "faults.h"
+#include "launch_typed.h"
 #include "model/dynamic_shared.h"
 
 namespace cuda_model::testing {
@@ -44,6 +43,12 @@ __device__ __forceinline__ void shared_fault(Planted planted, float* data) {
   volatile unsigned beyond = kThreads;
   float* pointer = words;
   if (planted == Planted::kNone) unwritten[1] = 1;
+  if (planted == Planted::kReadBeforeWrite) {  // 40 writes what 3 reads
+    words[t] = 0;
+    __syncthreads();
+    if (t == 3) data[t] = words[40];
+    if (t == 40) words[40] = 1;
+  }
   if (planted == Planted::kTwoWriters && t % 32 == 0) words[0] = 1;
   if (planted == Planted::kUnwrittenShared && t == 0) data[0] = unwritten[1];
   if (planted == Planted::kSharedOutOfBounds && t == 33) words[beyond] = 1;
@@ -95,6 +100,9 @@ __device__ __forceinline__ void shuffle_fault(Planted planted) {
   if (planted == Planted::kShuffleFromUnnamedLane && t < 8) __shfl_sync(0xFF, x, 8);
   if (planted == Planted::kShuffleByUnnamedLane && t < 9) __shfl_sync(0xFF, x, 0);
   if (planted == Planted::kVoteOfSome && t < 63) __any_sync(kAll, 1);
+  if (planted == Planted::kVoteOfTheBlockOfSome && t > 31) __syncthreads_or(1);
+  if (planted == Planted::kSyncwarpOfSome && t % 32 < 30) __syncwarp();
+  if (planted == Planted::kReduceOfSome && t % 2 == 0) __reduce_max_sync(kAll, x);
   if (planted == Planted::kShuffleAcrossABarrier) {
     if (t == 3) __syncthreads();
     __shfl_sync(kAll, x, 0);
@@ -107,6 +115,8 @@ __device__ __forceinline__ void global_fault(Planted planted, float* data, size_
   float* null = nullptr;
   if (planted == Planted::kMisalignedVector && t == 5)
     *reinterpret_cast<float4*>(data + 1) = {1, 2, 3, 4};
+  if (planted == Planted::kMisalignedLoad && t == 5)
+    data[0] = reinterpret_cast<const float4*>(data + 2)->y;
   if (planted == Planted::kMisalignedElement && t == 5)
     *reinterpret_cast<float*>(reinterpret_cast<char*>(data) + 2) = 1;
   if (planted == Planted::kReadOutOfBounds && t == 5) data[0] = data[count];
@@ -116,10 +126,21 @@ __device__ __forceinline__ void global_fault(Planted planted, float* data, size_
   if (planted == Planted::kWriteOutOfBounds && t == 5) data[count] = 1;
   if (planted == Planted::kNullPointer && t == 5) null[t] = 1;
   if (planted == Planted::kBlocksShareAWord && t == 0) data[0] = 1;
+  if (planted == Planted::kBlocksReadAndOneWrites) {
+    const float first = data[0];
+    __syncthreads();
+    if (blockIdx.x == 1 && t == 0) data[0] = first + 1;
+  }
   if (planted == Planted::kBlockReadsAnother && t == 0) {
     data[8 + blockIdx.x] = 1;
     data[blockIdx.x] = data[8 + (blockIdx.x ^ 1)];
   }
+}
+
+__device__ __forceinline__ float sum_of(const float* from, int count) {
+  float sum = 0;
+  for (int i = 0; i < count; ++i) sum += from[i];
+  return sum;
 }
 
 __device__ __forceinline__ void local_fault(Planted planted, float* data) {
@@ -133,6 +154,7 @@ __device__ __forceinline__ void local_fault(Planted planted, float* data) {
     data[t] = of_first[0];
   }
   if (planted == Planted::kLocalArrayOutOfBounds) data[t] = mine[at];
+  if (planted == Planted::kLocalPointerOutOfBounds) data[t] = sum_of(mine + 1, 4);
   if (planted == Planted::kSignedOverflow) at = most + 1;
 }
 
@@ -157,63 +179,6 @@ __global__ void two_arguments_kernel(int x, int* out) { *out = x; }
 
 __global__ void nested_kernel() { cudaLaunchKernel(idle_kernel, 1, 1, nullptr); }
 
-__global__ void warp_functions_kernel(int* out) {
-  const int lane = static_cast<int>(threadIdx.x);
-  const auto unsigned_lane = static_cast<unsigned>(lane);
-  int* to = out + lane;
-  const int results[] = {
-      __shfl_sync(kAll, lane, 5),
-      __shfl_sync(kAll, lane, 5, 8),
-      __shfl_xor_sync(kAll, lane, 3),
-      __shfl_up_sync(kAll, lane, 2),
-      __shfl_down_sync(kAll, lane, 30),
-      static_cast<int>(__shfl_down_sync(kAll, 1.5 * lane, 4, 8)),
-      static_cast<int>(__ballot_sync(kAll, lane % 3 == 0)),
-      __any_sync(kAll, lane == 31),
-      __all_sync(kAll, lane < 31),
-      __reduce_max_sync(kAll, lane - 20),
-      __reduce_min_sync(kAll, lane - 20),
-      static_cast<int>(__reduce_add_sync(kAll, unsigned_lane)),
-      static_cast<int>(__reduce_or_sync(kAll, unsigned_lane & 5u)),
-  };
-  for (const int result : results) {
-    *to = result;
-    to += 32;
-  }
-}
-
-__global__ void partial_warps_kernel(float* out) {
-  __shared__ float words[32];
-  const unsigned t = threadIdx.x, mask = t < 12 ? 0xFFFu : ~0xFFFu;
-  words[t] = static_cast<float>(t);
-  __syncwarp(mask);
-  out[t] = words[t == 0 || t == 12 ? t + 1 : t - 1];
-  __syncwarp(mask);
-  words[t] = out[t];
-  __syncwarp();
-  out[t] += words[31 - t];
-}
-
-__global__ void votes_kernel(int* out) {
-  const int t = static_cast<int>(threadIdx.x);
-  const int count = __syncthreads_count(t % 3 == 0);
-  const int any = __syncthreads_or(t == 63), all = __syncthreads_and(t < 63);
-  if (t == 0) out[0] = count, out[1] = any, out[2] = all;
-}
-
-__global__ void arrival_kernel(int* out, int* arrived) {
-  out[blockIdx.x * blockDim.x + threadIdx.x] = (*arrived)++;
-}
-
-template <typename... A>
-void launch(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared,
-            std::type_identity_t<A>... arguments) {
-  void* pointers[] = {const_cast<std::remove_const_t<A>*>(&arguments)..., nullptr};
-  void** all = pointers;
-  asm("" : "+r"(all));  // the null behind them is not an argument
-  cudaLaunchKernel(kernel, grid, block, all, shared, nullptr);
-}
-
 }  // namespace
 
 CUDA_MODEL_DYNAMIC_SHARED(float, dynamic_shared);
@@ -223,8 +188,7 @@ void run_planted(Planted planted, float* data, size_t count) {
   if (planted == Planted::kNone) return run(reduction_kernel<true, true>);
   if (planted == Planted::kNoBarrierBeforeRead) return run(reduction_kernel<false, true>);
   if (planted == Planted::kNoBarrierBeforeReuse) return run(reduction_kernel<true, false>);
-  const bool missing = planted == Planted::kShuffleWithMissingLane;
-  if (missing) return launch(warp_functions_kernel, 1, 20, 0, nullptr);
+  if (planted == Planted::kShuffleWithMissingLane) return run_warp_functions(nullptr, 20);
   launch(faulty_kernel, 2, kThreads, kThreads * sizeof(float), planted, data, count);
 }
 
@@ -268,13 +232,5 @@ bool arguments_are_counted() {
 void run_null_kernel() { cudaLaunchKernel(static_cast<void (*)()>(nullptr), 1, 1, nullptr); }
 
 void run_from_a_kernel() { launch(nested_kernel, 1, 1, 0); }
-
-void run_warp_functions(int* out) { launch(warp_functions_kernel, 1, 32, 0, out); }
-void run_partial_warps(float* out) { launch(partial_warps_kernel, 1, 32, 0, out); }
-void run_votes_of_the_block(int* out) { launch(votes_kernel, 1, kThreads, 0, out); }
-void run_arrival(int* out) {
-  int arrived = 0;
-  launch(arrival_kernel, 3, 4, 0, out, &arrived);
-}
 
 }  // namespace cuda_model::testing

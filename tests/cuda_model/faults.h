@@ -12,6 +12,7 @@ enum class Planted {
   kNone,  // a reduction as it should be
   kNoBarrierBeforeRead,
   kNoBarrierBeforeReuse,
+  kReadBeforeWrite,
   kTwoWriters,
   kShuffleInsteadOfSyncwarp,
   kUnwrittenShared,
@@ -30,7 +31,11 @@ enum class Planted {
   kShuffleWithMissingLane,
   kShuffleAcrossABarrier,
   kVoteOfSome,
+  kVoteOfTheBlockOfSome,
+  kSyncwarpOfSome,
+  kReduceOfSome,
   kMisalignedVector,
+  kMisalignedLoad,
   kMisalignedElement,
   kReadOutOfBounds,
   kReadBeforeBounds,
@@ -39,9 +44,11 @@ enum class Planted {
   kNullPointer,
   kBlocksShareAWord,
   kBlockReadsAnother,
+  kBlocksReadAndOneWrites,
   kGlobalWithoutBarrier,
   kAnotherStack,
   kLocalArrayOutOfBounds,
+  kLocalPointerOutOfBounds,
   kSignedOverflow,
   kTooMuchSharedInFunction,
 };
@@ -61,7 +68,7 @@ void run_null_kernel();
 void run_from_a_kernel();
 
 /// What the warp functions give: lane l's results lie at out + 32 i + l, as warp_functions() lists.
-void run_warp_functions(int* out);
+void run_warp_functions(int* out, unsigned threads = 32);
 /// Sums by shared memory and partial masks of __syncwarp(): right.
 void run_partial_warps(float* out);
 void run_votes_of_the_block(int* out);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "../../cuda/kernels.h"
 #include "../cpp/problem.h"
 #include "model/model.h"
 
@@ -27,15 +28,22 @@ constexpr double kDeviceAllowance = 2.5;
 bool is_exact(Op op);
 
 /// Calls the op's function of cuda/kernels.h.
-void launch(Op op, const Arguments& a);
+void launch(Op op, const Arguments& a, const cuda::Resources& resources = {});
 
-/// Runs a problem's op in one order; a fault fails the test.
-void run_on_model(Problem& problem, cuda_model::Order order = cuda_model::Order::kForward);
+/// How a problem is run.
+struct Conditions {
+  cuda_model::Order order = cuda_model::Order::kForward;
+  int multiprocessors = 0;  // of a device that gives a workspace; 0: none is given
+};
+
+/// Runs a problem's op; a fault fails the test.
+void run_on_model(Problem& problem, const Conditions& under = {});
 
 using Change = std::function<void(Problem&)>;
 
-/// Runs a case, changed before, in three orders, which must agree in bits. Exact ops are compared
-/// with the CPU op, the others with the reference: their rows must have a distribution.
+/// Runs a case, changed before, in several orders, which must agree in bits; with and without a
+/// workspace if it has use for one. Exact ops are compared with the CPU op, the others with the
+/// reference: their rows must have a distribution.
 void check_on_model(const Case& wanted, const Change& change = {});
 
 /// What a case is, for messages.

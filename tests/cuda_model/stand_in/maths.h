@@ -5,6 +5,7 @@
 // order.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -14,8 +15,9 @@ namespace cuda_model {
 
 /// Unit in the last place of a float near x.
 inline double ulp(double x) {
-  const int exponent = x == 0 ? -126 : std::max(std::ilogb(x), -126);
-  return std::ldexp(1.0, exponent - 23);
+  constexpr uint64_t kExponent = 0x7FF0000000000000;
+  const double power = std::bit_cast<double>(std::bit_cast<uint64_t>(x) & kExponent);
+  return std::max(power, 0x1p-126) * 0x1p-23;
 }
 
 /// A float within `error` of the exact value, rounding included.
@@ -58,6 +60,26 @@ inline float __fdividef(float x, float y) {
   return cuda_model::within(exact, 2 * cuda_model::ulp(exact),
                             __float_as_uint(x) + 31 * __float_as_uint(y));
 }
+
+namespace cuda_model {
+
+/// ex2.approx.ftz.f32 and lg2.approx.ftz.f32, with the errors of the PTX manual: 2^-22 of the
+/// value, for logarithms in [1/2, 2] 2^-22.
+inline float exp2_of_device(float x) {
+  const double exact = std::exp2(static_cast<double>(x));
+  return within(exact, 0x1p-22 * exact, __float_as_uint(x));
+}
+inline float log2_of_device(float x) {
+  const double exact = std::log2(static_cast<double>(x));
+  const double error = near_one(x) ? 0x1p-22 : 0x1p-22 * std::fabs(exact);
+  return within(exact, error, __float_as_uint(x));
+}
+
+}  // namespace cuda_model
+
+// What kernels call where no device code is made.
+#define exp2f cuda_model::exp2_of_device
+#define log2f cuda_model::log2_of_device
 
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fdiv_rn(float x, float y) { return x / y; }
