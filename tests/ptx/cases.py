@@ -50,6 +50,16 @@ def keys(*shape):
     return (words * 0x5851F42D4C957F2D).view(torch.uint64)
 
 
+def small_weights():
+    """Weights below the smallest normal number, whose logarithms a GPU does not take."""
+    for dtype in FAST:
+        for classes, rows in [(40, 9), (300, 5), (1500, 2), (33000, 1)]:
+            x = (10 * normal(rows, classes, dtype=torch.float64)).to(dtype)
+            yield Case(f"small weights {dtype} {classes}", x, tau=0.1)
+        x = (10 * normal(2, 60, 8, dtype=torch.float64)).to(dtype)
+        yield Case(f"columns, small weights {dtype}", x, dim=1, tau=0.1)
+
+
 def sizes():
     for classes in [1, 2, 3, 5, 31, 32, 33, 127, 255, 256, 257, 1000, 1023, 1024, 1025, 3001]:
         yield Case(f"K={classes}", normal(5 if classes < 300 else 2, classes), tau=0.7)
@@ -291,6 +301,7 @@ GROUPS = [
     registers,
     columns,
     long_rows,
+    small_weights,
 ]
 
 
