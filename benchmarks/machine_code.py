@@ -135,14 +135,18 @@ class Kernel:
             state = came_from[state]
         return path[::-1]
 
-    def loop(self, **wanted):
-        """The shortest way round a loop with so many instructions; None if there is none."""
+    def loop(self, least_wide=0, **wanted):
+        """The shortest way round a loop with so many instructions; None if there is none.
+
+        least_wide: of the wide multiplications, of which random words are made.
+        """
         heads = set()
         for pc, instruction in enumerate(self.code):
             if instruction.base == "BRA" and self.labels[instruction.target] <= pc:
                 heads.add(self.labels[instruction.target])
         found = [self.path(head, head, **wanted) for head in sorted(heads)]
-        return min((path for path in found if path), key=len, default=None)
+        found = [path for path in found if path and pipes(path)["wide"] >= least_wide]
+        return min(found, key=len, default=None)
 
 
 def pipes(path):

@@ -21,8 +21,17 @@ Tensor softmax_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_
 }
 
 Tensor argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature,
-              optional<at::Generator> generator, const optional<Tensor>& key) {
-  return torch_gumbel::gumbel_argmax(logits, dim, keepdim, temperature, std::move(generator), key);
+              optional<int64_t> num_samples, optional<at::Generator> generator,
+              const optional<Tensor>& key) {
+  return torch_gumbel::gumbel_argmax(logits, dim, keepdim, temperature, std::move(generator), key,
+                                     num_samples);
+}
+
+Tensor argmax_tensor(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
+                     optional<int64_t> num_samples, optional<at::Generator> generator,
+                     const optional<Tensor>& key) {
+  return torch_gumbel::gumbel_argmax(logits, temperature, dim, keepdim, std::move(generator), key,
+                                     num_samples);
 }
 
 pybind11::dict build_info() {
@@ -46,5 +55,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("gumbel_softmax", torch::wrap_pybind_function_no_gil(softmax));
   m.def("gumbel_softmax_tensor_tau", torch::wrap_pybind_function_no_gil(softmax_tensor));
   m.def("gumbel_argmax", torch::wrap_pybind_function_no_gil(argmax));
+  m.def("gumbel_argmax_tensor_temperature", torch::wrap_pybind_function_no_gil(argmax_tensor));
   m.def("build_info", build_info, "How the library was built: a dict of strings.");
 }

@@ -165,13 +165,16 @@ __device__ __forceinline__ AnyBest<T> better_of(const AnyBest<T>& x, const AnyBe
   return y.score == x.score && y.index < x.index ? y : x;
 }
 
-/// Index 0 with a NaN or -inf score if the row is undefined.
+/// Index 0 with a NaN or -inf score if the row is undefined. `plain`: without noise.
 template <typename T>
 __device__ __forceinline__ AnyBest<T> best_of(const Arguments& a, const AnyRow& row, T factor,
-                                              AnyBest<T> (&scratch)[kThreads]) {
+                                              bool plain, AnyBest<T> (&scratch)[kThreads]) {
   AnyBest<T> best = {kMinusInfinity<T>, 0};
-  for_each_score<T>(a, row, factor,
-                    [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); });
+  const auto offer = [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); };
+  if (plain)
+    for_each_plain_score<T>(a, row, offer);
+  else
+    for_each_score<T>(a, row, factor, offer);
   best = reduce_row(row.place, best, scratch, better_of<T>);
   return best.score > kMinusInfinity<T> ? best : AnyBest<T>{best.score, 0};
 }
@@ -181,8 +184,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     argmax_any_kernel(const __grid_constant__ Problem p) {
   __shared__ AnyBest<T> scratch[kThreads];
   for_each_row(p, [&](const AnyRow& row) {
-    const T factor = math::inverse_temperature<T>(tau_of(p.a, row.row));
-    const AnyBest<T> best = best_of(p.a, row, factor, scratch);
+    const double temperature = tau_of(p.a, row.row);
+    const T factor = math::inverse_temperature<T>(temperature);
+    const AnyBest<T> best = best_of(p.a, row, factor, math::without_noise(temperature), scratch);
     if (!row.writes_row_value()) return;
     p.a.index[row.index] = best.index;
     if (p.a.row_value != nullptr) static_cast<T*>(p.a.row_value)[row.index] = best.score;
@@ -193,7 +197,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, 2) hard_any_kernel(const __grid_constant__ Problem p) {
   __shared__ AnyBest<T> scratch[kThreads];
   for_each_row(p, [&](const AnyRow& row) {
-    const AnyBest<T> best = best_of(p.a, row, T{1}, scratch);
+    const AnyBest<T> best = best_of(p.a, row, T{1}, false, scratch);
     const bool defined =
         best.score > kMinusInfinity<T> && math::valid_temperature(tau_of(p.a, row.row));
     for_each_class(row, [&](int64_t k) {

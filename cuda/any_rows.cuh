@@ -205,15 +205,26 @@ __device__ __forceinline__ void for_each_noise(const Arguments& a, const AnyRow&
   });
 }
 
-/// Calls visit(k, score of class k), score = scaled logit + noise. +inf, which leaves its row as
-/// undefined as NaN does, comes as NaN.
+/// +inf leaves its row as undefined as NaN does, and becomes NaN.
+template <typename T>
+__device__ __forceinline__ T defined_score(T score) {
+  return score == static_cast<T>(__builtin_inf()) ? static_cast<T>(__builtin_nan("")) : score;
+}
+
+/// Calls visit(k, score of class k), score = scaled logit + noise, as defined_score() has it.
 template <typename T, typename Visit>
 __device__ __forceinline__ void for_each_score(const Arguments& a, const AnyRow& row, T factor,
                                                Visit visit) {
   for_each_noise<T>(a, row, [&](int64_t k, T noise) {
-    const T score = math::scaled_logit(load_input<T>(a, row.row, k), factor) + noise;
-    visit(k, score == static_cast<T>(__builtin_inf()) ? static_cast<T>(__builtin_nan("")) : score);
+    visit(k, defined_score(math::scaled_logit(load_input<T>(a, row.row, k), factor) + noise));
   });
+}
+
+/// The same without noise, and unscaled.
+template <typename T, typename Visit>
+__device__ __forceinline__ void for_each_plain_score(const Arguments& a, const AnyRow& row,
+                                                     Visit visit) {
+  for_each_class(row, [&](int64_t k) { visit(k, defined_score(load_input<T>(a, row.row, k))); });
 }
 
 }  // namespace torch_gumbel::cuda

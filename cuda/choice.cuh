@@ -88,6 +88,46 @@ __device__ __forceinline__ Best best_of_row(const Line<Element>& line,
   return Team::reduce(best, Best{}, best_scratch, BetterOf{});
 }
 
+/// Whether an argmax leaves a row's noise out, for its temperature is 0. That is looked up only
+/// where the temperature has no inverse.
+__device__ __forceinline__ bool is_plain(const Problem& p, const Row& row, float inverse) {
+  return p.scaled && inverse != inverse && math::without_noise(tau_of(p.a, row));
+}
+
+/// Offers what a thread holds of a plain row, +inf for a logit that makes it undefined.
+template <typename Element, int kVectors>
+__device__ __forceinline__ void offer_plain(const Line<Element>& line,
+                                            const Share<Element, kVectors>& share, Best& best) {
+  const auto offer = [&](float logit, int at) {
+    best.offer(logit < kInfinity ? logit : kInfinity, at);
+  };
+#pragma unroll 1
+  for (int i = 0; i < kVectors && share.holds(i); ++i) {
+    const int at = line.class_of(share.vector(i));
+    float x[Element::kWidth];
+    Element::unpack(load_128(line.input + at), x);
+#pragma unroll
+    for (int j = 0; j < Element::kWidth; ++j) offer(x[j], at + j);
+  }
+  if (share.edge >= 0) offer(Element::widen(line.input[share.edge]), share.edge);
+}
+
+/// The best class of a plain row or part, for all threads of the team, from what each was offered.
+template <typename Team>
+__device__ __forceinline__ Best best_of_plain(const Best& own) {
+  __shared__ typename Team::template Scratch<Best> scratch;
+  const Best best = Team::reduce(own, Best{}, scratch, BetterOf{});
+  return best.score < kInfinity ? best : Best{kNan, 0};
+}
+
+template <typename Element, int kVectors, typename Team>
+__device__ __forceinline__ Best plain_best_of_row(const Line<Element>& line,
+                                                  const Share<Element, kVectors>& share) {
+  Best own;
+  offer_plain(line, share, own);
+  return best_of_plain<Team>(own);
+}
+
 /// By one thread.
 __device__ __forceinline__ void write_choice(const Arguments& a, int64_t row, const Best& best) {
   a.index[row] = best.index;
@@ -104,7 +144,10 @@ __global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
   const Share<Element, kVectors> share(Team{}, line);
   const RowKey<kDeviceKey> key(p, row);
   const Scaled scaling = {temperature(p, row).inverse, p.scaled};
-  const Best best = best_of_row<Element, kVectors, Team>(line, share, key, scaling);
+  Best best = best_of_row<Element, kVectors, Team>(line, share, key, scaling);
+  // A plain row comes out as undefined, soon, so that others need not ask.
+  if (best.score != best.score && is_plain(p, row, scaling.inverse))
+    best = plain_best_of_row<Element, kVectors, Team>(line, share);
   if (Team::thread() == 0) write_choice(p.a, index, best);
 }
 

@@ -31,10 +31,11 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   }
 }
 
-/// Exact scores; NaN or +inf leaves a row's best NaN. All lanes of all warps arrive together.
-template <typename Element, bool kDeviceKey, typename Scale>
+/// Exact scores score(logit, noise, j); NaN or +inf leaves a row's best NaN. All lanes of all warps
+/// arrive together.
+template <typename Element, bool kDeviceKey, typename Score>
 __device__ __forceinline__ void best_of_columns(
-    const Columns<Element>& columns, Scale scale,
+    const Columns<Element>& columns, Score score_of,
     Best (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize], Best (&best)[Element::kWidth]) {
   constexpr int kWidth = Element::kWidth;
   const RowKey<kDeviceKey> key(columns.p, columns.row);
@@ -44,8 +45,8 @@ __device__ __forceinline__ void best_of_columns(
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       const math::Block words = key.words(math::counter_block(counter + j / 4));
-      const float score =
-          scale(x[j], j) + exact_noise(key, position + static_cast<uint64_t>(j), words.word[j % 4]);
+      const uint64_t at = position + static_cast<uint64_t>(j);
+      const float score = score_of(x[j], exact_noise(key, at, words.word[j % 4]), j);
       undefined[j] |= !(score < kInfinity);
       best[j].offer(score, k);
     }
@@ -68,12 +69,17 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   __shared__ Best scratch[kMaxColumnWarps][kWidth][kWarpSize];
   const Columns<Element> columns(p);
   float inverse[kWidth];
-  for (int j = 0; j < kWidth; ++j) inverse[j] = columns.temperature(j).inverse;
-  const auto scale = [&](float x, int j) {
-    return p.scaled ? math::scaled_logit(x, inverse[j]) : x;
+  bool plain[kWidth];
+  for (int j = 0; j < kWidth; ++j) {
+    inverse[j] = columns.temperature(j).inverse;
+    plain[j] = p.scaled && math::without_noise(columns.tau(j));
+  }
+  const auto score = [&](float x, float noise, int j) {
+    if (plain[j]) return x;
+    return (p.scaled ? math::scaled_logit(x, inverse[j]) : x) + noise;
   };
   Best best[kWidth];
-  best_of_columns<Element, kDeviceKey>(columns, scale, scratch, best);
+  best_of_columns<Element, kDeviceKey>(columns, score, scratch, best);
   if (!columns.leads()) return;
   for (int j = 0; j < kWidth; ++j) write_choice(p.a, columns.first + j, best[j]);
 }
@@ -85,7 +91,8 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   __shared__ Best scratch[kMaxColumnWarps][kWidth][kWarpSize];
   const Columns<Element> columns(p);
   Best best[kWidth];
-  best_of_columns<Element, kDeviceKey>(columns, [](float x, int) { return x; }, scratch, best);
+  const auto score = [](float x, float noise, int) { return x + noise; };
+  best_of_columns<Element, kDeviceKey>(columns, score, scratch, best);
   float rest[kWidth];
   for (int j = 0; j < kWidth; ++j) {
     const bool defined = best[j].score > -kInfinity && columns.temperature(j).scale > 0;

@@ -159,6 +159,15 @@ __device__ __forceinline__ Best best_of_part(const Line<Element>& line, const Pa
   return undefined ? Best{kNan, 0} : best;
 }
 
+/// The same without noise.
+template <typename Element>
+__device__ __forceinline__ Best plain_best_of_part(const Line<Element>& line, const Part& part) {
+  Best best;
+  for_each_share<kChoiceVectors<Element>>(
+      line, part, [&](const auto& share) { offer_plain(line, share, best); });
+  return best_of_plain<BlockTeam>(best);
+}
+
 /// The best class of a row from those of its parts, for all threads of the block.
 __device__ __forceinline__ Best best_of_parts(const Problem& p, int64_t row) {
   __shared__ BlockTeam::Scratch<Best> scratch;
@@ -186,7 +195,8 @@ __global__ void __launch_bounds__(kChoiceThreads)
   const Part part(p, line, index);
   const RowKey<kDeviceKey> key(p, row);
   const Scaled scaling = {temperature(p, row).inverse, p.scaled};
-  const Best best = best_of_part(line, part, key, scaling);
+  const Best best = is_plain(p, row, scaling.inverse) ? plain_best_of_part(line, part)
+                                                      : best_of_part(line, part, key, scaling);
   if (threadIdx.x != 0) return;
   if (kStage == Stage::kWhole)
     write_choice(p.a, index, best);

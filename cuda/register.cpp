@@ -81,6 +81,7 @@ Tensor host_key(const Tensor& logits, const std::optional<at::Generator>& genera
   if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
   const Tensor key = at::empty({2}, at::TensorOptions().dtype(at::kUInt64));
   const auto reservation = reserve_block(generator, logits.device());
+  TORCH_INTERNAL_ASSERT(!reservation.captured_, "the generator belongs to a graph being captured");
   const math::Key made = math::fold_in({reservation.seed_.val, 0}, reservation.offset_.val / 4);
   auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
   words[0] = made.seed;

@@ -27,10 +27,12 @@ struct TileScaled {
   const Problem& p;
   const float* inverses;
 
+  __device__ __forceinline__ float inverse(int row) const {
+    return p.a.tau == nullptr ? p.temperature.inverse : inverses[row];
+  }
   __device__ __forceinline__ float operator()(float x, int element) const {
     if (!p.scaled) return x;
-    const int row = element / static_cast<int>(p.a.rows.classes);
-    return math::scaled_logit(x, p.a.tau == nullptr ? p.temperature.inverse : inverses[row]);
+    return math::scaled_logit(x, inverse(element / static_cast<int>(p.a.rows.classes)));
   }
   template <typename Share, int kCount>
   __device__ __forceinline__ void apply(const Share& share, float (&x)[kCount]) const {
@@ -145,6 +147,15 @@ __global__ void __launch_bounds__(kTileThreads)
   write_tile<Element>(p.a, tile, shared);
 }
 
+/// The same without noise; logit_of(element).
+template <int kHeld, typename LogitOf>
+__device__ __forceinline__ Best plain_best_of_tile_row(const TileRow& row, LogitOf logit_of) {
+  float x[kHeld];
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) x[j] = j < row.count ? logit_of(row.element(j)) : -kInfinity;
+  return best_of_tile_row<true>(row, x, logit_of);
+}
+
 template <typename Element, int kHeld, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     argmax_tile_kernel(const __grid_constant__ Problem p) {
@@ -160,9 +171,18 @@ __global__ void __launch_bounds__(kTileThreads)
     float x[kHeld];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
-    const Best best = best_of_tile_row<true>(row, x, [&](int e) {
+    Best best = best_of_tile_row<true>(row, x, [&](int e) {
       return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
     });
+    // A plain row comes out as undefined, so that others need not ask.
+    const bool plain =
+        p.scaled && best.score != best.score &&
+        is_plain(p, tensor_row(p, tile, row), scaling.inverse(row.exists ? row.row : 0));
+    if (__any_sync(kAllLanes, plain)) {
+      const Best of_logits =
+          plain_best_of_tile_row<kHeld>(row, [&](int e) { return noise.logit(tile, e); });
+      if (plain) best = of_logits;
+    }
     if (row.leads()) write_choice(p.a, tile.first_row + row.row, best);
   });
 }

@@ -61,6 +61,19 @@ static const T* choice_logits(const Arguments& a, const Group& group, int64_t be
   return room;
 }
 
+/// Whether a row of the sampler's convention is its plain argmax.
+static inline bool is_plain(const Arguments& a, const Row& row, bool scaled) {
+  return scaled && math::without_noise(tau_at(a, row));
+}
+
+/// Whether some row of a group is.
+static inline bool any_plain(const Arguments& a, const Group& group, bool scaled) {
+  const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
+  for (int64_t i = 0; scaled && i < rows; ++i)
+    if (is_plain(a, row_of(group, i), scaled)) return true;
+  return false;
+}
+
 /// Best class of tile [begin, begin + count) of a row whose words follow each other.
 static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                         bool scaled, Best& best) {
@@ -80,6 +93,15 @@ static void evaluate_tile(const Arguments& a, const Group& row, int64_t begin, i
   merge(best, {.max = here.score, .index = here.index});
 }
 
+/// The same without noise.
+template <typename T>
+static void choose_plain_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                              Best& best, T* room) {
+  const T* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room);
+  const Best here = best_of_scores(x, count, begin);
+  merge(best, {.max = here.score, .index = here.index});
+}
+
 template <typename T>
 static inline bool prunes(const Arguments& a) {
   return sizeof(T) == sizeof(float) && words_run_along_classes(a.rows) &&
@@ -91,9 +113,12 @@ template <typename T>
 static Best choose_tiles(const Arguments& a, const Group& row, bool scaled, int64_t begin,
                          int64_t end, T* scores) {
   Best best;
+  const bool plain = is_plain(a, row.first, scaled);
   for (int64_t t = begin; t < end && !best.spoilt(); ++t) {
     const int64_t first = t * kTile, count = min64(kTile, a.rows.classes - first);
-    if (prunes<T>(a))
+    if (plain)
+      choose_plain_tile(a, row, first, count, best, scores);
+    else if (prunes<T>(a))
       choose_tile(a, row, first, count, scaled, best);
     else
       evaluate_tile(a, row, first, count, scaled, best, scores);
@@ -146,8 +171,15 @@ static void choose_narrow_rows(const T* scores, int64_t rows, int64_t classes, F
 /// Scores of a group, by the op's own convention of temperature.
 template <typename T>
 static void load_choice_scores(const Arguments& a, const Group& group, bool scaled, T* scores) {
-  const T* x = choice_logits(a, group, 0, a.rows.classes, scaled, scores);
-  take_group_noise<Add>(a, group, 0, a.rows.classes, x, scores);
+  const int64_t classes = a.rows.classes;
+  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+  const bool plain = any_plain(a, group, scaled);
+  if (plain && uniform_tau(a, group)) return load_matrix(logits, group.rows, classes, scores);
+  const T* x = choice_logits(a, group, 0, classes, scaled, scores);
+  take_group_noise<Add>(a, group, 0, classes, x, scores);
+  for (int64_t i = 0; plain && i < group.rows; ++i)
+    if (is_plain(a, row_of(group, i), scaled))
+      load_matrix(part_of(logits, i, 0), 1, classes, scores + i * classes);
 }
 
 /// Calls f(i, best) for every row i of a group that prunes. Rows whose words follow each other are
@@ -156,7 +188,7 @@ template <typename F>
 static void prune_group(const Arguments& a, const Group& group, bool scaled, float* room, F&& f) {
   const int64_t classes = a.rows.classes;
   const bool together = group.step_of(Operand::kWord) == classes && uniform_key(a, group);
-  if (classes > kTile || !together) {
+  if (classes > kTile || !together || any_plain(a, group, scaled)) {
     for (int64_t i = 0; i < group.rows; ++i)
       f(i, choose_tiles(a, single_row(group, i), scaled, 0, tiles_of(classes), room));
     return;

@@ -18,31 +18,68 @@ static inline const T* load_choice_column(const Strided& logits, int64_t k, int6
   return room;
 }
 
+/// The first largest score of each row, class by class.
+template <typename T>
+class ColumnMaxima {
+ public:
+  explicit ColumnMaxima(int64_t rows) : rows_(rows) {
+    for (int64_t i = 0; i < rows; ++i) top_[i] = -kInfinity;
+  }
+
+  /// score(i): of class k in row i.
+  template <typename Score>
+  TG_MEMBER void take(int64_t k, Score&& score_of) {
+    const auto place = static_cast<Place>(k);
+    for (int64_t i = 0; i < rows_; ++i) {
+      const T score = score_of(i);
+      at_[i] = score > top_[i] ? place : at_[i];
+      top_[i] = score > top_[i] ? score : top_[i];
+      bad_[i] = score < kInfinity ? bad_[i] : Place{1};
+    }
+  }
+
+  Best best(int64_t i) const {
+    Best best = {top_[i], at_[i]};
+    if (bad_[i] != 0) best.spoil();
+    return best;
+  }
+
+ private:
+  using Place = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;  // vectors of equal length
+  static constexpr T kInfinity = static_cast<T>(__builtin_inf());
+  int64_t rows_;
+  alignas(64) T top_[kColumns];
+  alignas(64) Place at_[kColumns] = {}, bad_[kColumns] = {};
+};
+
 /// First maxima of a group's rows, every score evaluated: f(i, best).
 template <typename T, typename F>
 static void evaluate_columns(const Arguments& a, const Group& group, const T* inverse_taus, F&& f) {
-  using Place = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;  // vectors of equal length
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
-  const T infinity = static_cast<T>(__builtin_inf());
   const int64_t rows = group.rows;
-  alignas(64) T room[kColumns], top[kColumns];
-  alignas(64) Place at[kColumns] = {}, bad[kColumns] = {};
-  for (int64_t i = 0; i < rows; ++i) top[i] = -infinity;
+  alignas(64) T room[kColumns];
+  ColumnMaxima<T> maxima(rows);
   for_each_noise_column<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
     const T* x = load_choice_column(logits, k, rows, inverse_taus, room);
-    const auto place = static_cast<Place>(k);
-    for (int64_t i = 0; i < rows; ++i) {
-      const T score = x[i] + finished_noise(noise[i]);
-      at[i] = score > top[i] ? place : at[i];
-      top[i] = score > top[i] ? score : top[i];
-      bad[i] = score < infinity ? bad[i] : Place{1};
-    }
+    maxima.take(
+        k, [&](int64_t i)
+               __attribute__((always_inline)) { return x[i] + finished_noise(noise[i]); });
   });
-  for (int64_t i = 0; i < rows; ++i) {
-    Best best = {top[i], at[i]};
-    if (bad[i] != 0) best.spoil();
-    f(i, best);
+  for (int64_t i = 0; i < rows; ++i) f(i, maxima.best(i));
+}
+
+/// The same without noise.
+template <typename T, typename F>
+static void choose_plain_columns(const Arguments& a, const Group& group, F&& f) {
+  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+  const int64_t rows = group.rows;
+  alignas(64) T room[kColumns];
+  ColumnMaxima<T> maxima(rows);
+  for (int64_t k = 0; k < a.rows.classes; ++k) {
+    const T* x = load_column(logits, k, rows, room);
+    maxima.take(k, [&](int64_t i) __attribute__((always_inline)) { return x[i]; });
   }
+  for (int64_t i = 0; i < rows; ++i) f(i, maxima.best(i));
 }
 
 /// Rows of a group with bounds of their scores, [classes][rows] in scratch: see choose.h.
@@ -154,8 +191,15 @@ static void choose_columns(const Arguments& a, const Group& group, bool scaled, 
 
 template <typename T>
 static void argmax_columns(const Arguments& a, const Group& group, T* scratch) {
-  choose_columns(a, group, scales(a), scratch,
-                 [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });
+  const bool scaled = scales(a), plain = any_plain(a, group, scaled);
+  const auto write = [&](int64_t i, const Best& best) {
+    write_choice<T>(a, group.index + i, best);
+  };
+  if (!plain || !uniform_tau(a, group)) choose_columns(a, group, scaled, scratch, write);
+  if (plain)
+    choose_plain_columns<T>(a, group, [&](int64_t i, const Best& best) {
+      if (is_plain(a, row_of(group, i), scaled)) write(i, best);
+    });
 }
 
 template <typename T>

@@ -5,6 +5,7 @@
 
 #include "columns_choose.h"
 #include "columns_soft.h"
+#include "kl.h"
 
 #define TG_TEXT_OF(name) #name
 #define TG_TEXT(name) TG_TEXT_OF(name)
@@ -206,11 +207,25 @@ void finish_row(Op op, const Arguments& a, int64_t row, const TileStat* stats) {
   });
 }
 
+void kl(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end, void* scratch) {
+  with_compute_type(Op::kSoft, a, [&](auto zero) {
+    kl_forward(a, rows, begin, end, static_cast<decltype(zero)*>(scratch));
+  });
+}
+
+void kl_gradient(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end,
+                 void* scratch) {
+  with_compute_type(Op::kSoft, a, [&](auto zero) {
+    kl_backward(a, rows, begin, end, static_cast<decltype(zero)*>(scratch));
+  });
+}
+
 }  // namespace
 }  // namespace TG_ISA
 
 extern const Kernels TG_TABLE(TG_ISA);
-const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA), TG_ISA::run_rows, TG_ISA::reduce_tiles,
-                                  TG_ISA::finish_tiles, TG_ISA::finish_row};
+const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA),      TG_ISA::run_rows,   TG_ISA::reduce_tiles,
+                                  TG_ISA::finish_tiles, TG_ISA::finish_row, TG_ISA::kl,
+                                  TG_ISA::kl_gradient};
 
 }  // namespace torch_gumbel::cpu

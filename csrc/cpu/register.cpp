@@ -2,32 +2,12 @@
 // The CPU backend: shares rows, or the tiles of long rows, among threads.
 #include <ATen/Parallel.h>
 
-#include <memory>
-#include <new>
-
 #include "../ops/backend.h"
 #include "kernels.h"
+#include "scratch.h"
 
 namespace torch_gumbel::cpu {
 namespace {
-
-constexpr int64_t kElementsPerThread =
-    32768;  // below this a second thread costs more than it saves
-
-/// Memory of its own, contents undefined; null for no bytes.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes)
-      : data_(bytes == 0 ? nullptr : ::operator new(bytes, kAlignment)) {}
-  ~Scratch() { ::operator delete(data_, kAlignment); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  void* get() const { return data_; }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  void* data_;
-};
 
 void run_one_long_row(const Kernels& kernels, Op op, const Arguments& a, int64_t row, bool share,
                       std::vector<TileStat>& stats, void* kept) {

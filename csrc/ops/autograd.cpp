@@ -3,8 +3,6 @@
 // torch::autograd::Function would refuse every torch.func transform; nodes are what PyTorch's own
 // derivatives are.
 #include <ATen/TensorOperators.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <torch/csrc/autograd/FunctionsManual.h>
 #include <torch/library.h>
 
 #include "arguments.h"
@@ -15,23 +13,7 @@ namespace torch_gumbel::ops {
 namespace {
 
 using c10::DispatchKeySet;
-using torch::autograd::isFwGradDefined;
 using Shape = OptionalSymIntArrayRef;
-
-/// Runs a private op below autograd.
-template <typename Handle, typename... Args>
-auto below_autograd(const Handle& op, DispatchKeySet keys, Args&&... args) {
-  const at::AutoDispatchBelowADInplaceOrView guard;
-  return op.redispatch(keys & c10::after_autograd_keyset, std::forward<Args>(args)...);
-}
-
-Tensor primal(const Tensor& tensor) {
-  return tensor.defined() ? torch::autograd::generated::details::toNonOptPrimal(tensor) : tensor;
-}
-
-void set_tangent(const Tensor& result, const Tensor& tangent) {
-  if (tangent.defined()) result._set_fw_grad(tangent, /*level=*/0, /*is_inplace_op=*/false);
-}
 
 struct GumbelSoftmaxBackward : public torch::autograd::Node {
   SavedVariable output, logits, tau, key;  // soft: output and tau; hard: logits, tau, and key
@@ -64,23 +46,6 @@ struct GumbelSoftmaxBackward : public torch::autograd::Node {
   }
 };
 
-/// Tangent of a hard sample: that of the soft sample of the same noise.
-Tensor hard_tangent(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                    ScalarType type, Shape full_shape, Shape start) {
-  const Tensor logits_t = tangent_of(logits), tau_t = tangent_of(tau);
-  const Tensor x = primal(logits), temperature = primal(tau);
-  if (!tau_t.defined())
-    return std::get<0>(
-               hard_backward().call(logits_t, x, temperature, key, dim, false, full_shape, start))
-        .to(type);
-  const Tensor y = softmax().call(x, temperature, key, dim, false, compute_type(x.scalar_type()),
-                                  full_shape, start);
-  return tangent_of_sample(logits_t, tau_t, y, temperature, dim, type);
-}
-
-/// A key drawn in inference mode cannot be saved for a backward; a copy of its words can.
-Tensor savable(const Tensor& key) { return key.is_inference() ? key.clone() : key; }
-
 Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
                         const Tensor& key, int64_t dim, bool hard, std::optional<ScalarType> dtype,
                         Shape full_shape, Shape start) {
@@ -89,10 +54,11 @@ Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor&
       below_autograd(softmax(), keys, logits, tau, key, dim, hard, dtype, full_shape, start);
   if (node) torch::autograd::set_history(output, node.pointer);
   if (isFwGradDefined(logits) || isFwGradDefined(tau))
-    set_tangent(output,
-                hard ? hard_tangent(logits, tau, key, dim, output.scalar_type(), full_shape, start)
-                     : tangent_of_sample(tangent_of(logits), tangent_of(tau), output, primal(tau),
-                                         dim, output.scalar_type()));
+    set_tangent(output, hard ? tangent_of_hard_sample(tangent_of(logits), tangent_of(tau),
+                                                      primal(logits), primal(tau), key, dim,
+                                                      output.scalar_type(), full_shape, start)
+                             : tangent_of_sample(tangent_of(logits), tangent_of(tau), output,
+                                                 primal(tau), dim, output.scalar_type()));
   if (!node) return output;
   node->tau = SavedVariable(tau, false);
   node->dim = dim;

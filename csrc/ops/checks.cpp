@@ -16,14 +16,19 @@ bool is_supported(at::ScalarType type) {
 
 }  // namespace
 
-void logits(const char* who, const at::Tensor& logits) {
-  TORCH_CHECK_TYPE(logits.defined(), who, ": logits must be a tensor, got an undefined one");
-  const auto type = logits.scalar_type();
-  TORCH_CHECK_TYPE(is_supported(type), who,
-                   ": logits must be float32, float64, float16, or bfloat16, got ", type);
-  TORCH_CHECK_TYPE(logits.layout() == at::kStrided, who,
-                   ": logits must be a strided tensor, got layout ", logits.layout());
+void element_type(const char* who, const char* name, at::ScalarType type) {
+  TORCH_CHECK_TYPE(is_supported(type), who, ": ", name,
+                   " must be float32, float64, float16, or bfloat16, got ", type);
 }
+
+void values(const char* who, const char* name, const at::Tensor& values) {
+  TORCH_CHECK_TYPE(values.defined(), who, ": ", name, " must be a tensor, got an undefined one");
+  element_type(who, name, values.scalar_type());
+  TORCH_CHECK_TYPE(values.layout() == at::kStrided, who, ": ", name,
+                   " must be a strided tensor, got layout ", values.layout());
+}
+
+void logits(const char* who, const at::Tensor& logits) { values(who, "logits", logits); }
 
 int64_t wrapped_dim(const char* who, int64_t dim, int64_t rank) {
   const int64_t range = std::max<int64_t>(rank, 1);
@@ -35,6 +40,15 @@ int64_t wrapped_dim(const char* who, int64_t dim, int64_t rank) {
 void temperature(const char* who, const char* name, double value) {
   TORCH_CHECK_VALUE(value > 0 && std::isfinite(value), who, ": ", name,
                     " must be > 0 and finite, got ", value);
+}
+
+void sampling_temperature(const char* who, double value) {
+  TORCH_CHECK_VALUE(value >= 0 && std::isfinite(value), who,
+                    ": temperature must be >= 0 and finite, got ", value);
+}
+
+void count(const char* who, const char* name, const c10::SymInt& value) {
+  TORCH_CHECK_VALUE(value > 0, who, ": ", name, " must be > 0, got ", value);
 }
 
 void temperature(const char* who, const char* name, const at::Tensor& value,

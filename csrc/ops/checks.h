@@ -9,7 +9,11 @@
 
 namespace torch_gumbel::checks {
 
-/// float32, float64, float16, or bfloat16 (TypeError), strided.
+/// float32, float64, float16, or bfloat16 (TypeError).
+void element_type(const char* who, const char* name, at::ScalarType type);
+
+/// Elements of such a type, strided (TypeError); `logits` are values of that name.
+void values(const char* who, const char* name, const at::Tensor& values);
 void logits(const char* who, const at::Tensor& logits);
 
 /// `dim` wrapped to [0, rank) (a 0-d tensor counts as rank 1); IndexError.
@@ -17,6 +21,12 @@ int64_t wrapped_dim(const char* who, int64_t dim, int64_t rank);
 
 /// A temperature given as a number: positive and finite (ValueError).
 void temperature(const char* who, const char* name, double value);
+
+/// That of a sampler, for which 0 means the plain argmax: not negative, and finite (ValueError).
+void sampling_temperature(const char* who, double value);
+
+/// A number of things wanted: at least one (ValueError).
+void count(const char* who, const char* name, const c10::SymInt& value);
 
 /// A temperature given as a tensor: floating point or integer, broadcasts against logits without
 /// enlarging them, size 1 or absent at `dim`, on the logits' device or 0-d on the CPU.

@@ -85,6 +85,20 @@ at::Tensor tangent_of_sample(const at::Tensor& logits_t, const at::Tensor& tau_t
   return std::get<0>(backward().call(direction, output, tau, dim, type, false));
 }
 
+at::Tensor tangent_of_hard_sample(const at::Tensor& logits_t, const at::Tensor& tau_t,
+                                  const at::Tensor& logits, const at::Tensor& tau,
+                                  const at::Tensor& key, int64_t dim, at::ScalarType type,
+                                  at::OptionalSymIntArrayRef full_shape,
+                                  at::OptionalSymIntArrayRef start) {
+  if (!tau_t.defined())
+    return std::get<0>(
+               hard_backward().call(logits_t, logits, tau, key, dim, false, full_shape, start))
+        .to(type);
+  const at::Tensor y = softmax().call(logits, tau, key, dim, false,
+                                      compute_type(logits.scalar_type()), full_shape, start);
+  return tangent_of_sample(logits_t, tau_t, y, tau, dim, type);
+}
+
 at::Tensor tangent_of_lse(const at::Tensor& logits_t, const at::Tensor& tau_t,
                           const at::Tensor& output, const at::Tensor& lse, const at::Tensor& tau,
                           int64_t dim) {

@@ -39,6 +39,12 @@ std::tuple<at::Tensor, at::Tensor> tangents_of_backward(
 at::Tensor tangent_of_sample(const at::Tensor& logits_t, const at::Tensor& tau_t,
                              const at::Tensor& output, const at::Tensor& tau, int64_t dim,
                              at::ScalarType type);
+/// Tangent of a hard sample: that of the soft sample of the same noise.
+at::Tensor tangent_of_hard_sample(const at::Tensor& logits_t, const at::Tensor& tau_t,
+                                  const at::Tensor& logits, const at::Tensor& tau,
+                                  const at::Tensor& key, int64_t dim, at::ScalarType type,
+                                  at::OptionalSymIntArrayRef full_shape,
+                                  at::OptionalSymIntArrayRef start);
 at::Tensor tangent_of_lse(const at::Tensor& logits_t, const at::Tensor& tau_t,
                           const at::Tensor& output, const at::Tensor& lse, const at::Tensor& tau,
                           int64_t dim);

@@ -16,44 +16,91 @@ using std::optional;
 
 constexpr const char* kName = "gumbel_argmax";
 
-Tensor draw(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
+/// The shape of logits with one more dimension of that size.
+Tensor repeated(const Tensor& logits, int64_t at, const c10::SymInt& times) {
+  c10::SymDimVector shape(logits.sym_sizes().begin(), logits.sym_sizes().end());
+  shape.insert(shape.begin() + at, times);
+  return logits.unsqueeze(at).expand_symint(shape);
+}
+
+/// Draws with replacement, [num_samples, *]: one call on logits that are repeated and not copied.
+/// The repetition comes after the batch of keys, whose slices draw as if alone.
+Tensor draw_several(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
+                    bool keepdim, const c10::SymInt& num_samples) {
+  if (logits.dim() == 0)
+    return draw_several(logits.unsqueeze(-1), temperature, key, dim, false, num_samples);
+  const int64_t batch = key.dim() - 1, behind = logits.dim() - batch;
+  const bool reaches_batch = temperature.dim() > behind;
+  const Tensor rows =
+      reaches_batch ? temperature.unsqueeze(temperature.dim() - behind) : temperature;
+  const Tensor index =
+      std::get<1>(ops::argmax().call(repeated(logits, batch, num_samples), rows, key, dim + 1,
+                                     keepdim, std::nullopt, std::nullopt));
+  return batch == 0 ? index : index.movedim(batch, 0).contiguous();
+}
+
+struct Draw {
+  int64_t dim;
+  bool keepdim;
+  optional<c10::SymInt> num_samples;
+};
+
+Tensor draw(const Tensor& logits, const Tensor& temperature, const Draw& how,
             const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
+  if (how.num_samples) checks::count(kName, "num_samples", *how.num_samples);
   checks::source(kName, logits, generator, given_key);
-  checks::has_classes(kName, logits, dim);
-  const Tensor key =
-      given_key ? ops::placed_key(checks::fitted_key(kName, *given_key, logits, dim), logits)
-                : ops::draw_key(logits, generator);
-  return std::get<1>(
-      ops::argmax().call(logits, temperature, key, dim, keepdim, std::nullopt, std::nullopt));
+  checks::has_classes(kName, logits, how.dim);
+  const Tensor key = ops::key_of_call(kName, logits, how.dim, generator, given_key);
+  if (how.num_samples)
+    return draw_several(logits, temperature, key, how.dim, how.keepdim, *how.num_samples);
+  return std::get<1>(ops::argmax().call(logits, temperature, key, how.dim, how.keepdim,
+                                        std::nullopt, std::nullopt));
 }
 
 Tensor front_door(const Tensor& logits, int64_t dim, bool keepdim, const at::Scalar& temperature,
-                  optional<at::Generator> generator, const optional<Tensor>& key) {
-  return gumbel_argmax(logits, dim, keepdim, temperature.toDouble(), std::move(generator), key);
+                  optional<c10::SymInt> num_samples, optional<at::Generator> generator,
+                  const optional<Tensor>& key) {
+  checks::logits(kName, logits);
+  checks::sampling_temperature(kName, temperature.toDouble());
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
+  return draw(logits, at::scalar_tensor(temperature, at::kDouble),
+              {wrapped, keepdim, std::move(num_samples)}, generator, key);
 }
 
 Tensor front_door_tensor(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
-                         optional<at::Generator> generator, const optional<Tensor>& key) {
+                         optional<c10::SymInt> num_samples, optional<at::Generator> generator,
+                         const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
   checks::temperature(kName, "temperature", temperature, logits, wrapped);
-  return draw(logits, checks::as_floating(temperature), wrapped, keepdim, generator, key);
+  return draw(logits, checks::as_floating(temperature), {wrapped, keepdim, std::move(num_samples)},
+              generator, key);
 }
 
 }  // namespace
 
 Tensor gumbel_argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature,
-                     optional<at::Generator> generator, const optional<Tensor>& key) {
-  checks::logits(kName, logits);
-  checks::temperature(kName, "temperature", temperature);
-  const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  return draw(logits, at::scalar_tensor(temperature, at::kDouble), wrapped, keepdim, generator,
-              key);
+                     optional<at::Generator> generator, const optional<Tensor>& key,
+                     optional<int64_t> num_samples) {
+  return front_door(logits, dim, keepdim, temperature, num_samples, std::move(generator), key);
+}
+
+Tensor gumbel_argmax(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
+                     optional<at::Generator> generator, const optional<Tensor>& key,
+                     optional<int64_t> num_samples) {
+  return front_door_tensor(logits, temperature, dim, keepdim, num_samples, std::move(generator),
+                           key);
 }
 
 Tensor gumbel_argmax(const Tensor& logits, const GumbelArgmaxFuncOptions& options) {
-  return gumbel_argmax(logits, options.dim(), options.keepdim(), options.temperature(),
-                       options.generator(), options.key());
+  const auto call = [&](const Tensor& temperature) {
+    return gumbel_argmax(logits, temperature, options.dim(), options.keepdim(), options.generator(),
+                         options.key(), options.num_samples());
+  };
+  if (const auto* tensor = std::get_if<Tensor>(&options.temperature())) return call(*tensor);
+  return gumbel_argmax(logits, options.dim(), options.keepdim(),
+                       std::get<double>(options.temperature()), options.generator(), options.key(),
+                       options.num_samples());
 }
 
 namespace {

@@ -30,9 +30,7 @@ Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
               const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   if (hard) checks::has_classes(kName, logits, dim);
-  const Tensor key =
-      given_key ? ops::placed_key(checks::fitted_key(kName, *given_key, logits, dim), logits)
-                : ops::draw_key(logits, generator);
+  const Tensor key = ops::key_of_call(kName, logits, dim, generator, given_key);
   return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt,
                              std::nullopt);
 }

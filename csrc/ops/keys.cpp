@@ -153,6 +153,13 @@ at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>
   return new_key().call(anchor, generator);
 }
 
+at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
+                       const std::optional<at::Generator>& generator,
+                       const std::optional<at::Tensor>& given) {
+  return given ? placed_key(checks::fitted_key(who, *given, logits, dim), logits)
+               : draw_key(logits, generator);
+}
+
 }  // namespace ops
 
 at::Tensor new_key(std::optional<at::Generator> generator, std::optional<at::Device> device) {

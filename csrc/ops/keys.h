@@ -24,6 +24,12 @@ void check_fold_data(const at::Tensor& key, const at::Tensor& data);
 /// device, since tracers refuse operands of two devices.
 at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits);
 
+/// The key of one call, once its other arguments are checked: the given one if it fits logits
+/// with that `dim` (see checks::fitted_key), else a fresh one.
+at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
+                       const std::optional<at::Generator>& generator,
+                       const std::optional<at::Tensor>& given);
+
 /// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined
 /// when the host cannot know it (a stream is capturing). The CUDA room registers one when the
 /// library is loaded.

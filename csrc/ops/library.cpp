@@ -33,12 +33,63 @@ TORCH_LIBRARY(torch_gumbel, m) {
       pure);
   m.def(
       "gumbel_argmax.tensor_temperature(Tensor logits, Tensor temperature, int dim=-1, bool "
-      "keepdim=False, *, "
+      "keepdim=False, *, SymInt? num_samples=None, "
       "Generator? generator=None, Tensor? key=None) -> Tensor",
       pure);
   m.def(
       "gumbel_argmax(Tensor logits, int dim=-1, bool keepdim=False, *, Scalar temperature=1.0, "
+      "SymInt? num_samples=None, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  // k different classes, and their perturbed logits.
+  m.def(
+      "gumbel_topk.tensor_temperature(Tensor logits, Tensor temperature, SymInt k, int dim=-1, *, "
+      "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
+      pure);
+  m.def(
+      "gumbel_topk(Tensor logits, SymInt k, int dim=-1, *, Scalar temperature=1.0, "
+      "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
+      pure);
+
+  // From probabilities.
+  m.def(
+      "sample_categorical.tensor_temperature(Tensor probs, Tensor temperature, bool hard=False, "
+      "int dim=-1, *, bool validate_args=False, Generator? generator=None, Tensor? key=None) "
+      "-> Tensor",
+      pure);
+  m.def(
+      "sample_categorical(Tensor probs, Scalar temperature, bool hard=False, int dim=-1, *, "
+      "bool validate_args=False, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+
+  // A code of a codebook; index: an empty tensor where it was not made.
+  m.def(
+      "straight_through_lookup.tensor_tau(Tensor logits, Tensor codebook, Tensor tau, "
+      "bool hard=True, *, bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "-> (Tensor output, Tensor index)",
+      pure);
+  m.def(
+      "straight_through_lookup(Tensor logits, Tensor codebook, Scalar tau=1, bool hard=True, *, "
+      "bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "-> (Tensor output, Tensor index)",
+      pure);
+
+  // Relative entropy to a prior, and what is made of it.
+  m.def(
+      "kl_categorical(Tensor? logits=None, Tensor? probs=None, Tensor? prior=None, int dim=-1) "
+      "-> Tensor",
+      pure);
+  m.def("categorical_elbo(Tensor log_likelihood, Tensor logits, Tensor? prior=None) -> Tensor",
+        pure);
+  m.def("perplexity(Tensor codes, int dim=-1, int[]? over=None) -> Tensor", pure);
+
+  // The noise itself; the anchor carries the device.
+  m.def(
+      "sample_gumbel(Tensor anchor, SymInt[] size, *, ScalarType? dtype=None, "
       "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_like(Tensor like, *, ScalarType? dtype=None, Generator? generator=None, "
+      "Tensor? key=None) -> Tensor",
       pure);
 
   // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from
@@ -83,6 +134,24 @@ TORCH_LIBRARY(torch_gumbel, m) {
       pure);
   m.def(
       "_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> Tensor",
+      pure);
+
+  // The hard lookup of logits [*, K] in a codebook [K, D]; defined: [*], whether a row has a
+  // distribution.
+  m.def(
+      "_straight_through_lookup(Tensor logits, Tensor codebook, Tensor tau, Tensor key) "
+      "-> (Tensor output, Tensor index, Tensor defined)",
+      pure);
+
+  // Relative entropy of rows; base and log_sum are for its backward, and have no gradient.
+  m.def(
+      "_kl_categorical(Tensor values, Tensor? log_prior, int dim, bool from_probs) "
+      "-> (Tensor kl_rows, Tensor base_rows, Tensor log_sum_rows)",
+      pure);
+  m.def(
+      "_kl_categorical_backward(Tensor grad_rows, Tensor values, Tensor kl_rows, "
+      "Tensor base_rows, Tensor log_sum_rows, Tensor? log_prior, int dim, bool from_probs) "
       "-> Tensor",
       pure);
 }

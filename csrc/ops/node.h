@@ -2,6 +2,8 @@
 // Small tools for hand-written autograd nodes, on every supported LibTorch.
 #pragma once
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <torch/csrc/autograd/FunctionsManual.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
@@ -13,6 +15,7 @@
 
 namespace torch_gumbel::ops {
 
+using torch::autograd::isFwGradDefined;
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
@@ -85,5 +88,23 @@ class SavedShape {
 inline Tensor tangent_of(const Tensor& tensor) {
   return tensor.defined() ? tensor._fw_grad(0) : Tensor();
 }
+
+/// Runs a private op below autograd.
+template <typename Handle, typename... Args>
+auto below_autograd(const Handle& op, c10::DispatchKeySet keys, Args&&... args) {
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  return op.redispatch(keys & c10::after_autograd_keyset, std::forward<Args>(args)...);
+}
+
+inline Tensor primal(const Tensor& tensor) {
+  return tensor.defined() ? torch::autograd::generated::details::toNonOptPrimal(tensor) : tensor;
+}
+
+inline void set_tangent(const Tensor& result, const Tensor& tangent) {
+  if (tangent.defined()) result._set_fw_grad(tangent, /*level=*/0, /*is_inplace_op=*/false);
+}
+
+/// A key drawn in inference mode cannot be saved for a backward; a copy of its words can.
+inline Tensor savable(const Tensor& key) { return key.is_inference() ? key.clone() : key; }
 
 }  // namespace torch_gumbel::ops

@@ -1,83 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws
 // as if it were alone.
-#include <ATen/functorch/PlumbingHelper.h>
 #include <ATen/ops/stack.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
-#include "ops.h"
+#include "lanes.h"
 
 namespace torch_gumbel::ops {
 namespace {
 
 using Shape = OptionalSymIntArrayRef;
-using c10::DispatchKey;
 using c10::SymInt;
-
-at::functorch::DynamicLayer current_layer() {
-  auto layer = at::functorch::maybeCurrentDynamicLayer();
-  TORCH_INTERNAL_ASSERT(layer.has_value(), "a batching rule runs inside vmap");
-  return *layer;
-}
-
-/// The tensors of a call at the current level, lanes in front.
-class Lanes {
- public:
-  Lanes() : layer_(current_layer()), level_(layer_.layerId()), size_(layer_.batchSize()) {}
-
-  bool any(std::initializer_list<const Tensor*> tensors) const {
-    for (const Tensor* tensor : tensors)
-      if (at::functorch::isBatchedAtLevel(*tensor, level_)) return true;
-    return false;
-  }
-
-  /// [B, *lane]; an unbatched tensor is repeated. A 0-d lane becomes one of one class.
-  Tensor operand(const Tensor& tensor) const {
-    const Tensor front = lanes_in_front(tensor);
-    return front.dim() == 1 ? front.unsqueeze(-1) : front;
-  }
-
-  Tensor key(const Tensor& key) const { return lanes_in_front(key); }
-
-  /// A temperature stays aligned with the right end of logits [B, *lane].
-  Tensor temperature(const Tensor& tau, const Tensor& logits) const {
-    const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tau, level_);
-    if (!batch_dim) return value;
-    Tensor front = value.movedim(*batch_dim, 0);
-    while (front.dim() < logits.dim()) front = front.unsqueeze(1);
-    return front;
-  }
-
-  /// A result [B, *lane] back in its wrapper; `scalar`: the lane was 0-d.
-  Tensor wrap(const Tensor& result, bool scalar) const {
-    return at::functorch::makeBatched(scalar ? result.squeeze(-1) : result, 0, level_);
-  }
-
-  const SymInt& size() const { return size_; }
-  int64_t level() const { return level_; }
-
-  /// Rank of one lane.
-  int64_t rank(const Tensor& tensor) const {
-    const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tensor, level_);
-    return value.dim() - (batch_dim ? 1 : 0);
-  }
-
- private:
-  Tensor lanes_in_front(const Tensor& tensor) const {
-    const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tensor, level_);
-    if (batch_dim) return value.movedim(*batch_dim, 0);
-    c10::SymDimVector shape(value.sym_sizes().begin(), value.sym_sizes().end());
-    shape.insert(shape.begin(), size_);
-    return value.unsqueeze(0).expand_symint(shape);
-  }
-
-  at::functorch::DynamicLayer layer_;
-  int64_t level_;
-  SymInt size_;
-};
-
-using NoBatching = c10::impl::ExcludeDispatchKeyGuard;
 
 Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
                      bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {

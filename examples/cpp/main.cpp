@@ -2,6 +2,7 @@
 // A categorical VAE in C++: images of random bars pass through 6 discrete codes of 8 classes each.
 // Prints the falling loss, saves the model, and shows that the reloaded one gives the same images.
 #include <torch/torch.h>
+#include <torch_gumbel/nn.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include <algorithm>
@@ -12,7 +13,8 @@
 namespace {
 
 using torch::Tensor;
-using torch_gumbel::GumbelSoftmaxFuncOptions;
+using torch_gumbel::nn::EvalMode;
+using torch_gumbel::nn::GumbelSoftmaxOptions;
 
 constexpr int64_t kSide = 8, kPixels = kSide * kSide, kCodes = 6, kClasses = 8, kHidden = 128;
 constexpr int64_t kBatch = 256, kSteps = 400;
@@ -29,6 +31,9 @@ struct VaeImpl : torch::nn::Module {
     encoder = register_module(
         "encoder", torch::nn::Sequential(torch::nn::Linear(kPixels, kHidden), torch::nn::ReLU(),
                                          torch::nn::Linear(kHidden, kCodes * kClasses)));
+    // Soft samples in training, the likeliest codes in evaluation.
+    sample = register_module("sample", torch_gumbel::nn::GumbelSoftmax(
+                                           GumbelSoftmaxOptions().eval_mode(EvalMode::kArgmax)));
     decoder = register_module(
         "decoder", torch::nn::Sequential(torch::nn::Linear(kCodes * kClasses, kHidden),
                                          torch::nn::ReLU(), torch::nn::Linear(kHidden, kPixels)));
@@ -39,24 +44,23 @@ struct VaeImpl : torch::nn::Module {
     return encoder->forward(images).view({-1, kCodes, kClasses});
   }
 
-  /// Pixel logits of the images that the sampled codes stand for.
-  Tensor decode(const Tensor& logits, const GumbelSoftmaxFuncOptions& options) {
-    return decoder->forward(torch_gumbel::gumbel_softmax(logits, options).flatten(1));
+  /// Pixel logits of the images that codes of these logits stand for.
+  Tensor decode(const Tensor& logits) {
+    return decoder->forward(sample->forward(logits).flatten(1));
   }
 
   torch::nn::Sequential encoder{nullptr}, decoder{nullptr};
+  torch_gumbel::nn::GumbelSoftmax sample{nullptr};
 };
 TORCH_MODULE(Vae);
 
 /// The negative ELBO per image, in nats: reconstruction, and KL to the uniform code.
-Tensor negative_elbo(Vae& model, const Tensor& images, double tau) {
+Tensor negative_elbo(Vae& model, const Tensor& images) {
   const Tensor logits = model->code_logits(images);
-  const Tensor pixels = model->decode(logits, GumbelSoftmaxFuncOptions().tau(tau));
-  const Tensor log_q = logits.log_softmax(-1);
-  const Tensor kl = (log_q.exp() * (log_q + std::log(double(kClasses)))).sum();
-  const Tensor reconstruction =
-      torch::binary_cross_entropy_with_logits(pixels, images, {}, {}, at::Reduction::Sum);
-  return (reconstruction + kl) / images.size(0);
+  const Tensor log_likelihood = -torch::binary_cross_entropy_with_logits(
+                                     model->decode(logits), images, {}, {}, at::Reduction::None)
+                                     .sum(-1);
+  return -torch_gumbel::categorical_elbo(log_likelihood, logits).mean();
 }
 
 double train(Vae& model) {
@@ -64,8 +68,9 @@ double train(Vae& model) {
   double first = 0, average = 0;
   for (int64_t step = 0; step < kSteps; ++step) {
     const double tau = std::max(0.5, std::exp(-2.0 * step / kSteps));
+    model->sample->set_tau(tau);
     optimizer.zero_grad();
-    const Tensor loss = negative_elbo(model, bars(kBatch), tau);
+    const Tensor loss = negative_elbo(model, bars(kBatch));
     loss.backward();
     optimizer.step();
     const double now = loss.item<double>();
@@ -77,11 +82,21 @@ double train(Vae& model) {
   return average / first;
 }
 
-/// The images that the codes of one key stand for.
+/// The images that the likeliest codes stand for.
 Tensor reconstruct(Vae& model, const Tensor& images) {
   const torch::NoGradGuard guard;
-  const auto options = GumbelSoftmaxFuncOptions().hard(true).key(torch_gumbel::key(2016));
-  return model->decode(model->code_logits(images), options).sigmoid();
+  model->eval();
+  return model->decode(model->code_logits(images)).sigmoid();
+}
+
+/// How many classes of each code are in use, [kCodes].
+Tensor classes_in_use(Vae& model, const Tensor& images) {
+  const torch::NoGradGuard guard;
+  const Tensor logits = model->code_logits(images);
+  const Tensor codes =
+      torch_gumbel::gumbel_argmax(logits, -1, false, 1.0, {}, torch_gumbel::key(1));
+  return torch_gumbel::perplexity(torch::one_hot(codes, kClasses).to(torch::kFloat), -1,
+                                  at::IntArrayRef{0});
 }
 
 }  // namespace
@@ -100,7 +115,9 @@ int main(int argc, char** argv) {
   const bool same = torch::equal(shown, reconstruct(reloaded, images));
   const double right = ((shown > 0.5) == (images > 0.5)).to(torch::kFloat).mean().item<double>();
 
-  std::printf("pixels that hard codes restore: %.1f %%\n", 100 * right);
+  std::printf("pixels that hard codes restore: %.1f %%; classes in use: %.1f of %lld\n",
+              100 * right, classes_in_use(model, images).mean().item<double>(),
+              (long long)kClasses);
   std::printf("saved to %s; reloaded: %s\n", path.c_str(),
               same ? "the same images" : "OTHER images");
   return same && ratio < 0.7 ? 0 : 1;

@@ -23,6 +23,17 @@ def gumbel_argmax(
     dim: int,
     keepdim: bool,
     temperature: float,
+    num_samples: int | None,
+    generator: Generator | None,
+    key: Tensor | None,
+    /,
+) -> Tensor: ...
+def gumbel_argmax_tensor_temperature(
+    logits: Tensor,
+    temperature: Tensor,
+    dim: int,
+    keepdim: bool,
+    num_samples: int | None,
     generator: Generator | None,
     key: Tensor | None,
     /,

@@ -10,7 +10,12 @@ torch.Size([4, 10])
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+from torch_gumbel.information import categorical_elbo, kl_categorical, perplexity
 from torch_gumbel.keys import fold_in, key, new_key, split
+from torch_gumbel.lookup import straight_through_lookup
+from torch_gumbel.noise import gumbel_like, sample_gumbel
+from torch_gumbel.probabilities import sample_categorical
+from torch_gumbel.topk import gumbel_topk
 
 
 def build_info() -> dict[str, str]:
@@ -27,12 +32,20 @@ def build_info() -> dict[str, str]:
 __all__ = [
     "__version__",
     "build_info",
+    "categorical_elbo",
     "cmake_prefix_path",
     "fold_in",
     "gumbel_argmax",
+    "gumbel_like",
     "gumbel_softmax",
+    "gumbel_topk",
     "key",
+    "kl_categorical",
     "new_key",
     "patch",
+    "perplexity",
+    "sample_categorical",
+    "sample_gumbel",
     "split",
+    "straight_through_lookup",
 ]

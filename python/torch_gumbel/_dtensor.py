@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -19,7 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
 from torch_gumbel import _front, _vocabulary
-from torch_gumbel.functional import _check_types
+from torch_gumbel._arguments import check_types
 
 
 def gumbel_softmax(
@@ -31,7 +32,7 @@ def gumbel_softmax(
     key: Tensor | None,
 ) -> DTensor:
     """A sample with the placements of logits (Replicate where they are Partial)."""
-    _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
+    check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     key, plain_tau = _whole(key), _as_plain(tau)
     _front.check_softmax(logits.shape, logits, plain_tau, hard, dim, generator, key)
     if _is_outside(logits):
@@ -47,23 +48,38 @@ def gumbel_argmax(
     logits: DTensor,
     dim: int,
     keepdim: bool,
-    temperature: float,
+    num_samples: int | None,
+    temperature: float | Tensor,
     generator: Generator | None,
     key: Tensor | None,
 ) -> DTensor:
     """Indices, sharded as the rows are."""
-    _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
-    key = _whole(key)
-    _front.check_argmax(logits.shape, logits, dim, temperature, generator, key)
+    check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
+    key, plain = _whole(key), _as_plain(temperature)
+    _front.check_argmax(logits.shape, logits, dim, num_samples, plain, generator, key)
+    if num_samples is not None:
+        logits, dim = _repeated(logits, dim, num_samples, key)
     if _is_outside(logits):
         none = torch.empty(0, dtype=torch.int64, device=logits.device)
         return _as_dtensor_of_rows(none, logits, logits.placements, dim, keepdim)
     part = _part(logits, dim, generator, key)
-    number = _front.temperature_tensor(temperature)
-    _, index = _vocabulary.choose(part.local, number, part.key, part.shard)
+    local = _local_tau(_front.temperature_tensor(temperature), part).detach()
+    _, index = _vocabulary.choose(part.local, local, part.key, part.shard)
     if not keepdim and logits.dim() > 0:
         index = index.squeeze(part.shard.dim)
     return _as_dtensor_of_rows(index, logits, part.placements, dim, keepdim)
+
+
+def _repeated(
+    logits: DTensor, dim: int, num_samples: int, key: Tensor | None
+) -> tuple[DTensor, int]:
+    """Logits with the samples as a leading dimension, and where that leaves ``dim``."""
+    if key is not None and _front.unpadded(key, logits.dim()).dim() > 1:
+        raise ValueError("gumbel_argmax: num_samples of a DTensor wants one key, got batched keys")
+    if logits.dim() == 0:
+        raise ValueError("gumbel_argmax: num_samples of a DTensor wants a dimension, got a scalar")
+    repeated = logits.detach().unsqueeze(0).expand(num_samples, *logits.shape)
+    return cast(DTensor, repeated), dim % logits.dim() + 1
 
 
 def _is_outside(logits: DTensor) -> bool:

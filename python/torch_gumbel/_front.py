@@ -36,14 +36,22 @@ def check_argmax(
     shape: Sequence[int],
     logits: Tensor,
     dim: int,
-    temperature: float,
+    num_samples: int | None,
+    temperature: float | Tensor,
     generator: Generator | None,
     key: Tensor | None,
 ) -> None:
     """Raises what ``gumbel_argmax`` of a tensor of that shape would raise."""
     whole = torch.empty(shape, dtype=logits.dtype, device="meta")
     source = None if key is None else generator
-    gumbel_argmax(whole, dim, temperature=temperature, generator=source, key=_meta_key(key))
+    gumbel_argmax(
+        whole,
+        dim,
+        num_samples=num_samples,
+        temperature=_meta(temperature),
+        generator=source,
+        key=_meta_key(key),
+    )
 
 
 def common_key(

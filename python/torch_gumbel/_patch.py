@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from torch_gumbel import functional
+from torch_gumbel import _arguments, functional
 from torch_gumbel._library import _C
 
 _Name = tuple[ModuleType, str]
@@ -33,7 +33,7 @@ class _Replaced:
 # PyTorch's own function, whoever replaces it later: what falls back must never come back here.
 _torch_gumbel_softmax = F.gumbel_softmax
 _LOGITS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
-_NUMBERS = (float, int, *functional._REAL)
+_NUMBERS = (float, int, *_arguments.REAL)
 _is_compiling = torch.compiler.is_compiling
 
 _lock = threading.Lock()
@@ -156,7 +156,7 @@ def _routed(logits: Tensor, tau: float, hard: bool, eps: float, dim: int) -> Ten
 def _takes_logits(logits: object) -> bool:
     return (
         isinstance(logits, Tensor)
-        and (_is_plain(logits) or functional._is_dtensor(logits))
+        and (_is_plain(logits) or _arguments.is_dtensor(logits))
         and logits.device.type in _devices
         and logits.dtype in _LOGITS
     )
@@ -166,7 +166,7 @@ def _takes_temperature(tau: object, logits: Tensor, dim: int) -> bool:
     if not isinstance(tau, Tensor):
         return isinstance(tau, _NUMBERS)
     return (
-        (_is_plain(tau) or (functional._is_dtensor(tau) and functional._is_dtensor(logits)))
+        (_is_plain(tau) or (_arguments.is_dtensor(tau) and _arguments.is_dtensor(logits)))
         and tau.dtype is not torch.bool
         and torch.result_type(logits, tau) == logits.dtype
         and (tau.device == logits.device or (tau.dim() == 0 and tau.device.type == "cpu"))

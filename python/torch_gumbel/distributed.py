@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor
 
 from torch_gumbel import _front, _vocabulary
-from torch_gumbel.functional import _check_types, _is_dtensor
+from torch_gumbel._arguments import check_types, is_dtensor
 from torch_gumbel.keys import fold_in
 
 
@@ -63,7 +63,7 @@ def vocab_parallel_gumbel_softmax(
         in the group; TypeError for DTensors, which know their place themselves.
     """
     who = "vocab_parallel_gumbel_softmax"
-    _check_types(who, logits, tau, "tau", generator, key)
+    check_types(who, logits, tau, "tau", generator, key)
     if logits.dim() == 0:
         return vocab_parallel_gumbel_softmax(
             logits.view(1),
@@ -95,7 +95,7 @@ def vocab_parallel_gumbel_argmax(
     dim: int = -1,
     keepdim: bool = False,
     *,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     group: dist.ProcessGroup | None = None,
     first_class: int | None = None,
     classes: int | None = None,
@@ -112,7 +112,7 @@ def vocab_parallel_gumbel_argmax(
         row.
     """
     who = "vocab_parallel_gumbel_argmax"
-    _check_types(who, logits, temperature, "temperature", generator, key)
+    check_types(who, logits, temperature, "temperature", generator, key)
     if logits.dim() == 0:
         return vocab_parallel_gumbel_argmax(
             logits.view(1),
@@ -125,7 +125,7 @@ def vocab_parallel_gumbel_argmax(
             key=key,
         )
     start, shape = _place(who, logits, dim, group, first_class, classes)
-    _front.check_argmax(shape, logits, dim, temperature, generator, key)
+    _front.check_argmax(shape, logits, dim, None, temperature, generator, key)
     common = shared_key(generator, group=group, device=logits.device) if key is None else key
     shard, common = _shard(logits, dim, start, shape, group, common)
     _, index = _vocabulary.choose(logits, _front.temperature_tensor(temperature), common, shard)
@@ -183,7 +183,7 @@ def _place(
     classes: int | None,
 ) -> tuple[int, list[int]]:
     """Index of the first class here, and the shape of the whole."""
-    if _is_dtensor(logits):
+    if is_dtensor(logits):
         raise TypeError(
             f"{who}: wanted a plain tensor, got a DTensor: call gumbel_* of torch_gumbel"
         )

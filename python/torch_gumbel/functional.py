@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from torch_gumbel._arguments import (
+    check_integer,
+    check_types,
+    is_dtensor,
+    refuse_traced_generator,
+    traced_temperature,
+)
 from torch_gumbel._library import _C
 
 if TYPE_CHECKING:
@@ -19,8 +25,8 @@ if TYPE_CHECKING:
 _softmax = _C.gumbel_softmax
 _softmax_tensor_tau = _C.gumbel_softmax_tensor_tau
 _argmax = _C.gumbel_argmax
+_argmax_tensor = _C.gumbel_argmax_tensor_temperature
 _is_compiling = torch.compiler.is_compiling
-_REAL = (Real, torch.SymFloat, torch.SymInt)
 
 
 def gumbel_softmax(
@@ -90,9 +96,9 @@ def gumbel_softmax(
         )
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
-    if type(logits) is not Tensor and _is_dtensor(logits):
+    if type(logits) is not Tensor and is_dtensor(logits):
         return _softmax_of_dtensor(logits, tau, hard, dim, generator, key)
-    _check_types("gumbel_softmax", logits, tau, "tau", generator, key)
+    check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     if isinstance(tau, Tensor):
         return _softmax_tensor_tau(logits, tau, hard, dim, generator, key)
     return _softmax(logits, tau, hard, dim, generator, key)
@@ -103,7 +109,8 @@ def gumbel_argmax(
     dim: int = -1,
     keepdim: bool = False,
     *,
-    temperature: float = 1.0,
+    num_samples: int | None = None,
+    temperature: float | Tensor = 1.0,
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
@@ -111,46 +118,64 @@ def gumbel_argmax(
 
     The draw is argmax(logits / temperature + g): no probabilities and no one-hot are formed. At
     temperature 1 it is the position of the 1 in ``gumbel_softmax(logits, hard=True)`` of the same
-    key.
+    key; at temperature 0 the plain argmax.
 
     Args:
         logits: ``[*, K, *]``, as for :func:`gumbel_softmax`.
         dim: the class dimension.
         keepdim: keep it, with size 1.
-        temperature: > 0 and finite. Logits are multiplied by the float32 number 1 / temperature.
+        num_samples: draws with replacement, > 0; nothing but the indices is allocated for them.
+            The words are those of the shape ``[num_samples, *logits.shape]``; with batched keys
+            each slice draws as if alone, by ``[num_samples, *slice.shape]``.
+        temperature: >= 0 and finite: a number, a tensor with one value, or a tensor with one value
+            per row (size 1, or absent, at ``dim``). Logits are multiplied by the float32 number
+            1 / temperature. 0 gives the plain argmax, in a tensor that of its row. A tensor is
+            never read on the host: an entry that is negative or not finite leaves its rows without
+            a distribution.
         generator: as for :func:`gumbel_softmax`.
         key: as for :func:`gumbel_softmax`.
 
     Returns:
-        int64 class indices ``[*, *]``, always in [0, K); 0 for a row that has no distribution (NaN,
-        +inf, or no finite logit). Not differentiable.
+        int64 class indices ``[*, *]``, with ``num_samples`` ``[num_samples, *, *]``, always in
+        [0, K): the first class on ties, 0 for a row that has no distribution (NaN, +inf, or no
+        finite logit). Not differentiable.
 
     Raises:
-        As :func:`gumbel_softmax`; IndexError also for K = 0.
+        As :func:`gumbel_softmax`; IndexError also for K = 0, ValueError for ``num_samples`` < 1.
+
+    Sources: Gumbel, *Statistical Theory of Extreme Values* (1954); Maddison, Tarlow, Minka,
+    *A\* Sampling* (2014).
 
     Example:
         >>> torch_gumbel.gumbel_argmax(torch.zeros(2, 3), key=torch_gumbel.key(0))
         tensor([0, 2])
+        >>> logits = torch.tensor([0.6, 0.3, 0.1]).log()
+        >>> draws = torch_gumbel.gumbel_argmax(logits, num_samples=10_000, key=torch_gumbel.key(0))
+        >>> draws.bincount() / 10_000
+        tensor([0.6008, 0.2988, 0.1004])
     """
-    if isinstance(temperature, Tensor):
-        raise TypeError("gumbel_argmax: temperature must be a number, got Tensor")
     if _is_compiling():
-        return _traced_argmax(logits, dim, keepdim, temperature, generator, key)
-    if has_torch_function_variadic(logits, key):
+        return _traced_argmax(logits, dim, keepdim, num_samples, temperature, generator, key)
+    if has_torch_function_variadic(logits, temperature, key):
         return handle_torch_function(
             gumbel_argmax,
-            (logits, key),
+            (logits, temperature, key),
             logits,
             dim=dim,
             keepdim=keepdim,
+            num_samples=num_samples,
             temperature=temperature,
             generator=generator,
             key=key,
         )
-    if type(logits) is not Tensor and _is_dtensor(logits):
-        return _argmax_of_dtensor(logits, dim, keepdim, temperature, generator, key)
-    _check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
-    return _argmax(logits, dim, keepdim, temperature, generator, key)
+    if type(logits) is not Tensor and is_dtensor(logits):
+        return _argmax_of_dtensor(logits, dim, keepdim, num_samples, temperature, generator, key)
+    check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
+    if num_samples is not None:
+        check_integer("gumbel_argmax", "num_samples", num_samples)
+    if isinstance(temperature, Tensor):
+        return _argmax_tensor(logits, temperature, dim, keepdim, num_samples, generator, key)
+    return _argmax(logits, dim, keepdim, temperature, num_samples, generator, key)
 
 
 # Inside torch.compile the calls are these: ops, which honour tensor subclasses themselves. Nothing
@@ -165,10 +190,10 @@ def _traced_softmax(
     generator: Generator | None,
     key: Tensor | None,
 ) -> Tensor:
-    _refuse_traced_generator("gumbel_softmax", generator)
-    if _is_dtensor(logits):
+    refuse_traced_generator("gumbel_softmax", generator)
+    if is_dtensor(logits):
         return _softmax_of_dtensor(logits, tau, hard, dim, None, key)
-    temperature = _traced_temperature("gumbel_softmax", "tau", logits, tau)
+    temperature = traced_temperature("gumbel_softmax", "tau", logits, tau)
     sample: Tensor = torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
         logits, temperature, hard, dim, key=key
     )
@@ -179,35 +204,19 @@ def _traced_argmax(
     logits: Tensor,
     dim: int,
     keepdim: bool,
-    temperature: float,
+    num_samples: int | None,
+    temperature: float | Tensor,
     generator: Generator | None,
     key: Tensor | None,
 ) -> Tensor:
-    _refuse_traced_generator("gumbel_argmax", generator)
-    if _is_dtensor(logits):
-        return _argmax_of_dtensor(logits, dim, keepdim, temperature, None, key)
-    traced = _traced_temperature("gumbel_argmax", "temperature", logits, temperature)
+    refuse_traced_generator("gumbel_argmax", generator)
+    if is_dtensor(logits):
+        return _argmax_of_dtensor(logits, dim, keepdim, num_samples, temperature, None, key)
+    traced = traced_temperature("gumbel_argmax", "temperature", logits, temperature, zero=True)
     drawn: Tensor = torch.ops.torch_gumbel.gumbel_argmax.tensor_temperature(
-        logits, traced, dim, keepdim, key=key
+        logits, traced, dim, keepdim, num_samples=num_samples, key=key
     )
     return drawn
-
-
-def _traced_temperature(who: str, name: str, logits: Tensor, value: float | Tensor) -> Tensor:
-    """A number as a tensor of the graph, so that another value does not mean another graph."""
-    if isinstance(value, Tensor):
-        return value
-    # Of a number that only the compiled graph will know (tau.item()), nothing is asked here.
-    from torch.fx.experimental.symbolic_shapes import guard_or_true
-
-    if not (guard_or_true(value > 0) and guard_or_true(value < float("inf"))):
-        raise ValueError(f"{who}: {name} must be > 0 and finite, got {value}")
-    return logits.new_ones((), dtype=torch.float64) * value
-
-
-def _is_dtensor(logits: object) -> TypeGuard[DTensor]:
-    """Without importing torch.distributed.tensor, which a DTensor's owner has imported."""
-    return hasattr(logits, "device_mesh")
 
 
 def _softmax_of_dtensor(logits: DTensor, *arguments: Any) -> Tensor:
@@ -220,32 +229,3 @@ def _argmax_of_dtensor(logits: DTensor, *arguments: Any) -> Tensor:
     from torch_gumbel import _dtensor
 
     return _dtensor.gumbel_argmax(logits, *arguments)
-
-
-def _refuse_traced_generator(who: str, generator: Generator | None) -> None:
-    """torch.compile cannot put a Generator into a graph, for any op; a key it can."""
-    if generator is not None:
-        raise ValueError(
-            f"{who}: torch.compile cannot trace generator=; draw the key outside and pass "
-            "key=torch_gumbel.new_key(generator)"
-        )
-
-
-def _check_types(
-    who: str,
-    logits: object,
-    temperature: object,
-    name: str,
-    generator: object,
-    key: object,
-) -> None:
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"{who}: logits must be a tensor, got {type(logits).__name__}")
-    if not isinstance(temperature, (float, int, Tensor)) and not isinstance(temperature, _REAL):
-        raise TypeError(f"{who}: {name} must be a number, got {type(temperature).__name__}")
-    if generator is not None and not isinstance(generator, Generator):
-        raise TypeError(
-            f"{who}: generator must be a torch.Generator, got {type(generator).__name__}"
-        )
-    if key is not None and not isinstance(key, Tensor):
-        raise TypeError(f"{who}: key must be a tensor, got {type(key).__name__}")

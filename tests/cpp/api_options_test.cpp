@@ -48,7 +48,7 @@ TEST(Options, ThatAreWrongAreRefusedByName) {
   EXPECT_THROW(gumbel_softmax(logits(), SoftmaxOptions().dim(3)), c10::IndexError);
   EXPECT_THROW(gumbel_softmax(logits(), SoftmaxOptions().generator(generator()).key(key(5))),
                c10::ValueError);
-  EXPECT_THROW(gumbel_argmax(logits(), ArgmaxOptions().temperature(0)), c10::ValueError);
+  EXPECT_THROW(gumbel_argmax(logits(), ArgmaxOptions().temperature(-1)), c10::ValueError);
 }
 
 }  // namespace

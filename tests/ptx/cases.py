@@ -24,6 +24,7 @@ class Case:
     start: list | None = None
     grad: torch.Tensor | None = None
     multiprocessors: int = 0  # of a device that gives a workspace; 0: none is given
+    only: str = ""  # op, if not all
 
     def __post_init__(self):
         self.dim %= self.logits.dim()
@@ -48,6 +49,38 @@ def normal(*shape, dtype=torch.float32, seed=0):
 def keys(*shape):
     words = torch.arange(2, 2 + 2 * torch.Size(shape).numel()).reshape(*shape, 2)
     return (words * 0x5851F42D4C957F2D).view(torch.uint64)
+
+
+def small_weights():
+    """Weights below the smallest normal number, whose logarithms a GPU does not take."""
+    for dtype in FAST:
+        for classes, rows in [(40, 9), (300, 5), (1500, 2), (33000, 1)]:
+            x = (10 * normal(rows, classes, dtype=torch.float64)).to(dtype)
+            yield Case(f"small weights {dtype} {classes}", x, tau=0.1)
+        x = (10 * normal(2, 60, 8, dtype=torch.float64)).to(dtype)
+        yield Case(f"columns, small weights {dtype}", x, dim=1, tau=0.1)
+
+
+def without_noise():
+    """Temperature 0 in an argmax: for all rows, or for some, that are otherwise NaN."""
+    zeros = torch.tensor([0.0, 1, 0, 0, 0.5, 0, NAN, 0, -1])
+    for dtype in [*FAST, torch.float64]:
+        for classes in [7, 100, 300, 1027, 2000, 9000]:
+            rows = 9 if classes < 2000 else 6
+            some = with_special_rows(normal(rows, classes, dtype=dtype).round())
+            yield Case(f"argmax {dtype} {rows}x{classes}", some, tau=0.0, only="argmax")
+            yield Case(f"some argmax {dtype} {rows}x{classes}", some, tau=zeros[:rows, None],
+                       only="argmax")  # fmt: skip
+        some = with_special_rows(normal(8, 45, dtype=dtype).round()).t().contiguous()
+        yield Case(f"argmax, columns {dtype}", some, dim=0, tau=0.0, only="argmax")
+        yield Case(f"some argmax, columns {dtype}", some, dim=0, tau=zeros[None, :8],
+                   only="argmax")  # fmt: skip
+        some = with_special_rows(normal(6, 33001, dtype=dtype).round())
+        for multiprocessors in [0, 12]:
+            yield Case(f"argmax, long {dtype} {multiprocessors}", some, tau=zeros[:6, None],
+                       multiprocessors=multiprocessors, only="argmax")  # fmt: skip
+        yield Case(f"argmax, unaligned {dtype}", normal(7, 207, dtype=dtype)[:, 3:].round(),
+                   tau=0.0, only="argmax")  # fmt: skip
 
 
 def sizes():
@@ -291,6 +324,8 @@ GROUPS = [
     registers,
     columns,
     long_rows,
+    small_weights,
+    without_noise,
 ]
 
 

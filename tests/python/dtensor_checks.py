@@ -212,7 +212,7 @@ def check_wrong_arguments_are_refused_as_by_one_process_and_move_no_generator(ra
         lambda x: gumbel_softmax(x, key=torch.zeros(6, 5, 2, dtype=torch.int64)),
         lambda x: gumbel_softmax(x, key=KEY, generator=own),
         lambda x: gumbel_softmax(x, generator=5),
-        lambda x: gumbel_argmax(x, temperature=0.0),
+        lambda x: gumbel_argmax(x, temperature=-1.0),
         lambda x: gumbel_argmax(x[:, :0]),
     ]:
         kind, words = raised(lambda wrong=wrong: wrong(part))

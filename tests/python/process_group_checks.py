@@ -159,7 +159,7 @@ def check_wrong_arguments_are_refused(rank):
     place = "classes [first_class, first_class + 4) must lie in [0, classes), got first_class 5"
     refused(ValueError, place, lambda: softmax(x, first_class=5, classes=8))
     refused(ValueError, "tau must be > 0", lambda: softmax(x, 0))
-    refused(ValueError, "temperature must be > 0", lambda: argmax(x, temperature=-1.0))
+    refused(ValueError, "temperature must be >= 0", lambda: argmax(x, temperature=-1.0))
     refused(IndexError, "dim must be in [-2, 1], got 2", lambda: softmax(x, dim=2))
     refused(TypeError, "logits must be a tensor, got list", lambda: softmax([1.0]))
     refused(TypeError, "logits must be float32", lambda: argmax(x.long()))

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 import torch_gumbel
-from torch_gumbel import _patch, functional, keys
+from torch_gumbel import (
+    _patch,
+    functional,
+    information,
+    keys,
+    lookup,
+    noise,
+    probabilities,
+    topk,
+)
 
 TESTS = Path(__file__).resolve().parent
 README = TESTS.parents[1] / "README.md"
@@ -18,7 +27,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    "module", [torch_gumbel, functional, keys, _patch], ids=lambda m: m.__name__
+    "module",
+    [torch_gumbel, functional, information, keys, lookup, noise, probabilities, topk, _patch],
+    ids=lambda m: m.__name__,
 )
 def test_docstring_examples_give_what_they_show(module):
     names = {"torch": torch, "torch_gumbel": torch_gumbel}

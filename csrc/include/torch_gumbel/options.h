@@ -48,18 +48,33 @@ struct GumbelSoftmaxFuncOptions {
 
 /// Options of gumbel_argmax.
 struct GumbelArgmaxFuncOptions {
+  /// Temperature >= 0, finite: a number, or a tensor (a scalar, or one value per row). Logits are
+  /// multiplied by the float32 number 1 / temperature; 0 gives the plain argmax.
+  GumbelArgmaxFuncOptions& temperature(double value) {
+    temperature_ = value;
+    return *this;
+  }
+  GumbelArgmaxFuncOptions& temperature(at::Tensor value) {
+    temperature_ = std::move(value);
+    return *this;
+  }
+  const std::variant<double, at::Tensor>& temperature() const { return temperature_; }
+
   /// The class dimension.
   TORCH_ARG(int64_t, dim) = -1;
 
   /// Keep it, with size 1.
   TORCH_ARG(bool, keepdim) = false;
 
-  /// Temperature > 0, finite: logits are multiplied by the float32 number 1 / temperature.
-  TORCH_ARG(double, temperature) = 1.0;
+  /// Draws with replacement, as a leading dimension; absent: one, without that dimension.
+  TORCH_ARG(std::optional<int64_t>, num_samples);
 
   /// As for gumbel_softmax.
   TORCH_ARG(std::optional<at::Generator>, generator);
   TORCH_ARG(std::optional<at::Tensor>, key);
+
+ private:
+  std::variant<double, at::Tensor> temperature_ = 1.0;
 };
 
 }  // namespace torch_gumbel

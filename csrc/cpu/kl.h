@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Relative entropy of rows, KL(q || prior) = sum_k q_k (log q_k - log prior_k), from logits or from
+// probabilities, and its gradient. One read of the rows forward; one read and one write backward.
+#pragma once
+
+#include "soften.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// log p of any p > 0, subnormal ones as well; 0 gives a finite number.
+static inline float log_positive(float p) {
+  const bool small = p < 0x1p-126f;
+  return math::log_normal(small ? p * 0x1p24f : p) - (small ? 0x1.0a2b24p+4f : 0.0f);
+}
+static inline double log_positive(double p) {
+  const bool small = p < 0x1p-1022;
+  return math::log_normal(small ? p * 0x1p53 : p) - (small ? 0x1.25e4f7b2737fap+5 : 0.0);
+}
+
+/// Calls f(logarithm of the prior at k), 0 where there is none. Apart for each, because a masked
+/// load from null, which a compiler makes of a condition inside a loop, is slow.
+template <typename T, typename F>
+TG_STAGE void with_prior(const T* log_prior, F&& f) {
+  if (log_prior == nullptr)
+    f([](int64_t) __attribute__((always_inline)) { return T{0}; });
+  else
+    f([log_prior](int64_t k) __attribute__((always_inline)) { return log_prior[k]; });
+}
+
+/// A tile's share of a row: with x the logits (or log p), relative to `max` (or 0),
+///     sum = sum_k e_k,  dot = sum_k e_k (x_k - max - log prior_k),  e_k = exp(x_k - max) (or p_k).
+template <typename T>
+static RowSum<T> kl_of_logits(const T* x, const T* log_prior, int64_t count) {
+  alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes];
+  const T max = max_of_memory(x, count), reference = or_zero(max);
+  const auto scale = math::exponent_scale<T>(1.0);
+  with_prior(
+      log_prior, [&](auto prior) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < count; ++k) {
+          const T d = x[k] - reference, weight = math::exp_scaled(d, scale);
+          weights[k] = weight;
+          terms[k] = weight > 0 ? weight * (d - prior(k)) : T{0};  // 0 log 0 = 0
+        }
+      });
+  return {max, sum_of(weights, count), sum_of(terms, count)};
+}
+
+template <typename T>
+static RowSum<T> kl_of_probs(const T* p, const T* log_prior, int64_t count) {
+  alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes];
+  with_prior(
+      log_prior, [&](auto prior) __attribute__((always_inline)) {
+        for (int64_t k = 0; k < count; ++k) {
+          weights[k] = p[k] >= 0 ? p[k] : static_cast<T>(__builtin_nan(""));
+          terms[k] = p[k] > 0 ? p[k] * (log_positive(p[k]) - prior(k)) : T{0};
+        }
+      });
+  return {T{0}, sum_of(weights, count), sum_of(terms, count)};
+}
+
+/// What the tiles of a row come to so far.
+struct KlSum {
+  double max = -__builtin_inf(), sum = 0, dot = 0;
+
+  /// Adds a tile.
+  void add(double tile_max, double tile_sum, double tile_dot) {
+    if (tile_sum == 0) return;
+    if (sum == 0) {
+      max = tile_max, sum = tile_sum, dot = tile_dot;
+      return;
+    }
+    const double top = tile_max > max ? tile_max : max;
+    const double old_down = max - top, new_down = tile_max - top;
+    const double old_weight = weight(old_down), new_weight = weight(new_down);
+    dot = weighted(old_weight, dot + old_down * sum) +
+          weighted(new_weight, tile_dot + new_down * tile_sum);
+    sum = old_weight * sum + new_weight * tile_sum;
+    max = top;
+  }
+
+ private:
+  static double weight(double down) {
+    return math::exp_scaled(down, math::exponent_scale<double>(1.0));
+  }
+  /// Nothing of an infinite divergence whose weight is 0.
+  static double weighted(double weight, double value) { return weight == 0 ? 0 : weight * value; }
+};
+
+/// Logarithms of the prior for classes of one row; null: the uniform one, taken last.
+template <typename T>
+static const T* prior_of(const Arguments& a, const Group& row, int64_t begin, int64_t count,
+                         T* room) {
+  if (a.grad == nullptr) return nullptr;
+  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, room);
+}
+
+/// What is taken from log q where the prior is uniform.
+template <typename T>
+static T log_uniform(const Arguments& a) {
+  return a.grad == nullptr ? -math::log_normal(static_cast<T>(a.rows.classes)) : T{0};
+}
+
+template <typename T>
+static void write_kl(const Arguments& a, const KlRows& rows, int64_t row, const KlSum& total) {
+  const double log_sum = math::log_normal(total.sum);
+  const double kl = total.dot / total.sum - log_sum - log_uniform<double>(a);
+  const bool defined = total.sum > 0 && total.sum < __builtin_inf();
+  const T value = static_cast<T>(defined ? kl : __builtin_nan(""));
+  static_cast<T*>(rows.kl)[row] = value < 0 ? T{0} : value;  // never negative, but for rounding
+  static_cast<T*>(rows.base)[row] = static_cast<T>(rows.from_probs ? total.sum : total.max);
+  static_cast<T*>(rows.log_sum)[row] = static_cast<T>(defined ? log_sum : __builtin_nan(""));
+}
+
+/// Gradients of one tile of a row.
+template <typename T>
+struct KlGradient {
+  T scale;  // the incoming gradient (from probabilities: over their sum)
+  T base;   // log q = x - base - log_sum
+  T log_sum;
+  T centre;  // KL, and the uniform log prior
+
+  KlGradient(const Arguments& a, const KlRows& rows, int64_t row)
+      : scale(static_cast<const T*>(rows.grad)[row]),
+        base(static_cast<const T*>(rows.base)[row]),
+        log_sum(static_cast<const T*>(rows.log_sum)[row]),
+        centre(static_cast<const T*>(rows.kl)[row] + log_uniform<T>(a)) {
+    if (rows.from_probs) scale /= base;
+  }
+
+  void of_logits(const T* x, const T* log_prior, int64_t count, T* to) const {
+    const auto one = math::exponent_scale<T>(1.0);
+    with_prior(
+        log_prior, [&](auto prior) __attribute__((always_inline)) {
+          for (int64_t k = 0; k < count; ++k) {
+            const T log_q = x[k] - base - log_sum, q = math::exp_scaled(log_q, one);
+            to[k] = q == 0 ? T{0} : scale * q * (log_q - prior(k) - centre);
+          }
+        });
+  }
+  void of_probs(const T* p, const T* log_prior, int64_t count, T* to) const {
+    with_prior(
+        log_prior, [&](auto prior) __attribute__((always_inline)) {
+          for (int64_t k = 0; k < count; ++k) {
+            const T log_q = log_positive(p[k]) - log_sum;
+            const T rest = p[k] == 0 ? T{0} : static_cast<T>(__builtin_nan(""));
+            to[k] = p[k] > 0 ? scale * (log_q - prior(k) - centre) : rest;
+          }
+        });
+  }
+};
+
+/// Calls f(group, first class, classes, [rows][classes] values, room) for every tile of every
+/// group.
+template <typename T, typename F>
+static void for_each_kl_tile(const Arguments& a, int64_t begin, int64_t end, T* scratch, F&& f) {
+  for_each_group(a.rows, begin, end, kl_rows_at_once(a), [&](const Group& group) {
+    for (int64_t at = 0; at < a.rows.classes; at += kTile) {
+      const int64_t count = min64(kTile, a.rows.classes - at);
+      f(group, at, count,
+        values_of(operand_matrix(a, group, Operand::kInput, at), group.rows, count, scratch));
+    }
+  });
+}
+
+template <typename T>
+static void kl_forward(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end,
+                       T* scratch) {
+  alignas(64) T prior_room[kTile];
+  KlSum sums[kKlRows];
+  for_each_kl_tile(
+      a, begin, end, scratch, [&](const Group& group, int64_t at, int64_t count, const T* values) {
+        for (int64_t i = 0; i < group.rows; ++i) {
+          const Group row = single_row(group, i);
+          const T* prior = prior_of(a, row, at, count, prior_room);
+          const T* x = values + i * count;
+          const RowSum<T> tile =
+              rows.from_probs ? kl_of_probs(x, prior, count) : kl_of_logits(x, prior, count);
+          if (at == 0) sums[i] = {};
+          sums[i].add(tile.max, tile.sum, tile.dot);
+          if (at + count == a.rows.classes) write_kl<T>(a, rows, row.index, sums[i]);
+        }
+      });
+}
+
+template <typename T>
+static void kl_backward(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end,
+                        T* scratch) {
+  alignas(64) T prior_room[kTile];
+  T* gradients = scratch + kl_room(a);
+  for_each_kl_tile(a, begin, end, scratch,
+                   [&](const Group& group, int64_t at, int64_t count, const T* values) {
+                     const Strided output = operand_matrix(a, group, Operand::kOutput, at);
+                     const bool direct = output.class_step == 1 && output.type == TypeOf<T>::value;
+                     for (int64_t i = 0; i < group.rows; ++i) {
+                       const Group row = single_row(group, i);
+                       const KlGradient<T> gradient(a, rows, row.index);
+                       const T* prior = prior_of(a, row, at, count, prior_room);
+                       T* to = gradients + i * count;
+                       if (direct)
+                         to = static_cast<T*>(const_cast<void*>(part_of(output, i, 0).data));
+                       rows.from_probs ? gradient.of_probs(values + i * count, prior, count, to)
+                                       : gradient.of_logits(values + i * count, prior, count, to);
+                     }
+                     if (!direct) store_matrix(gradients, group.rows, count, output);
+                   });
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relative entropy of rows on the CPU.
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include "../ops/backend.h"
+#include "../ops/kl.h"
+#include "kernels.h"
+#include "scratch.h"
+
+namespace torch_gumbel::cpu {
+namespace {
+
+using at::Tensor;
+using ops::KlResult;
+using std::optional;
+
+using Run = void (*)(const Arguments&, const KlRows&, int64_t, int64_t, void*);
+
+void run_on_rows(Run run, const Arguments& a, const KlRows& rows) {
+  if (a.rows.count == 0 || a.rows.classes == 0) return;
+  const int64_t grain = std::max<int64_t>(1, kElementsPerThread / a.rows.classes);
+  at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(kl_scratch_bytes(a));
+    run(a, rows, begin, end, scratch.get());
+  });
+}
+
+/// The logarithms of the prior, of the shape of the values and in the compute type.
+Tensor spread(const Tensor& values, const optional<Tensor>& log_prior) {
+  if (!log_prior.has_value()) return {};
+  return log_prior->to(ops::compute_type(values.scalar_type())).expand(values.sizes());
+}
+
+KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
+  const auto type = ops::compute_type(values.scalar_type());
+  const auto rows = [&] { return ops::empty_rows(values, dim, type); };
+  const Tensor kl = rows(), base = rows(), log_sum = rows();
+  if (values.numel() == 0) kl.fill_(std::numeric_limits<double>::quiet_NaN());
+  const ops::Call call = ops::describe(
+      "_kl_categorical", {.input = values, .grad = spread(values, log_prior), .dim = dim});
+  KlRows out;
+  out.from_probs = from_probs;
+  out.kl = kl.mutable_data_ptr(), out.base = base.mutable_data_ptr();
+  out.log_sum = log_sum.mutable_data_ptr();
+  run_on_rows(selected_kernels().kl, call.arguments, out);
+  return {kl, base, log_sum};
+}
+
+Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& kl_rows,
+                   const Tensor& base_rows, const Tensor& log_sum_rows,
+                   const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
+  const auto type = ops::compute_type(values.scalar_type());
+  const auto packed = [&](const Tensor& rows) {
+    TORCH_CHECK_VALUE(rows.sym_sizes() == ops::rows_shape(values, dim),
+                      "_kl_categorical_backward: wanted one value per row of ", values.sizes(),
+                      ", got shape ", rows.sizes());
+    return rows.to(type).contiguous();
+  };
+  const Tensor grad = packed(grad_rows), kl = packed(kl_rows), base = packed(base_rows),
+               log_sum = packed(log_sum_rows);
+  Tensor output = ops::empty_like_shape(values, values.scalar_type());
+  const ops::Call call = ops::describe(
+      "_kl_categorical_backward",
+      {.input = values, .grad = spread(values, log_prior), .output = output, .dim = dim});
+  KlRows rows;
+  rows.from_probs = from_probs;
+  // The backward only reads them.
+  rows.kl = const_cast<void*>(kl.const_data_ptr());
+  rows.base = const_cast<void*>(base.const_data_ptr());
+  rows.log_sum = const_cast<void*>(log_sum.const_data_ptr());
+  rows.grad = grad.const_data_ptr();
+  run_on_rows(selected_kernels().kl_backward, call.arguments, rows);
+  return output;
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CPU, m) {
+  m.impl("_kl_categorical", TORCH_FN(kl));
+  m.impl("_kl_categorical_backward", TORCH_FN(kl_backward));
+}
+
+}  // namespace
+}  // namespace torch_gumbel::cpu

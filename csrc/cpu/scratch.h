@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the launchers share.
+#pragma once
+
+#include <stdint.h>
+
+#include <new>
+
+namespace torch_gumbel::cpu {
+
+constexpr int64_t kElementsPerThread =
+    32768;  // below this a second thread costs more than it saves
+
+/// Memory of its own, contents undefined; null for no bytes.
+class Scratch {
+ public:
+  explicit Scratch(int64_t bytes)
+      : data_(bytes == 0 ? nullptr : ::operator new(bytes, kAlignment)) {}
+  ~Scratch() { ::operator delete(data_, kAlignment); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  void* get() const { return data_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  void* data_;
+};
+
+}  // namespace torch_gumbel::cpu

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Front doors of kl_categorical, categorical_elbo, and perplexity.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <torch/library.h>
+#include <torch_gumbel/information.h>
+
+#include "arguments.h"
+#include "checks.h"
+#include "kl.h"
+#include "probabilities.h"
+
+namespace torch_gumbel {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+/// A prior that broadcasts against the values: one of a single dimension lies along `dim`.
+Tensor aligned(const char* who, const Tensor& prior, const Tensor& values, int64_t dim) {
+  checks::values(who, "prior", prior);
+  const auto wanted = values.sym_sizes();
+  const int64_t rank = values.dim();
+  Tensor along = prior;
+  if (prior.dim() == 1) {
+    c10::SymDimVector shape(rank - dim, 1);
+    shape[0] = prior.sym_size(0);
+    along = prior.view_symint(shape);
+  }
+  const auto given = along.sym_sizes();
+  const int64_t excess = rank - along.dim();
+  bool fits = excess >= 0 && dim >= excess && given[dim - excess] == wanted[dim];
+  for (int64_t i = 0; fits && i < along.dim(); ++i)
+    fits = given[i] == 1 || given[i] == wanted[i + excess];
+  TORCH_CHECK_VALUE(fits, who, ": prior must have shape [", wanted[dim],
+                    "], or broadcast against shape ", wanted, " with all classes at dim ", dim,
+                    ", got shape ", prior.sym_sizes());
+  TORCH_CHECK_VALUE(prior.device() == values.device(), who, ": prior must be on ", values.device(),
+                    ", got ", prior.device());
+  return along;
+}
+
+/// log(prior / its sum), in the compute type of the values.
+optional<Tensor> log_prior_of(const char* who, const optional<Tensor>& prior, const Tensor& values,
+                              int64_t dim) {
+  if (!prior) return std::nullopt;
+  const Tensor along = aligned(who, *prior, values, dim);
+  const Tensor wide = along.to(ops::compute_type(values.scalar_type()));
+  const Tensor sum = wide.sum(dim - values.dim(), /*keepdim=*/true);
+  return ops::log_probabilities(wide) - sum.log();
+}
+
+/// KL of every row; a 0-d tensor is a row of one class.
+Tensor rows_of(const char* who, const Tensor& values, const optional<Tensor>& prior, int64_t dim,
+               bool from_probs) {
+  if (values.dim() == 0) return rows_of(who, values.unsqueeze(-1), prior, 0, from_probs);
+  checks::has_classes(who, values, dim);
+  const auto result =
+      ops::kl().call(values, log_prior_of(who, prior, values, dim), dim, from_probs);
+  return std::get<0>(result).squeeze(dim);
+}
+
+Tensor kl_front_door(const optional<Tensor>& logits, const optional<Tensor>& probs,
+                     const optional<Tensor>& prior, int64_t dim) {
+  constexpr const char* kName = "kl_categorical";
+  TORCH_CHECK_VALUE(logits.has_value() != probs.has_value(), kName,
+                    ": wanted logits or probs, got ", logits.has_value() ? "both" : "neither");
+  const Tensor& values = logits ? *logits : *probs;
+  checks::values(kName, logits ? "logits" : "probs", values);
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, values.dim());
+  return rows_of(kName, values, prior, wrapped, probs.has_value());
+}
+
+Tensor elbo_front_door(const Tensor& log_likelihood, const Tensor& logits,
+                       const optional<Tensor>& prior) {
+  constexpr const char* kName = "categorical_elbo";
+  checks::values(kName, "log_likelihood", log_likelihood);
+  checks::logits(kName, logits);
+  const auto batch = log_likelihood.sym_sizes(), shape = logits.sym_sizes();
+  bool leads = batch.size() < shape.size();
+  for (size_t i = 0; leads && i < batch.size(); ++i) leads = batch[i] == shape[i];
+  TORCH_CHECK_VALUE(leads, kName,
+                    ": log_likelihood must have the leading sizes of logits of shape ", shape,
+                    ", without the classes, got shape ", batch);
+  const int64_t last = logits.dim() - 1;
+  const Tensor kl = rows_of(kName, logits, prior, last, false);
+  const auto first_latent = static_cast<int64_t>(batch.size());
+  return log_likelihood - (first_latent < last ? kl.flatten(first_latent).sum(-1) : kl);
+}
+
+Tensor perplexity_front_door(const Tensor& codes, int64_t dim, at::OptionalIntArrayRef over) {
+  constexpr const char* kName = "perplexity";
+  checks::values(kName, "codes", codes);
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, codes.dim());
+  checks::has_classes(kName, codes, wrapped);
+  c10::SmallVector<int64_t, 8> averaged;
+  for (int64_t i = 0; !over.has_value() && i < codes.dim(); ++i)
+    if (i != wrapped) averaged.push_back(i);
+  if (over.has_value())
+    for (const int64_t each : *over)
+      averaged.push_back(checks::wrapped_dim(kName, each, codes.dim()));
+  for (const int64_t each : averaged)
+    TORCH_CHECK_VALUE(each != wrapped, kName, ": over must not name the class dimension ", wrapped);
+  const Tensor wide = codes.to(ops::compute_type(codes.scalar_type()));
+  const Tensor mean = averaged.empty() ? wide : wide.mean(averaged, /*keepdim=*/true);
+  // The entropy is log K - KL to the uniform law, which is finite and differentiable at 0 log 0.
+  const Tensor kl = rows_of(kName, mean, std::nullopt, wrapped, true);
+  const at::Scalar classes = codes.dim() == 0 ? at::Scalar(1) : at::Scalar(codes.sym_size(wrapped));
+  const Tensor value = (-kl).exp() * at::full({}, classes, kl.options());
+  c10::SymDimVector shape;
+  for (int64_t i = 0; i < codes.dim(); ++i) {
+    bool gone = i == wrapped;
+    for (const int64_t each : averaged) gone |= each == i;
+    if (!gone) shape.push_back(codes.sym_size(i));
+  }
+  return value.reshape_symint(shape);
+}
+
+}  // namespace
+
+Tensor kl_categorical(const optional<Tensor>& logits, const optional<Tensor>& probs,
+                      const optional<Tensor>& prior, int64_t dim) {
+  return kl_front_door(logits, probs, prior, dim);
+}
+
+Tensor categorical_elbo(const Tensor& log_likelihood, const Tensor& logits,
+                        const optional<Tensor>& prior) {
+  return elbo_front_door(log_likelihood, logits, prior);
+}
+
+Tensor perplexity(const Tensor& codes, int64_t dim, at::OptionalIntArrayRef over) {
+  return perplexity_front_door(codes, dim, over);
+}
+
+namespace {
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+  m.impl("kl_categorical", TORCH_FN(kl_front_door));
+  m.impl("categorical_elbo", TORCH_FN(elbo_front_door));
+  m.impl("perplexity", TORCH_FN(perplexity_front_door));
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
+  m.impl("kl_categorical", TORCH_FN(kl_front_door));
+  m.impl("categorical_elbo", TORCH_FN(elbo_front_door));
+  m.impl("perplexity", TORCH_FN(perplexity_front_door));
+}
+
+}  // namespace
+}  // namespace torch_gumbel

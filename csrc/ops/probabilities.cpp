@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "probabilities.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/where.h>
+#include <c10/util/Exception.h>
+
+#include <limits>
+
+#include "arguments.h"
+
+namespace torch_gumbel::ops {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+at::Tensor log_probabilities(const at::Tensor& probs) {
+  const at::Tensor wide = probs.to(compute_type(probs.scalar_type()));
+  const at::Tensor zero = wide == 0;
+  return at::where(zero, 1, wide).log().masked_fill(zero, -kInfinity);
+}
+
+void check_probabilities(const char* who, const char* name, const at::Tensor& probs, int64_t dim) {
+  const at::Tensor wide = probs.detach();
+  const bool in_range = (wide >= 0).logical_and(wide < kInfinity).all().item<bool>();
+  TORCH_CHECK_VALUE(in_range, who, ": ", name, " must be >= 0 and finite, got ",
+                    wide.min().item<double>(), " as the least and ", wide.max().item<double>(),
+                    " as the largest");
+  const bool somewhere = (wide > 0).any(dim).all().item<bool>();
+  TORCH_CHECK_VALUE(somewhere, who, ": ", name,
+                    " must have a positive value in every row, got a row of zeros");
+}
+
+}  // namespace torch_gumbel::ops

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Front door of sample_categorical: gumbel_softmax of the logarithm of probabilities.
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/library.h>
+#include <torch_gumbel/probabilities.h>
+
+#include "checks.h"
+#include "keys.h"
+#include "ops.h"
+#include "probabilities.h"
+
+namespace torch_gumbel {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+constexpr const char* kName = "sample_categorical";
+
+Tensor sample(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,
+              const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
+  checks::source(kName, probs, generator, given_key);
+  if (hard) checks::has_classes(kName, probs, dim);
+  const Tensor key = ops::key_of_call(kName, probs, dim, generator, given_key);
+  return ops::softmax().call(ops::log_probabilities(probs), temperature, key, dim, hard,
+                             probs.scalar_type(), std::nullopt, std::nullopt);
+}
+
+Tensor front_door(const Tensor& probs, const at::Scalar& temperature, bool hard, int64_t dim,
+                  bool validate_args, optional<at::Generator> generator,
+                  const optional<Tensor>& key) {
+  checks::values(kName, "probs", probs);
+  checks::temperature(kName, "temperature", temperature.toDouble());
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, probs.dim());
+  if (validate_args) ops::check_probabilities(kName, "probs", probs, wrapped);
+  return sample(probs, at::scalar_tensor(temperature, at::kDouble), hard, wrapped, generator, key);
+}
+
+Tensor front_door_tensor(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,
+                         bool validate_args, optional<at::Generator> generator,
+                         const optional<Tensor>& key) {
+  checks::values(kName, "probs", probs);
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, probs.dim());
+  checks::temperature(kName, "temperature", temperature, probs, wrapped);
+  if (validate_args) ops::check_probabilities(kName, "probs", probs, wrapped);
+  return sample(probs, checks::as_floating(temperature), hard, wrapped, generator, key);
+}
+
+}  // namespace
+
+Tensor sample_categorical(const Tensor& probs, double temperature, bool hard, int64_t dim,
+                          bool validate_args, optional<at::Generator> generator,
+                          const optional<Tensor>& key) {
+  return front_door(probs, temperature, hard, dim, validate_args, std::move(generator), key);
+}
+
+Tensor sample_categorical(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,
+                          bool validate_args, optional<at::Generator> generator,
+                          const optional<Tensor>& key) {
+  return front_door_tensor(probs, temperature, hard, dim, validate_args, std::move(generator), key);
+}
+
+namespace {
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+  m.impl("sample_categorical", TORCH_FN(front_door));
+  m.impl("sample_categorical.tensor_temperature", TORCH_FN(front_door_tensor));
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
+  m.impl("sample_categorical", TORCH_FN(front_door));
+  m.impl("sample_categorical.tensor_temperature", TORCH_FN(front_door_tensor));
+}
+
+}  // namespace
+}  // namespace torch_gumbel

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Front door of straight_through_lookup, and the hard lookup below autograd: choices of the argmax
+// kernel, and a gather.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/library.h>
+#include <torch_gumbel/lookup.h>
+
+#include <limits>
+
+#include "checks.h"
+#include "keys.h"
+#include "lookup.h"
+#include "ops.h"
+
+namespace torch_gumbel {
+namespace {
+
+using at::Tensor;
+using std::optional;
+
+constexpr const char* kName = "straight_through_lookup";
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// Index and rows, without the class dimension.
+std::tuple<Tensor, Tensor> choose(const Tensor& logits, const Tensor& key) {
+  const auto [score, index] =
+      ops::argmax().call(logits, at::scalar_tensor(1.0, at::kDouble), key, logits.dim() - 1, false,
+                         std::nullopt, std::nullopt);
+  return {index, score.isfinite()};
+}
+
+/// The temperature matters only where it is none: then its rows are undefined.
+ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
+                         const Tensor& key) {
+  auto [index, defined] = choose(logits, key);
+  const Tensor rows = tau.dim() > 0 ? tau.squeeze(-1) : tau;
+  const Tensor valid = (rows > 0).logical_and(rows < kInfinity).to(logits.device());
+  defined = defined.logical_and(valid);
+  index = index * defined;
+  c10::SymDimVector shape(index.sym_sizes().begin(), index.sym_sizes().end());
+  shape.push_back(codebook.sym_size(1));
+  Tensor output = codebook.index_select(0, index.flatten()).view_symint(shape);
+  output.masked_fill_(defined.logical_not().unsqueeze(-1),
+                      std::numeric_limits<double>::quiet_NaN());
+  return {output, index, defined};
+}
+
+void check_codebook(const Tensor& logits, const Tensor& codebook) {
+  checks::values(kName, "codebook", codebook);
+  TORCH_CHECK_VALUE(codebook.dim() == 1 || codebook.dim() == 2, kName,
+                    ": codebook must have shape [K, D] or [K], got ", codebook.sym_sizes());
+  const c10::SymInt classes = logits.dim() == 0 ? c10::SymInt(1) : logits.sym_size(-1);
+  TORCH_CHECK_VALUE(codebook.sym_size(0) == classes, kName, ": codebook must have ", classes,
+                    " rows for logits of shape ", logits.sym_sizes(), ", got shape ",
+                    codebook.sym_sizes());
+  TORCH_CHECK_VALUE(codebook.device() == logits.device(), kName, ": codebook must be on ",
+                    logits.device(), ", got ", codebook.device());
+}
+
+std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codebook,
+                                       const Tensor& tau, const Tensor& key, bool return_index) {
+  const int64_t last = logits.dim() - 1;
+  const Tensor y = ops::softmax().call(logits, tau, key, last, false, codebook.scalar_type(),
+                                       std::nullopt, std::nullopt);
+  const Tensor index = return_index ? std::get<0>(choose(logits, key))
+                                    : at::empty({0}, logits.options().dtype(at::kLong));
+  return {at::matmul(y, codebook), index};
+}
+
+std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
+                                bool hard, const optional<at::Generator>& generator,
+                                const optional<Tensor>& given_key, bool return_index) {
+  check_codebook(logits, codebook);
+  checks::source(kName, logits, generator, given_key);
+  const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
+  checks::has_classes(kName, logits, last);
+  const Tensor key = ops::key_of_call(kName, logits, last, generator, given_key);
+  const Tensor rows = logits.dim() == 0 ? logits.unsqueeze(-1) : logits;
+  const Tensor codes = codebook.dim() == 1 ? codebook.unsqueeze(-1) : codebook;
+  Tensor output, index;
+  if (hard)
+    std::tie(output, index, std::ignore) = ops::lookup().call(rows, codes, tau, key);
+  else
+    std::tie(output, index) = soft_lookup(rows, codes, tau, key, return_index);
+  return {codebook.dim() == 1 ? output.squeeze(-1) : output, index};
+}
+
+std::tuple<Tensor, Tensor> front_door(const Tensor& logits, const Tensor& codebook,
+                                      const at::Scalar& tau, bool hard, bool return_index,
+                                      optional<at::Generator> generator,
+                                      const optional<Tensor>& key) {
+  checks::logits(kName, logits);
+  checks::temperature(kName, "tau", tau.toDouble());
+  return draw(logits, codebook, at::scalar_tensor(tau, at::kDouble), hard, generator, key,
+              return_index);
+}
+
+std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor& codebook,
+                                             const Tensor& tau, bool hard, bool return_index,
+                                             optional<at::Generator> generator,
+                                             const optional<Tensor>& key) {
+  checks::logits(kName, logits);
+  checks::temperature(kName, "tau", tau, logits, std::max<int64_t>(logits.dim() - 1, 0));
+  return draw(logits, codebook, checks::as_floating(tau), hard, generator, key, return_index);
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
+                                                   double tau, bool hard,
+                                                   optional<at::Generator> generator,
+                                                   const optional<Tensor>& key, bool return_index) {
+  return front_door(logits, codebook, tau, hard, return_index, std::move(generator), key);
+}
+
+std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
+                                                   const Tensor& tau, bool hard,
+                                                   optional<at::Generator> generator,
+                                                   const optional<Tensor>& key, bool return_index) {
+  return front_door_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
+}
+
+namespace {
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CompositeExplicitAutograd, m) {
+  m.impl("_straight_through_lookup", TORCH_FN(lookup));
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+  m.impl("straight_through_lookup", TORCH_FN(front_door));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(front_door_tensor));
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
+  m.impl("straight_through_lookup", TORCH_FN(front_door));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(front_door_tensor));
+}
+
+}  // namespace
+}  // namespace torch_gumbel

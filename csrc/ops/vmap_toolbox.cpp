@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batching rules of the toolbox's private ops: see vmap.cpp.
+#include <ATen/ops/stack.h>
+#include <torch/library.h>
+
+#include "kl.h"
+#include "lanes.h"
+#include "lookup.h"
+
+namespace torch_gumbel::ops {
+namespace {
+
+using std::optional;
+
+LookupResult wrapped(const Lanes& lanes, const LookupResult& result) {
+  const auto& [output, index, defined] = result;
+  return {lanes.wrap(output, false), lanes.wrap(index, false), lanes.wrap(defined, false)};
+}
+
+/// Where every lane has a codebook of its own.
+LookupResult lookup_lane_by_lane(const Lanes& lanes, const Tensor& logits, const Tensor& codebook,
+                                 const Tensor& tau, const Tensor& key) {
+  const auto x = lanes.each(logits), codes = lanes.each(codebook), temperatures = lanes.each(tau),
+             keys = lanes.each(key);
+  std::vector<Tensor> outputs, indices, defined;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto [output, index, is_defined] =
+        lookup().call(x[i], codes[i], temperatures[i], keys[i]);
+    outputs.push_back(output);
+    indices.push_back(index);
+    defined.push_back(is_defined);
+  }
+  return {at::stack(outputs), at::stack(indices), at::stack(defined)};
+}
+
+LookupResult lookup_batch(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
+                          const Tensor& key) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &codebook, &tau, &key}))
+    return lookup().call(logits, codebook, tau, key);
+  if (lanes.any({&codebook}))
+    return wrapped(lanes, lookup_lane_by_lane(lanes, logits, codebook, tau, key));
+  const Tensor x = lanes.operand(logits);
+  return wrapped(lanes, lookup().call(x, lanes.unbatched(codebook), lanes.temperature(tau, x),
+                                      lanes.key(key)));
+}
+
+/// A prior stays aligned with the right end of the rows, as a temperature does.
+optional<Tensor> prior_of(const Lanes& lanes, const optional<Tensor>& log_prior, const Tensor& x) {
+  if (!log_prior.has_value()) return std::nullopt;
+  return lanes.temperature(*log_prior, x);
+}
+
+KlResult kl_batch(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim,
+                  bool from_probs) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  const bool prior = log_prior.has_value() && lanes.any({&*log_prior});
+  if (!prior && !lanes.any({&values})) return kl().call(values, log_prior, dim, from_probs);
+  const Tensor x = lanes.operand(values);
+  const auto [value, base, log_sum] =
+      kl().call(x, prior_of(lanes, log_prior, x), dim + 1, from_probs);
+  return {lanes.wrap(value, false), lanes.wrap(base, false), lanes.wrap(log_sum, false)};
+}
+
+Tensor kl_backward_batch(const Tensor& grad_rows, const Tensor& values, const Tensor& kl_rows,
+                         const Tensor& base_rows, const Tensor& log_sum_rows,
+                         const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  const bool prior = log_prior.has_value() && lanes.any({&*log_prior});
+  if (!prior && !lanes.any({&grad_rows, &values, &kl_rows, &base_rows, &log_sum_rows}))
+    return kl_backward().call(grad_rows, values, kl_rows, base_rows, log_sum_rows, log_prior, dim,
+                              from_probs);
+  const Tensor x = lanes.operand(values);
+  const Tensor gradient = kl_backward().call(lanes.operand(grad_rows), x, lanes.operand(kl_rows),
+                                             lanes.operand(base_rows), lanes.operand(log_sum_rows),
+                                             prior_of(lanes, log_prior, x), dim + 1, from_probs);
+  return lanes.wrap(gradient, false);
+}
+
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
+  m.impl("_straight_through_lookup", TORCH_FN(lookup_batch));
+  m.impl("_kl_categorical", TORCH_FN(kl_batch));
+  m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_batch));
+}
+
+}  // namespace
+}  // namespace torch_gumbel::ops

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The noise itself, as the samplers add it to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from torch_gumbel._arguments import (
+    check_integer,
+    check_source_types,
+    check_tensor,
+    refuse_dtensor,
+    refuse_traced_generator,
+)
+
+# Loads the library, which registers the ops used here.
+import torch_gumbel._library  # noqa: F401  # isort: skip
+
+_ops = torch.ops.torch_gumbel
+_is_compiling = torch.compiler.is_compiling
+
+
+def sample_gumbel(
+    size: int | Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    r"""Draws standard Gumbel noise, -log(-log(u)).
+
+    It is the noise that :func:`torch_gumbel.gumbel_softmax` and :func:`torch_gumbel.gumbel_argmax`
+    add to logits of that shape with the same key, in bits: a function of the key and of an
+    element's row-major position alone.
+
+    Args:
+        size: a size, or a sequence of them, >= 0.
+        dtype: float32, float64, float16, or bfloat16 (default: the default dtype). float32 noise
+            lies in [-3.14, 45.06], float64 noise in [-3.81, 45.06]; half types get float32 noise,
+            rounded.
+        device: default: that of the generator or of a key that is not on the CPU, else the default
+            device.
+        generator: where the key of this call is drawn from (default: the device's generator).
+        key: explicit randomness, ``[2]``, or ``[*batch, 2]`` with batch the leading sizes, without
+            the last dimension.
+
+    Returns:
+        A contiguous tensor without a gradient.
+
+    Raises:
+        ValueError: a negative size; key or generator of the wrong shape or device; both given.
+        TypeError: a dtype that is not floating point; a size that is not an integer; a key that is
+            not uint64 or int64.
+
+    Source: Gumbel, *Statistical Theory of Extreme Values* (1954).
+
+    Example:
+        >>> key = torch_gumbel.key(0)
+        >>> torch_gumbel.sample_gumbel(3, key=key)
+        tensor([ 0.6748, -0.7536, -0.2857])
+        >>> logits = torch.tensor([0.0, 1.0, 2.0])
+        >>> perturbed = logits + torch_gumbel.sample_gumbel(3, key=key)
+        >>> perturbed.argmax() == torch_gumbel.gumbel_argmax(logits, key=key)
+        tensor(True)
+    """
+    who = "sample_gumbel"
+    if _is_compiling():
+        refuse_traced_generator(who, generator)
+    else:
+        check_source_types(who, generator, key)
+    shape = [size] if isinstance(size, (int, torch.SymInt)) else list(size)
+    for n in shape:
+        check_integer(who, "size", n)
+    if device is None:
+        device = _device_of(generator, key)
+    drawn: Tensor = _ops.sample_gumbel.default(
+        torch.empty(0, device=device), shape, dtype=dtype, generator=generator, key=key
+    )
+    return drawn
+
+
+def gumbel_like(
+    input: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+) -> Tensor:
+    """:func:`sample_gumbel` of the shape, device, and dtype of a tensor.
+
+    Args:
+        input: a floating point tensor; of any type if ``dtype`` is given.
+        dtype: default: that of ``input``.
+        generator: as for :func:`sample_gumbel`.
+        key: as for :func:`sample_gumbel`.
+
+    Returns, Raises:
+        as :func:`sample_gumbel`.
+
+    Example:
+        >>> torch_gumbel.gumbel_like(torch.zeros(2, 3)).shape
+        torch.Size([2, 3])
+    """
+    who = "gumbel_like"
+    if _is_compiling():
+        refuse_traced_generator(who, generator)
+    elif has_torch_function_variadic(input, key):
+        drawn: Tensor = handle_torch_function(
+            gumbel_like, (input, key), input, dtype=dtype, generator=generator, key=key
+        )
+        return drawn
+    else:
+        check_tensor(who, "input", input)
+        check_source_types(who, generator, key)
+    refuse_dtensor(who, input)
+    drawn = _ops.gumbel_like.default(input, dtype=dtype, generator=generator, key=key)
+    return drawn
+
+
+def _device_of(generator: Generator | None, key: Tensor | None) -> torch.device | None:
+    """Where the randomness lives, unless that is a CPU key, which serves any device."""
+    if generator is not None:
+        return generator.device
+    return key.device if key is not None and key.device.type != "cpu" else None
