@@ -16,12 +16,12 @@ BUILD := build/cmake
 # Another interpreter, CUDA choice, or list of architectures is another build.
 CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
-SOURCES := $(shell find csrc cuda tests/cpp -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise vae-study ptx arm64 bench instructions docs format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 env: $(VENV)/.ready  ## a virtual environment with everything the project uses
 
@@ -55,6 +55,7 @@ test: test-cpp test-python  ## every test: CTest (GoogleTest), then pytest
 
 test-cpp: build
 	@set -o pipefail; ctest --test-dir $(BUILD) --output-on-failure --parallel $(MAX_JOBS) | tee build/ctest.log
+	@grep -h '^model.* kernels' $(BUILD)/Testing/Temporary/LastTest.log
 
 test-python: build
 	@set -o pipefail; $(PYTHON) -m pytest --color=no | tee build/pytest.log
@@ -73,11 +74,28 @@ statistics: build  ## the long statistical tests, minutes each
 prove-noise: build  ## all 2^32 random words through the float32 noise, on every instruction set
 	$(BUILD)/tests/cpp/prove_noise
 
+MODEL := $(BUILD)/tests/cuda_model
+model-deep: build  ## the CUDA kernels on the execution model, over many more shapes
+	TORCH_GUMBEL_MODEL_DEEP=1 $(MODEL)/model_tests --gtest_brief=1 --gtest_filter=-Report.*
+	TORCH_GUMBEL_MODEL_DEEP=1 $(MODEL)/model_tests_sanitized --gtest_brief=1 --gtest_filter=-Report.*
+
+cuda-coverage: build  ## lines of the CUDA kernels that run on the execution model
+	cmake --build $(BUILD) --target model_tests_coverage
+	find $(MODEL) -name '*.gcda' -delete
+	$(MODEL)/model_tests_coverage --gtest_brief=1 --gtest_filter=-Report.*
+	$(PYTHON) tests/cuda_model/coverage.py $(MODEL) 98
+
 vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 	$(PYTHON) examples/seed_study.py
 
 ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
+
+sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget
+	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/machine_code.md
+
+gpu: build  ## all that needs a GPU: tests, memory checkers, benchmark (see tests/gpu/run.sh); build/gpu/
+	PYTHON=$(PYTHON) BUILD=$(BUILD) tests/gpu/run.sh
 
 bench: build  ## timings beside PyTorch, JAX, and Paddle (pip install --group bench), written to benchmarks/
 	$(PYTHON) benchmarks/compare.py

@@ -1,93 +1,178 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients at the logits, y (grad - sum_k y_k grad_k) / tau, and at tau.
+// Gradients of rows held in registers: y (grad - sum_k y_k grad_k) / tau at the logits, and
+// -sum_k of that times log y_k at tau.
 #pragma once
 
 #include "soft.cuh"
 
 namespace torch_gumbel::cuda {
 
-/// What one class needs to know of its row.
-template <typename T>
-struct RowGradient {
-  T dot;      // sum_k y_k grad_k
-  T inverse;  // 1 / tau
+/// From a class's weight and incoming gradient to the gradient at its logit. One multiply-add and
+/// one product do if the factor is no size that could overflow; if it is, the difference comes
+/// first.
+struct Differentiate {
+  float norm;     // y = weight norm
+  float dot;      // sum_k y_k grad_k
+  float inverse;  // 1 / tau
+
+  __device__ __forceinline__ bool direct() const {
+    return inverse * norm < 0x1p40f && inverse * norm > 0x1p-40f;
+  }
+  __device__ __forceinline__ float fast(float weight, float grad) const {
+    const float factor = inverse * norm;
+    return weight * math::fused(grad, factor, -dot * factor);
+  }
+  __device__ __forceinline__ float careful(float weight, float grad) const {
+    return weight * norm * (grad - dot) * inverse;
+  }
 };
 
-/// Writes the gradient of one class and adds its share of the gradient at tau.
-template <typename T>
-__device__ __forceinline__ void write_gradient(const Arguments& a, const Row& row, int64_t k, T y,
-                                               const RowGradient<T>& of_row, LongSum<T>& at_tau) {
-  const T gradient = y * (load_grad<T>(a, row, k) - of_row.dot) * of_row.inverse;
-  store_output(a, row, k, gradient);
-  at_tau.add(-gradient * math::log_probability(y));
+/// -gradient log y; 0 log 0 = 0, also where y is so small that log2_fast() would take it for 0, and
+/// NaN stays NaN.
+__device__ __forceinline__ float tau_term(float gradient, float y) {
+  return fabsf(y) < 0x1p-126f ? 0.0f : gradient * (log2_fast(y) * kMinusLn2);
 }
 
-/// `row_value` is the same for all threads, so all of them reach the reduction or none does.
-template <typename T>
-__device__ __forceinline__ void write_tau_gradient(const Arguments& a, int64_t index, T at_tau,
-                                                   T (&scratch)[kWarps]) {
-  if (a.row_value == nullptr) return;
-  const T total = block_sum(at_tau, scratch);
-  if (threadIdx.x == 0) static_cast<T*>(a.row_value)[index] = total;
+/// Weights become gradients; returns the thread's share of the gradient at tau if that is wanted.
+template <int kCount>
+__device__ __forceinline__ float differentiate_all(const Differentiate& by,
+                                                   const float (&grad)[kCount], bool want_tau,
+                                                   float (&y)[kCount]) {
+  float at_tau = 0;
+  if (want_tau) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const float gradient = by.careful(y[i], grad[i]);
+      at_tau += tau_term(gradient, y[i] * by.norm);
+      y[i] = gradient;
+    }
+  } else if (by.direct()) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) y[i] = by.fast(y[i], grad[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) y[i] = by.careful(y[i], grad[i]);
+  }
+  return at_tau;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) backward_kernel(const __grid_constant__ Arguments a) {
-  __shared__ T scratch[kWarps];
-  for_each_row(a.rows, [&](int64_t index, const Row& row) {
-    LongSum<T> dot;
-    for_each_class(a.rows,
-                   [&](int64_t k) { dot.add(load_input<T>(a, row, k) * load_grad<T>(a, row, k)); });
-    const RowGradient<T> of_row = {block_sum(dot.sum, scratch),
-                                   math::inverse_temperature<T>(tau_of(a, row))};
-    LongSum<T> at_tau;
-    for_each_class(a.rows, [&](int64_t k) {
-      write_gradient(a, row, k, load_input<T>(a, row, k), of_row, at_tau);
+/// A thread's incoming gradients, which are `Element`s or float32; 0 where it has no class.
+template <typename Element, int kVectors>
+struct Gradients {
+  using Held = Share<Element, kVectors>;
+
+  float of[Held::kClasses];
+  float edge;
+
+  __device__ __forceinline__ void load(const Arguments& a, const Line<Element>& line,
+                                       const Held& share) {
+    if (Element::kType != DType::kFloat32 && a.grad_type == DType::kFloat32)
+      load_wide(line, share);
+    else
+      load_same(line, share);
+    edge = share.edge >= 0 ? load_one<Element>(line.grad, a.grad_type, share.edge) : 0.0f;
+  }
+
+ private:
+  __device__ __forceinline__ void load_same(const Line<Element>& line, const Held& share) {
+    Bits128 raw[kVectors];
+    load_share<Element>(line.grad, line.head, share, 0, raw);
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], of + i * Element::kWidth);
+  }
+  /// float32 beside halves: two accesses for each vector.
+  __device__ __forceinline__ void load_wide(const Line<Element>& line, const Held& share) {
+    const float* from = static_cast<const float*>(line.grad) + line.class_of(share.first);
+    unrolled<kVectors>([&](auto i) {
+      constexpr int kAt = i.value * kWarpSize * 32;
+      Bits128 raw[2] = {};
+      if (share.holds(i.value)) raw[0] = load_128<kAt>(from), raw[1] = load_128<kAt + 16>(from);
+      Float32::unpack(raw[0], of + i.value * Held::kWidth);
+      Float32::unpack(raw[1], of + i.value * Held::kWidth + Held::kWidth / 2);
     });
-    write_tau_gradient(a, index, at_tau.sum, scratch);
-  });
-}
-
-template <typename T>
-struct DotState {
-  SoftState<T> soft;
-  T dot;  // sum_k exp((score_k - max) / tau) grad_k
+  }
 };
 
-/// soft_state() together with the dot product.
-template <typename T>
-__device__ __forceinline__ DotState<T> dot_state(const Arguments& a, const Row& row,
-                                                 math::Exponent<T> scale, T (&scratch)[kWarps]) {
-  T max = -static_cast<T>(__builtin_inf());
-  LongSum<T> sum, dot;
-  for_each_score<T>(a, row, T{1}, [&](int64_t k, T score) {
-    const Step<T> step = take_score(max, score, scale);
-    sum.scale(step.keep);
-    sum.add(step.add);
-    dot.scale(step.keep);
-    dot.add(step.add * load_grad<T>(a, row, k));
-  });
-  const T top = block_max(max, scratch);
-  const T weight = weight_of(max, top, scale);
-  const T total = block_sum(sum.sum * weight, scratch);
-  return {{top, total}, block_sum(dot.sum * weight, scratch)};
+/// Writes the gradients of a row from its weights: the second half of both kernels. The edge's
+/// weight and incoming gradient are `edge_y` and `grad.edge`.
+template <typename Element, int kVectors, typename Team>
+__device__ __forceinline__ void write_gradients(const Problem& p, const Line<Element>& line,
+                                                const Share<Element, kVectors>& share,
+                                                int64_t index, const Differentiate& by,
+                                                const Gradients<Element, kVectors>& grad,
+                                                float edge_y,
+                                                float (&y)[kVectors * Element::kWidth]) {
+  __shared__ typename Team::template Scratch<float> tau_scratch;
+  const bool want_tau = p.a.row_value != nullptr;
+  float at_tau = differentiate_all(by, grad.of, want_tau, y);
+  store_share(p.a, line, share, y);
+  if (share.edge >= 0) {
+    const float gradient = by.careful(edge_y, grad.edge);
+    at_tau += tau_term(gradient, edge_y * by.norm);
+    store_one<Element>(line.output, p.a.output_type, share.edge, gradient);
+  }
+  if (!want_tau) return;
+  const float total = Team::reduce(at_tau, 0.0f, tau_scratch, Sum{});
+  if (Team::thread() == 0) static_cast<float*>(p.a.row_value)[index] = total;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    hard_backward_kernel(const __grid_constant__ Arguments a) {
-  __shared__ T scratch[kWarps];
-  for_each_row(a.rows, [&](int64_t index, const Row& row) {
-    const double tau = tau_of(a, row);
-    const math::Exponent<T> scale = math::exponent_scale<T>(tau);
-    const auto [soft, dot] = dot_state(a, row, scale, scratch);
-    const RowGradient<T> of_row = {dot / soft.sum, math::inverse_temperature<T>(tau)};
-    LongSum<T> at_tau;
-    for_each_score<T>(a, row, T{1}, [&](int64_t k, T score) {
-      write_gradient(a, row, k, probability(score, soft, scale), of_row, at_tau);
-    });
-    write_tau_gradient(a, index, at_tau.sum, scratch);
-  });
+template <int kCount>
+__device__ __forceinline__ float dot_of(const float (&x)[kCount], const float (&y)[kCount],
+                                        float start) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) start = math::fused(x[i], y[i], start);
+  return start;
+}
+
+template <typename Element, int kVectors, typename Team>
+__global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
+    backward_row_kernel(const __grid_constant__ Problem p) {
+  __shared__ typename Team::template Scratch<float> dot_scratch;
+  const int64_t index = Team::row();
+  if (index >= p.a.rows.count) return;
+  const Row row = row_of(p.a.rows, index);
+  const Line<Element> line(p.a, row);
+  const Share<Element, kVectors> share(Team{}, line);
+  Bits128 raw[kVectors];
+  load_share<Element>(line.input, line.head, share, 0, raw);
+  Gradients<Element, kVectors> grad;
+  grad.load(p.a, line, share);
+  float y[kVectors * Element::kWidth];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) Element::unpack_to_keep(raw[i], y + i * Element::kWidth);
+  const float edge_y = share.edge >= 0 ? Element::widen(line.input[share.edge]) : 0.0f;
+  const float own = dot_of(y, grad.of, edge_y * grad.edge);
+  const float dot = Team::reduce(own, 0.0f, dot_scratch, Sum{});
+  write_gradients<Element, kVectors, Team>(
+      p, line, share, index, {1.0f, dot, temperature(p, row).inverse}, grad, edge_y, y);
+}
+
+/// With y made again from the logits and the key.
+template <typename Element, int kVectors, typename Team, bool kDeviceKey>
+__global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
+    hard_backward_row_kernel(const __grid_constant__ Problem p) {
+  __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch, dot_scratch;
+  const int64_t index = Team::row();
+  if (index >= p.a.rows.count) return;
+  const Row row = row_of(p.a.rows, index);
+  const Line<Element> line(p.a, row);
+  const Share<Element, kVectors> share(Team{}, line);
+  const RowKey<kDeviceKey> key(p, row);
+  Gradients<Element, kVectors> grad;
+  grad.load(p.a, line, share);
+  Scores<Element, kVectors> scores;
+  scores.load(line, share, key, Unscaled{});
+  const float top = Team::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
+  const Temperature tau = temperature(p, row);
+  const Weigh weigh(top, tau.scale);
+  scores.edge = weigh(scores.edge);
+  const float own = weigh_all(weigh, scores.of) + scores.edge;
+  const float own_dot = dot_of(scores.of, grad.of, scores.edge * grad.edge);
+  const float sum = Team::reduce(own, 0.0f, sum_scratch, Sum{});
+  const float dot = Team::reduce(own_dot, 0.0f, dot_scratch, Sum{});
+  const float inverse = 1.0f / sum;
+  write_gradients<Element, kVectors, Team>(
+      p, line, share, index, {inverse, dot * inverse, tau.inverse}, grad, scores.edge, scores.of);
 }
 
 }  // namespace torch_gumbel::cuda

@@ -1,62 +1,194 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backward.cuh"
-#include "hard.cuh"
+#include <cuda_runtime.h>
+
 #include "kernels.h"
 #include "keys.cuh"
-#include "soft.cuh"
+#include "ops.cuh"
+#include "plan.h"
 
 namespace torch_gumbel::cuda {
 
 namespace {
 
-/// Far more blocks than any device runs at once; each takes as many rows as it must.
-constexpr int64_t kMaxBlocks = 1 << 20;
-
-unsigned blocks_for(int64_t pieces) {
-  return static_cast<unsigned>(pieces < kMaxBlocks ? pieces : kMaxBlocks);
+void start(Kernel kernel, const Problem& problem, int64_t blocks, int threads, int64_t shared,
+           cudaStream_t stream) {
+  void* arguments[] = {const_cast<Problem*>(&problem)};
+  (void)cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(blocks)),
+                         dim3(static_cast<unsigned>(threads)), arguments,
+                         static_cast<size_t>(shared), stream);
 }
 
-using Kernel = void (*)(Arguments);
+/// f(Element) for the type of a fast kernel's input.
+template <typename F>
+Kernel with_element(DType type, F f) {
+  if (type == DType::kFloat32) return f(Float32{});
+  if (type == DType::kFloat16) return f(Float16{});
+  return f(BFloat16{});
+}
 
-void launch(DType type, Kernel in_float, Kernel in_double, const Arguments& a,
-            cudaStream_t stream) {
+/// f(std::true_type-like) for a bool.
+template <bool kValue>
+struct Constant {
+  static constexpr bool value = kValue;
+};
+
+template <typename F>
+Kernel with_bool(bool value, F f) {
+  return value ? f(Constant<true>{}) : f(Constant<false>{});
+}
+
+template <typename Op>
+Kernel tile_kernel(const Plan& plan, const Arguments& a) {
+  return with_element(a.input_type, [&](auto element) {
+    return with_bool(a.key != nullptr, [&](auto on_device) {
+      using Element = decltype(element);
+      constexpr bool kDevice = decltype(on_device)::value;
+      return plan.classes_per_thread == 4 ? Op::template tile<Element, 4, kDevice>()
+                                          : Op::template tile<Element, 8, kDevice>();
+    });
+  });
+}
+
+/// The ladder of rows in registers: kHeld classes per thread in a warp, then in a block.
+template <typename Op, typename Element, bool kDevice>
+Kernel rung(const Plan& plan) {
+  constexpr int kWidth = Element::kWidth;
+  const int held = plan.classes_per_thread;
+  if (!plan.block_per_row) {
+    if (held == 8) return Op::template row<Element, 8 / kWidth, WarpTeam, kDevice>();
+    if (held == 16) return Op::template row<Element, 16 / kWidth, WarpTeam, kDevice>();
+    return Op::template row<Element, 32 / kWidth, WarpTeam, kDevice>();
+  }
+  if constexpr (Op::kHoldsMost)
+    if (held == 64) return Op::template row<Element, 64 / kWidth, BlockTeam, kDevice>();
+  return Op::template row<Element, 32 / kWidth, BlockTeam, kDevice>();
+}
+
+template <typename Op>
+Kernel row_kernel(const Plan& plan, const Arguments& a) {
+  return with_element(a.input_type, [&](auto element) {
+    return with_bool(a.key != nullptr, [&](auto on_device) {
+      return rung<Op, decltype(element), decltype(on_device)::value>(plan);
+    });
+  });
+}
+
+template <typename Op>
+Kernel columns_kernel(const Arguments& a) {
+  return with_element(a.input_type, [&](auto element) {
+    return with_bool(a.key != nullptr, [&](auto on_device) {
+      return Op::template columns<decltype(element), decltype(on_device)::value>();
+    });
+  });
+}
+
+template <typename Op, Stage kStage>
+Kernel long_kernel(const Arguments& a) {
+  return with_element(a.input_type, [&](auto element) {
+    return with_bool(a.key != nullptr, [&](auto on_device) {
+      return Op::template at_length<decltype(element), decltype(on_device)::value, kStage>();
+    });
+  });
+}
+
+Problem problem_of(const Arguments& a, const Plan& plan, void* workspace) {
+  Problem problem;
+  problem.a = a;
+  problem.keys = math::round_keys(a.host_key.seed);
+  problem.temperature = temperature_of(a.host_tau);
+  problem.scaled = a.tau != nullptr || a.host_tau != 1.0;
+  problem.across = plan.across;
+  problem.lanes = plan.lanes;
+  while (1 << problem.lanes_log2 < plan.lanes) ++problem.lanes_log2;
+  problem.tile_rows = plan.tile_rows;
+  problem.tile_floats = plan.tile_floats;
+  problem.parts = plan.parts;
+  problem.part_vectors = plan.part_vectors;
+  problem.workspace = workspace;
+  return problem;
+}
+
+/// Both launches, and the gradients at tau of the parts.
+template <typename Ops>
+void start_split(Op op, const Plan& plan, const Problem& p, cudaStream_t stream) {
+  start(long_kernel<Ops, Stage::kReduce>(p.a), p, plan.blocks, plan.threads, 0, stream);
+  // An index needs one block for each row.
+  const int64_t blocks = op == Op::kArgmax ? p.a.rows.count : plan.blocks;
+  start(long_kernel<Ops, Stage::kFinish>(p.a), p, blocks, plan.threads, 0, stream);
+  if (planning::has_grad(op) && p.a.row_value != nullptr)
+    start(sum_parts_kernel, p, p.a.rows.count, kWarpSize, 0, stream);
+}
+
+template <typename Ops>
+void launch(Op op, Kernel any_float, Kernel any_double, const Arguments& a, cudaStream_t stream,
+            const Resources& resources) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
-  const Kernel kernel = type == DType::kFloat64 ? in_double : in_float;
-  kernel<<<blocks_for(a.rows.count), kThreads, 0, stream>>>(a);
+  const Plan plan = plan_for(op, a, {resources.multiprocessors, resources.workspace != nullptr});
+  const Problem p = problem_of(a, plan, resources.workspace);
+  const auto once = [&](Kernel kernel) {
+    start(kernel, p, plan.blocks, plan.threads, plan.shared_bytes, stream);
+  };
+  switch (plan.family) {
+    case Family::kTile:
+      return once(tile_kernel<Ops>(plan, a));
+    case Family::kRow:
+      return once(row_kernel<Ops>(plan, a));
+    case Family::kColumns:
+      return once(columns_kernel<Ops>(a));
+    case Family::kLong:
+      return once(long_kernel<Ops, Stage::kWhole>(a));
+    case Family::kSplit:
+      return start_split<Ops>(op, plan, p, stream);
+    case Family::kAny:
+      return once(a.input_type == DType::kFloat64 ? any_double : any_float);
+  }
 }
 
 void launch_fold_in(const uint64_t* keys, int64_t count, uint64_t first, const uint64_t* number,
                     int64_t per_key, uint64_t* out, cudaStream_t stream) {
   if (count == 0 || per_key == 0) return;
-  const int64_t pieces = (per_key * count + kThreads - 1) / kThreads;
-  fold_in_kernel<<<blocks_for(pieces), kThreads, 0, stream>>>(keys, count, first, number, per_key,
-                                                              out);
+  const int64_t pieces = planning::ceil_div(per_key * count, kThreads);
+  const auto blocks = static_cast<unsigned>(planning::at_most(pieces, planning::kMaxBlocks));
+  void* arguments[] = {&keys, &count, &first, &number, &per_key, &out};
+  (void)cudaLaunchKernel(fold_in_kernel, dim3(blocks), dim3(kThreads), arguments, 0, stream);
 }
 
 }  // namespace
 
-void soft_forward(const Arguments& a, cudaStream_t stream) {
-  launch(a.input_type, soft_forward_kernel<float>, soft_forward_kernel<double>, a, stream);
+int64_t workspace_bytes(Op op, const Arguments& a, int multiprocessors) {
+  if (a.rows.count == 0 || a.rows.classes == 0) return 0;
+  return plan_for(op, a, {multiprocessors, true}).workspace_bytes;
 }
 
-void hard_forward(const Arguments& a, cudaStream_t stream) {
-  launch(a.input_type, hard_forward_kernel<float>, hard_forward_kernel<double>, a, stream);
+void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  launch<Soft>(Op::kSoft, soft_any_kernel<float>, soft_any_kernel<double>, a, stream, resources);
 }
 
-void argmax(const Arguments& a, cudaStream_t stream) {
-  launch(a.input_type, argmax_kernel<float>, argmax_kernel<double>, a, stream);
+void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  launch<Hard>(Op::kHard, hard_any_kernel<float>, hard_any_kernel<double>, a, stream, resources);
 }
 
-void backward(const Arguments& a, cudaStream_t stream) {
-  launch(a.input_type, backward_kernel<float>, backward_kernel<double>, a, stream);
+void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  launch<Argmax>(Op::kArgmax, argmax_any_kernel<float>, argmax_any_kernel<double>, a, stream,
+                 resources);
 }
 
-void hard_backward(const Arguments& a, cudaStream_t stream) {
-  launch(a.input_type, hard_backward_kernel<float>, hard_backward_kernel<double>, a, stream);
+void backward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  launch<Backward>(Op::kBackward, backward_any_kernel<float>, backward_any_kernel<double>, a,
+                   stream, resources);
+}
+
+void hard_backward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  launch<HardBackward>(Op::kHardBackward, hard_backward_any_kernel<float>,
+                       hard_backward_any_kernel<double>, a, stream, resources);
 }
 
 void noise(const Arguments& a, cudaStream_t stream) {
-  launch(a.output_type, noise_kernel<float>, noise_kernel<double>, a, stream);
+  if (a.rows.count == 0 || a.rows.classes == 0) return;
+  const Plan plan = plan_for(Op::kNoise, a, {});
+  const bool wide = a.output_type == DType::kFloat64;
+  start(wide ? noise_any_kernel<double> : noise_any_kernel<float>, problem_of(a, plan, nullptr),
+        plan.blocks, plan.threads, 0, stream);
 }
 
 void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,

@@ -6,6 +6,10 @@
 // correct; the caller asks cudaGetLastError() whether the launch was. Without rows or classes (or
 // keys) nothing is launched.
 //
+// Few very long rows are shared by several blocks each, in two launches, if `Resources` has a
+// workspace of at least workspace_bytes() bytes, 16-byte aligned, free for the launch's use until
+// the stream has run it. Without one they take one block each.
+//
 // Arithmetic is float64 where `input_type` is (for `noise`: where `output_type` is), else float32,
 // whatever the other operands hold. Noise, scores, and choices have the bits of the CPU kernels.
 // Sums run in an order of their own, fixed by the number of classes and the row's word position.
@@ -21,23 +25,32 @@
 
 namespace torch_gumbel::cuda {
 
+struct Resources {
+  void* workspace = nullptr;
+  int multiprocessors = 132;  // of the device
+};
+
+/// What a workspace needs; 0 if the problem has no use for one.
+int64_t workspace_bytes(Op op, const Arguments& a, int multiprocessors);
+
 /// output = softmax((input + noise) / tau).
 /// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.
-void soft_forward(const Arguments& a, cudaStream_t stream);
+void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = one-hot of the first maximum of input + noise: one 1, zeros elsewhere.
-void hard_forward(const Arguments& a, cudaStream_t stream);
+void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
 
-/// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row.
+/// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row. At a
+/// temperature of 0 the scores are the inputs.
 /// row_value, unless null: that score; NaN for an undefined row, -inf where every class is -inf.
-void argmax(const Arguments& a, cudaStream_t stream);
+void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
 
 /// From a soft sample y = input: output = y (grad - sum_k y_k grad_k) / tau.
 /// row_value, unless null: the gradient at tau, -sum_k output_k log y_k, with 0 log 0 = 0.
-void backward(const Arguments& a, cudaStream_t stream);
+void backward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
 
 /// `backward` with y made anew from the logits `input` and the key.
-void hard_backward(const Arguments& a, cudaStream_t stream);
+void hard_backward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = standard Gumbel noise.
 void noise(const Arguments& a, cudaStream_t stream);

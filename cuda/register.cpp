@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA backend: device, stream, launch, error check; and keys from CUDA generators.
+#include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
@@ -22,23 +23,30 @@ using at::Tensor;
 struct Backend {
   static void run(Op op, const Arguments& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
-    launch(op, a, c10::cuda::getCurrentCUDAStream());
+    const int multiprocessors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+    Tensor workspace;  // freed at the end, but not used again before the stream has run the launch
+    Resources resources = {nullptr, multiprocessors};
+    if (const int64_t bytes = workspace_bytes(op, a, multiprocessors); bytes > 0) {
+      workspace = at::empty({bytes}, on.options().dtype(at::kByte));
+      resources.workspace = workspace.mutable_data_ptr();
+    }
+    launch(op, a, c10::cuda::getCurrentCUDAStream(), resources);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
  private:
-  static void launch(Op op, const Arguments& a, cudaStream_t stream) {
+  static void launch(Op op, const Arguments& a, cudaStream_t stream, const Resources& resources) {
     switch (op) {
       case Op::kSoft:
-        return soft_forward(a, stream);
+        return soft_forward(a, stream, resources);
       case Op::kHard:
-        return hard_forward(a, stream);
+        return hard_forward(a, stream, resources);
       case Op::kArgmax:
-        return argmax(a, stream);
+        return argmax(a, stream, resources);
       case Op::kBackward:
-        return backward(a, stream);
+        return backward(a, stream, resources);
       case Op::kHardBackward:
-        return hard_backward(a, stream);
+        return hard_backward(a, stream, resources);
       case Op::kNoise:
         return noise(a, stream);
     }
@@ -73,6 +81,7 @@ Tensor host_key(const Tensor& logits, const std::optional<at::Generator>& genera
   if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
   const Tensor key = at::empty({2}, at::TensorOptions().dtype(at::kUInt64));
   const auto reservation = reserve_block(generator, logits.device());
+  TORCH_INTERNAL_ASSERT(!reservation.captured_, "the generator belongs to a graph being captured");
   const math::Key made = math::fold_in({reservation.seed_.val, 0}, reservation.offset_.val / 4);
   auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
   words[0] = made.seed;

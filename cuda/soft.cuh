@@ -1,85 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
-// Soft sample: y = softmax((logits + noise) / tau), with sums kept relative to the largest score so
-// far, so that one pass finds both and a second one writes.
+// Soft sample y = softmax((logits + noise) / tau) of rows held in registers.
 #pragma once
 
-#include "../csrc/math/softmax.h"
-#include "row_noise.cuh"
+#include "row_scores.cuh"
 
 namespace torch_gumbel::cuda {
 
-/// What a new score does to sums of exp((score - max) / tau): they are multiplied by `keep`, and
-/// the score itself weighs `add`.
-template <typename T>
-struct Step {
-  T keep;
-  T add;
+/// Weights exp((score - top) / tau), but for a factor that all classes of a row share. One
+/// multiply-add does if the product of top and scale is small: its rounding is such a factor. If it
+/// is large, NaN, or infinite, the difference comes first, which is exact at the top.
+struct Weigh {
+  float top;
+  float scale;
+  float offset;
+  bool direct;
+
+  __device__ __forceinline__ Weigh(float largest, float of_temperature) {
+    top = max_number(largest, kLowest);
+    scale = of_temperature;
+    offset = top * scale;
+    direct = offset < 0x1p16f && offset > -0x1p16f;
+  }
+  __device__ __forceinline__ float fast(float score) const {
+    return exp2_fast(math::fused(score, scale, -offset));
+  }
+  __device__ __forceinline__ float careful(float score) const {
+    return exp2_fast((score - top) * scale);
+  }
+  __device__ __forceinline__ float operator()(float score) const {
+    return direct ? fast(score) : careful(score);
+  }
 };
 
-template <typename T>
-__device__ __forceinline__ Step<T> take_score(T& max, T score, math::Exponent<T> scale) {
-  if (score == -static_cast<T>(__builtin_inf())) return {T{1}, T{0}};  // else max - max is NaN
-  const bool rises = score > max;
-  const T weight = math::exp_scaled(rises ? max - score : score - max, scale);
-  if (!rises) return {T{1}, weight};
-  max = score;
-  return {weight, T{1}};
+/// Scores become weights; returns their sum. NaN if a score is NaN or +inf, 0 if all are -inf.
+template <int kCount>
+__device__ __forceinline__ float weigh_all(const Weigh& weigh, float (&of)[kCount]) {
+  float sum = 0;
+  if (weigh.direct) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sum += of[i] = weigh.fast(of[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sum += of[i] = weigh.careful(of[i]);
+  }
+  return sum;
 }
 
-/// Turns a thread's sums relative to its own `max` into sums relative to the row's, `top`. Both are
-/// -inf where there is no finite score, and max - top would be NaN.
-template <typename T>
-__device__ __forceinline__ T weight_of(T max, T top, math::Exponent<T> scale) {
-  return max == top ? T{1} : math::exp_scaled(max - top, scale);
+/// log sum_k exp(score_k / tau) from fast scores' weights; NaN stays NaN, -inf for a row of -inf.
+__device__ __forceinline__ float log_sum_exp(const Weigh& weigh, float sum, double tau) {
+  constexpr double kLn2 = 6.93147180559945309417e-01;
+  const double inverse = math::inverse_temperature<double>(tau);
+  const double top = weigh.direct ? weigh.offset * kLn2 : weigh.top * inverse;
+  const double log = top + static_cast<double>(math::log_probability(sum));
+  return sum == 0 ? -kInfinity : static_cast<float>(log);
 }
 
-template <typename T>
-struct SoftState {
-  T max;
-  T sum;  // of exp((score - max) / tau); NaN if a score was
-};
-
-template <typename T>
-__device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const Row& row,
-                                                   math::Exponent<T> scale, T (&scratch)[kWarps]) {
-  T max = -static_cast<T>(__builtin_inf());
-  LongSum<T> sum;
-  for_each_score<T>(a, row, T{1}, [&](int64_t, T score) {
-    const Step<T> step = take_score(max, score, scale);
-    sum.scale(step.keep);
-    sum.add(step.add);
-  });
-  const T top = block_max(max, scratch);
-  return {top, block_sum(sum.sum * weight_of(max, top, scale), scratch)};
+/// What follows the last reduction: a row's samples and, if asked for, its log-sum-exp.
+template <typename Element, int kVectors, typename Team>
+__device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
+                                           Scores<Element, kVectors>& scores, const Weigh& weigh,
+                                           float sum) {
+  const Row row = row_of(p.a.rows, index);
+  const Line<Element> line(p.a, row);
+  const Share<Element, kVectors> share(Team{}, line);
+  const float inverse = 1.0f / sum;
+#pragma unroll
+  for (float& value : scores.of) value *= inverse;
+  store_share(p.a, line, share, scores.of);
+  if (share.edge >= 0)
+    store_one<Element>(line.output, p.a.output_type, share.edge, scores.edge * inverse);
+  if (p.a.row_value != nullptr && Team::thread() == 0)
+    static_cast<float*>(p.a.row_value)[index] = log_sum_exp(weigh, sum, tau_of(p.a, row));
 }
 
-template <typename T>
-__device__ __forceinline__ T probability(T score, const SoftState<T>& state,
-                                         math::Exponent<T> scale) {
-  return math::exp_scaled(score - state.max, scale) / state.sum;
-}
-
-/// NaN stays NaN; -inf for a row of -inf, whose sum is 0.
-template <typename T>
-__device__ __forceinline__ T log_sum_exp(const SoftState<T>& state, double tau) {
-  const double top = static_cast<double>(state.max) * math::inverse_temperature<double>(tau);
-  return static_cast<T>(top + static_cast<double>(math::log_probability(state.sum)));
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    soft_forward_kernel(const __grid_constant__ Arguments a) {
-  __shared__ T scratch[kWarps];
-  for_each_row(a.rows, [&](int64_t index, const Row& row) {
-    const double tau = tau_of(a, row);
-    const math::Exponent<T> scale = math::exponent_scale<T>(tau);
-    const SoftState<T> state = soft_state(a, row, scale, scratch);
-    for_each_score<T>(a, row, T{1}, [&](int64_t k, T score) {
-      store_output(a, row, k, probability(score, state, scale));
-    });
-    if (a.row_value != nullptr && threadIdx.x == 0)
-      static_cast<T*>(a.row_value)[index] = log_sum_exp(state, tau);
-  });
+template <typename Element, int kVectors, typename Team, bool kDeviceKey>
+__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
+    soft_row_kernel(const __grid_constant__ Problem p) {
+  __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch;
+  const int64_t index = Team::row();
+  if (index >= p.a.rows.count) return;
+  const Row row = row_of(p.a.rows, index);
+  Scores<Element, kVectors> scores;
+  {
+    const Line<Element> line(p.a, row);
+    const Share<Element, kVectors> share(Team{}, line);
+    const RowKey<kDeviceKey> key(p, row);
+    scores.load(line, share, key, Unscaled{});
+  }
+  const float top = Team::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
+  const Weigh weigh(top, temperature(p, row).scale);
+  scores.edge = weigh(scores.edge);
+  const float own = weigh_all(weigh, scores.of) + scores.edge;
+  const float sum = Team::reduce(own, 0.0f, sum_scratch, Sum{});
+  // With 64 classes in registers there is no room to keep the row's addresses besides.
+  const int64_t again = kVectors * Element::kWidth > 32 ? made_again(index) : index;
+  write_soft<Element, kVectors, Team>(p, again, scores, weigh, sum);
 }
 
 }  // namespace torch_gumbel::cuda

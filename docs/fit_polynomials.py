@@ -39,6 +39,13 @@ def show(name, coef, worst):
     print("    " + ", ".join(f"{float(c).hex()}f" for c in coef))
 
 
+def in_word(coef):
+    """v (c0 + c1 v + ...) with v = (w + 1/2) 2^-32, as a polynomial in w, rounded to float32."""
+    v = np.polynomial.Polynomial([2.0**-33, 2.0**-32])
+    product = v * sum(c * v**i for i, c in enumerate(coef))
+    return [np.float64(np.float32(c)) for c in product.coef]
+
+
 def main():
     tiny = 1e-4  # the expressions below cancel at 0; a series takes over there
 
@@ -58,11 +65,17 @@ def main():
         near = np.abs(r) < 1e-9
         return np.where(near, np.log(2), np.expm1(r * np.log(2)) / np.where(near, 1, r))
 
+    def minus_log1p(v):  # -log(1 - v) / v
+        return np.where(v < tiny, 1 + v / 2 + v * v / 3, -np.log1p(-v) / np.maximum(v, tiny))
+
     # E = t + t^2 P(t): error relative to E.
     weight = relative(lambda t: -np.log1p(-t), 1e-12)
     show("kMinusLog1p", *minimax(minus_log1p_tail, weight, 0, 0.5, 8))
     # log E = f + f^2 Q(f): absolute error, since the result is added to e ln 2 and to logits.
     show("kLog", *minimax(log1p_tail, lambda f: f * f, -1 / 3, 1 / 3, 7))
+    # log2(1 - v) = v C(v) on [0, 1/64], for the GPU's fast noise: relative error.
+    coef, worst = minimax(minus_log1p, lambda v: 1 / minus_log1p(v), 0, 1 / 64, 1)
+    show("log2_of_rest, in the word", in_word(-coef / np.log(2)), worst)
     # 2^r on [-1/2, 1/2] = 1 + r R(r): relative error.
     show("kExp2", *minimax(exp2_tail, lambda r: np.abs(r) / 2**r, -0.5, 0.5, 5))
 

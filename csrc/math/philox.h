@@ -27,6 +27,33 @@ constexpr uint32_t kWeyl1 = 0xBB67AE85;  // sqrt(3) - 1
 constexpr int kRounds = 10;
 }  // namespace philox
 
+/// The two key words of every round, so that a kernel that makes many blocks adds them up once.
+template <int rounds = philox::kRounds>
+struct RoundKeys {
+  uint32_t word[2 * rounds];
+};
+
+template <int rounds = philox::kRounds>
+TG_HD RoundKeys<rounds> round_keys(uint64_t seed) {
+  RoundKeys<rounds> keys;
+  auto key0 = static_cast<uint32_t>(seed);
+  auto key1 = static_cast<uint32_t>(seed >> 32);
+  for (int round = 0; round < rounds; ++round) {
+    keys.word[2 * round] = key0;
+    keys.word[2 * round + 1] = key1;
+    key0 += philox::kWeyl0;
+    key1 += philox::kWeyl1;
+  }
+  return keys;
+}
+
+TG_HD Block philox_round(Block c, uint32_t key0, uint32_t key1) {
+  const uint64_t a = static_cast<uint64_t>(c.word[0]) * philox::kMultiplier0;
+  const uint64_t b = static_cast<uint64_t>(c.word[2]) * philox::kMultiplier1;
+  return {{static_cast<uint32_t>(b >> 32) ^ c.word[1] ^ key0, static_cast<uint32_t>(b),
+           static_cast<uint32_t>(a >> 32) ^ c.word[3] ^ key1, static_cast<uint32_t>(a)}};
+}
+
 /// Philox4x32 with `rounds` rounds; 10 is what cuRAND, ATen, and Random123 use.
 template <int rounds = philox::kRounds>
 TG_HD Block philox4x32(Block counter, uint64_t seed) {
@@ -34,13 +61,22 @@ TG_HD Block philox4x32(Block counter, uint64_t seed) {
   auto key1 = static_cast<uint32_t>(seed >> 32);
   Block c = counter;
   for (int round = 0; round < rounds; ++round) {
-    const uint64_t a = static_cast<uint64_t>(c.word[0]) * philox::kMultiplier0;
-    const uint64_t b = static_cast<uint64_t>(c.word[2]) * philox::kMultiplier1;
-    c = {{static_cast<uint32_t>(b >> 32) ^ c.word[1] ^ key0, static_cast<uint32_t>(b),
-          static_cast<uint32_t>(a >> 32) ^ c.word[3] ^ key1, static_cast<uint32_t>(a)}};
+    c = philox_round(c, key0, key1);
     key0 += philox::kWeyl0;
     key1 += philox::kWeyl1;
   }
+  return c;
+}
+
+/// The same from keys made before.
+template <int rounds>
+TG_HD Block philox4x32(Block counter, const RoundKeys<rounds>& keys) {
+  Block c = counter;
+#ifdef __CUDA_ARCH__
+#pragma unroll
+#endif
+  for (int round = 0; round < rounds; ++round)
+    c = philox_round(c, keys.word[2 * round], keys.word[2 * round + 1]);
   return c;
 }
 
@@ -48,13 +84,16 @@ TG_HD Block philox4x32(Block counter, uint64_t seed) {
 /// word's tail.
 enum class Plane : uint32_t { kWord = 0, kExtension = 1 };
 
+/// The counter of block `counter` of a seed.
+TG_HD Block counter_block(uint64_t counter, Plane plane = Plane::kWord) {
+  return {{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),
+           static_cast<uint32_t>(plane), 0}};
+}
+
 /// Block `index` of a key: words 4 index .. 4 index + 3. The counter wraps at 2^64 without a carry,
 /// as torch's does.
 TG_HD Block key_block(Key key, uint64_t index, Plane plane = Plane::kWord) {
-  const uint64_t counter = key.offset + index;
-  return philox4x32({{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),
-                      static_cast<uint32_t>(plane), 0}},
-                    key.seed);
+  return philox4x32(counter_block(key.offset + index, plane), key.seed);
 }
 
 /// The word of a position (row-major index in the logical shape of the whole tensor).

@@ -51,6 +51,9 @@ struct Row {
 TG_HD Row row_at(const Rows& rows, int64_t index) {
   Row row;
   row.offset[static_cast<int>(Operand::kWord)] = static_cast<int64_t>(rows.first_word);
+#ifdef __CUDA_ARCH__
+#pragma unroll 1
+#endif
   for (int d = rows.dims - 1; d >= 0; --d) {
     const int64_t quotient = index / rows.size[d];
     const int64_t coordinate = index - quotient * rows.size[d];

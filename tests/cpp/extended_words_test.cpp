@@ -4,33 +4,13 @@
 
 #include <vector>
 
+#include "extended_positions.h"
 #include "isa_probe.h"
-#include "math/gumbel.h"
 #include "problem.h"
 #include "reference.h"
 
 namespace torch_gumbel::testing {
 namespace {
-
-constexpr uint64_t kSeed = 5;
-
-/// Positions of words below 256 among the first 2^27 of a seed: eight are expected.
-const std::vector<uint64_t>& extended_positions() {
-  static const std::vector<uint64_t> found = [] {
-    constexpr int64_t kBlocks = 4096;
-    int count = 0;
-    const IsaProbe& fastest = *runnable_builds(count)[count - 1].probe;
-    std::vector<uint64_t> positions;
-    std::vector<uint32_t> words(4 * kBlocks + fastest.word_slack);
-    for (uint64_t first = 0; first < (uint64_t{1} << 25); first += kBlocks) {
-      fastest.fill_words({kSeed, 0}, first, kBlocks, math::Plane::kWord, words.data());
-      for (int64_t i = 0; i < 4 * kBlocks; ++i)
-        if (words[i] < math::kExtendBelow) positions.push_back(4 * first + i);
-    }
-    return positions;
-  }();
-  return found;
-}
 
 class ExtendedWords : public ::testing::TestWithParam<Op> {
  protected:
@@ -55,7 +35,7 @@ TEST_P(ExtendedWords, MatchTheReferenceInEveryOp) {
       for (const int dim : {0, 1}) {
         Case wanted;
         wanted.op = GetParam();
-        wanted.key = {kSeed, position / 4 - static_cast<uint64_t>(classes) / 3};
+        wanted.key = {kExtendedSeed, position / 4 - static_cast<uint64_t>(classes) / 3};
         wanted.dim = dim;
         wanted.sizes = dim == 0 ? Sizes{classes, 2} : Sizes{2, classes};
         wanted.spread = 1;

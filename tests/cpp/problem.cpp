@@ -62,11 +62,14 @@ const char* name_of(Op op) {
   return names[static_cast<int>(op)];
 }
 
-GuardedTensor::GuardedTensor(DType type, const Sizes& sizes, Placement placement, int dim)
-    : type_(type), sizes_(sizes), strides_(strides_of(sizes, placement, dim)) {
+GuardedTensor::GuardedTensor(DType type, const Sizes& sizes, Placement placement, int dim, int lead)
+    : type_(type),
+      sizes_(sizes),
+      strides_(strides_of(sizes, placement, dim)),
+      margin_(kMargin + (lead == kAnyLead ? kAnyLeadBytes : lead * size_of(type))) {
   int64_t last = 0;
   for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - 1) * strides_[d];
-  bytes_.assign(kMargin + kMarginBehind + (last + 1) * size_of(type), kPattern);
+  bytes_.assign(margin_ + kMarginBehind + (last + 1) * size_of(type), kPattern);
 }
 
 bool GuardedTensor::surroundings_intact() const {
@@ -83,9 +86,9 @@ bool GuardedTensor::surroundings_intact() const {
 Problem::Problem(const Case& wanted) : case_(wanted) {
   const Sizes rows = row_sizes(), count = {product(rows)};
   const auto contiguous = Placement::kContiguous;
-  input_ = {case_.input, case_.sizes, case_.input_place, case_.dim};
-  grad_ = {case_.grad, case_.sizes, case_.grad_place, case_.dim};
-  output_ = {case_.output, case_.sizes, case_.output_place, case_.dim};
+  input_ = {case_.input, case_.sizes, case_.input_place, case_.dim, case_.input_lead};
+  grad_ = {case_.grad, case_.sizes, case_.grad_place, case_.dim, case_.grad_lead};
+  output_ = {case_.output, case_.sizes, case_.output_place, case_.dim, case_.output_lead};
   tau_ = {case_.tau_type, rows, contiguous, 0};
   row_value_ = {wide() ? DType::kFloat64 : DType::kFloat32, count, contiguous, 0};
   index_ = {DType::kFloat64, count, contiguous, 0};  // 8 bytes each

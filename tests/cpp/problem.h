@@ -27,6 +27,9 @@ constexpr Op kAllOps[] = {Op::kSoft,     Op::kHard,         Op::kArgmax,
 
 const char* name_of(Op op);
 
+/// Behind a multiple of 16 bytes under a sanitizer, at one otherwise.
+constexpr int kAnyLead = -1;
+
 struct Case {
   Op op = Op::kSoft;
   Sizes sizes = {1, 1};  // logical shape
@@ -37,6 +40,8 @@ struct Case {
   Placement input_place = Placement::kContiguous;
   Placement grad_place = Placement::kContiguous;
   Placement output_place = Placement::kContiguous;
+  /// How many elements a tensor begins behind a multiple of 16 bytes.
+  int input_lead = kAnyLead, grad_lead = kAnyLead, output_lead = kAnyLead;
   double tau = 1;
   bool tau_per_row = false;  // then row r has tau (1 + r % 5 / 2)
   DType tau_type = DType::kFloat64;
@@ -53,11 +58,11 @@ struct Case {
 class GuardedTensor {
  public:
   GuardedTensor() = default;
-  GuardedTensor(DType type, const Sizes& sizes, Placement placement, int dim);
+  GuardedTensor(DType type, const Sizes& sizes, Placement placement, int dim, int lead = kAnyLead);
 
   double get(int64_t offset) const { return load(type_, element(offset)); }
   void set(int64_t offset, double value) { store(type_, value, element(offset)); }
-  void* data() { return bytes_.data() + kMargin; }
+  void* data() { return bytes_.data() + margin_; }
   const Sizes& strides() const { return strides_; }
 
   /// Whether all bytes that are not elements hold the pattern.
@@ -66,20 +71,21 @@ class GuardedTensor {
  private:
 #ifdef __SANITIZE_ADDRESS__
   // Nothing but the elements, so that the sanitizer sees a read of the next byte; memory begins at
-  // a multiple of 16, so they lie off every vector's boundary.
-  static constexpr int64_t kMargin = 8, kMarginBehind = 0;
+  // a multiple of 16, so by default they lie off every vector's boundary.
+  static constexpr int64_t kMargin = 0, kMarginBehind = 0, kAnyLeadBytes = 8;
 #else
-  static constexpr int64_t kMargin = 256, kMarginBehind = 256;
+  static constexpr int64_t kMargin = 256, kMarginBehind = 256, kAnyLeadBytes = 0;
 #endif
   const unsigned char* element(int64_t offset) const {
-    return bytes_.data() + kMargin + offset * size_of(type_);
+    return bytes_.data() + margin_ + offset * size_of(type_);
   }
   unsigned char* element(int64_t offset) {
-    return bytes_.data() + kMargin + offset * size_of(type_);
+    return bytes_.data() + margin_ + offset * size_of(type_);
   }
 
   DType type_ = DType::kFloat32;
   Sizes sizes_, strides_;
+  int64_t margin_ = 0;  // bytes in front of the elements
   std::vector<unsigned char> bytes_;
 };
 

@@ -19,8 +19,9 @@ struct Bound {
   double nothing;  // absolute
 };
 
-Bound bound_of(const Problem& problem) {
-  return problem.wide() ? Bound{1e-13, 1e-13, 1e-290} : Bound{1.2e-5, 1.5e-5, 1e-30};
+Bound bound_of(const Problem& problem, double allowance) {
+  const Bound bound = problem.wide() ? Bound{1e-13, 1e-13, 1e-290} : Bound{1.2e-5, 1.5e-5, 1e-30};
+  return {bound.sample * allowance, bound.gradient * allowance, bound.nothing};
 }
 
 double sharpness(const Problem& problem, int64_t row) {
@@ -44,8 +45,7 @@ void expect_output(const Problem& problem, int64_t row, int64_t k, double wanted
   expect_near(problem.output(row, k), wanted, error + narrowing, "output", row, k);
 }
 
-void expect_sample(const Problem& problem, int64_t row) {
-  const Bound bound = bound_of(problem);
+void expect_sample(const Problem& problem, int64_t row, const Bound& bound) {
   double lse = 0;
   const auto y = true_sample(problem, row, &lse);
   for (int64_t k = 0; k < problem.classes(); ++k) {
@@ -61,8 +61,8 @@ void expect_sample(const Problem& problem, int64_t row) {
   expect_near(problem.row_value(row), lse, error, "log-sum-exp", row, 0);
 }
 
-void expect_gradient(const Problem& problem, int64_t row, const std::vector<double>& y) {
-  const Bound bound = bound_of(problem);
+void expect_gradient(const Problem& problem, int64_t row, const std::vector<double>& y,
+                     const Bound& bound) {
   const double tau = problem.tau(row), scale = bound.gradient * sharpness(problem, row) / tau;
   double dot = 0, steepest = 0, tau_gradient = 0, entropy = 0;
   for (int64_t k = 0; k < problem.classes(); ++k) {
@@ -165,17 +165,18 @@ std::vector<double> true_sample(const Problem& problem, int64_t row, double* lse
   return y;
 }
 
-void expect_reference(const Problem& problem) {
+void expect_reference(const Problem& problem, double allowance) {
+  const Bound bound = bound_of(problem, allowance);
   for (int64_t row = 0; row < problem.rows() && !::testing::Test::HasFailure(); ++row) {
     switch (problem.wanted().op) {
       case Op::kSoft:
-        expect_sample(problem, row);
+        expect_sample(problem, row, bound);
         break;
       case Op::kBackward:
-        expect_gradient(problem, row, given_sample(problem, row));
+        expect_gradient(problem, row, given_sample(problem, row), bound);
         break;
       case Op::kHardBackward:
-        expect_gradient(problem, row, true_sample(problem, row, nullptr));
+        expect_gradient(problem, row, true_sample(problem, row, nullptr), bound);
         break;
       case Op::kNoise:
         expect_noise(problem, row);

@@ -21,9 +21,9 @@ int64_t exact_choice(const Problem& problem, int64_t row);
 /// softmax((logits + noise) / tau) of a row, and its log-sum-exp.
 std::vector<double> true_sample(const Problem& problem, int64_t row, double* lse);
 
-/// Compares every result of a problem that was run with the reference, within the promised bounds.
-/// Rows must have a distribution.
-void expect_reference(const Problem& problem);
+/// Compares every result of a problem that was run with the reference, within the promised bounds
+/// times `allowance`. Rows must have a distribution.
+void expect_reference(const Problem& problem, double allowance = 1);
 
 /// Runs a case on every build: the first against the reference, the others against its bits.
 void check_every_build(const Case& wanted);

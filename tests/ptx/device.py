@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for the device: compiles the CUDA kernels to PTX and runs them on an interpreter.
+"""A stand-in for the device: runs what the launching code launches on a PTX interpreter.
 
 The interpreter is a Python module, named by its path in PTX_INTERPRETER, with
-launch(ptx, kernel, grid, block, arguments, buffers, order=...) and kernels(ptx).
+launch(ptx, kernel, grid, block, arguments, buffers, order=..., dynsmem=...) and kernels(ptx). It
+places its buffers one after the other (see Addresses).
 """
 
 import ctypes
@@ -11,15 +12,17 @@ import os
 import pathlib
 import re
 import subprocess
-import tempfile
 from typing import ClassVar
 
+import numpy as np
 import torch
 
-KERNELS = pathlib.Path(__file__).resolve().parents[2] / "cuda" / "kernels.cu"
-THREADS = 256
-MAX_BLOCKS = 3  # fewer than most cases have rows, so that blocks take several
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = [ROOT / "cuda" / "kernels.cu", pathlib.Path(__file__).with_name("recorder.cpp")]
+BUILD = ROOT / "build" / "ptx"
+MAX_BLOCKS = 3  # of kernels whose blocks take as many rows as they must
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+OPS = ["soft_forward", "hard_forward", "argmax", "backward", "hard_backward", "noise"]
 OPERANDS = ["input", "grad", "output", "tau", "key", "word"]
 MAX_ROW_DIMS = 12
 
@@ -50,18 +53,29 @@ class Arguments(ctypes.Structure):
         *[(f"{name}_type", ctypes.c_int32) for name in ["input", "grad", "output", "tau"]],
     ]
 
-    def fields(self, present):
-        """The struct as 64-bit words, with names for the pointers that are present."""
-        words = list((ctypes.c_uint64 * (ctypes.sizeof(self) // 8)).from_buffer_copy(self))
-        for name in present:
-            words[getattr(Arguments, name).offset // 8] = name
-        return [("u64", word) for word in words]
-
 
 def memory(tensor):
-    """The bytes from a tensor's first element to the end of its storage."""
-    raw = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
-    return raw.numpy()[tensor.storage_offset() * tensor.element_size() :]
+    """The bytes of a tensor's storage."""
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
+
+
+class Addresses:
+    """Where the interpreter places buffers, and so what a pointer of this process is there."""
+
+    FIRST, PAGE = 0x1234_0000_0000, 4096
+
+    def __init__(self, buffers):
+        self._ranges, at = [], self.FIRST
+        for array in buffers.values():
+            self._ranges.append((array.ctypes.data, array.nbytes, at))
+            at += (array.nbytes + 2 * self.PAGE - 1) // self.PAGE * self.PAGE
+
+    def of(self, pointer):
+        for begin, size, at in self._ranges:
+            if begin <= pointer < begin + max(size, 1):
+                return at + pointer - begin
+        assert pointer == 0, "a pointer into no tensor"
+        return 0
 
 
 def word_strides(shape, batch_dims, full_shape, start):
@@ -76,65 +90,142 @@ def word_strides(shape, batch_dims, full_shape, start):
 
 
 def make_rows(shape, dim, strides, first_word):
-    """Rows over all dimensions but `dim`; strides: {operand: one per dimension}."""
+    """Rows over all dimensions but `dim`, merged where all operands allow it.
+
+    strides: {operand: one per dimension}.
+    """
     rows = Rows(classes=shape[dim], first_word=first_word, count=1)
-    for d, size in enumerate(shape):
-        if d == dim:
+    merged = []  # innermost first: [size, {operand: stride}]
+    for d in reversed(range(len(shape))):
+        if d == dim or shape[d] == 1:
             continue
-        rows.size[rows.dims] = size
-        rows.count *= size
-        for operand, steps in strides.items():
-            rows.stride[OPERANDS.index(operand)][rows.dims] = steps[d]
-        rows.dims += 1
+        rows.count *= shape[d]
+        steps = {operand: given[d] for operand, given in strides.items()}
+        if merged and all(merged[-1][1][o] * merged[-1][0] == step for o, step in steps.items()):
+            merged[-1][0] *= shape[d]
+        else:
+            merged.append([shape[d], steps])
+    rows.dims = len(merged)
+    for d, (size, steps) in enumerate(reversed(merged)):
+        rows.size[d] = size
+        for operand, step in steps.items():
+            rows.stride[OPERANDS.index(operand)][d] = step
     for operand, steps in strides.items():
         rows.class_stride[OPERANDS.index(operand)] = steps[dim]
     return rows
 
 
+def compile_cuda():
+    """The kernels' PTX, and a library of the launching code with recorder.cpp as its runtime."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    ptx, library = BUILD / "kernels.ptx", BUILD / "recorder.so"
+    newest = max(p.stat().st_mtime for d in ["cuda", "csrc/math"] for p in (ROOT / d).iterdir())
+    newest = max(newest, SOURCES[1].stat().st_mtime)
+    if not library.exists() or library.stat().st_mtime < newest:
+        nvcc = [os.environ.get("NVCC", "nvcc"), "-std=c++20", "-O3", "--fmad=false"]
+        nvcc += ["--expt-relaxed-constexpr", "-arch=compute_90", "-code=compute_90", "-shared"]
+        nvcc += ["-cudart=none", "-Xcompiler=-fPIC", "--keep", f"--keep-dir={BUILD}"]
+        # Torch may have brought the CUDA runtime itself into the process.
+        nvcc += ["-Xlinker=-Bsymbolic"]
+        subprocess.run([*nvcc, *SOURCES, "-o", library], check=True)
+    return ptx.read_text(), ctypes.CDLL(str(library))
+
+
+ON_LAUNCH = ctypes.CFUNCTYPE(
+    None, ctypes.c_char_p, *[ctypes.c_uint] * 3, ctypes.POINTER(ctypes.c_void_p)
+)
+
+
 class Device:
-    """Runs kernels by name."""
+    """Runs ops by name."""
 
     def __init__(self):
         path = os.environ["PTX_INTERPRETER"]
         spec = importlib.util.spec_from_file_location("ptx_interpreter", path)
         self._interpreter = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._interpreter)
-        self._kernels = {}
-        head, *entries = re.split(r"(?m)^(?=(?:\.visible )?\.entry)", self._compile())
+        ptx, self._library = compile_cuda()
+        head, *entries = re.split(r"(?m)^(?=(?:\.visible |\.weak )?\.entry)", ptx)
+        self._ptx, self._most_threads = {}, {}
+        # Shared memory of inlined functions is declared outside; it goes into its kernels.
+        shared = re.findall(r"(?m)^(?:\.weak )?(\.shared [^;]*?(\w+)\[\d+\];)", ptx)
         for entry in entries:
             (symbol,) = self._interpreter.kernels(entry)
-            name, compute = re.search(r"(?<=\d)([a-z_]+)_kernel(?:I([fd])E)?", symbol).groups()
-            self._kernels[name, compute] = (head + entry, symbol)
+            used = set(re.findall(r"\b_ZZ\w+", entry))
+            own = "".join(line for line, name in shared if name in used)
+            bound = re.search(r"\.maxntid (\d+)", entry)
+            self._most_threads[symbol] = int(bound[1]) if bound else 1024
+            self._ptx[symbol] = head + entry.replace("{", "{" + own, 1)
+        self._on_launch = ON_LAUNCH(self._launch)
+        self._library.set_on_launch(self._on_launch)
+        self._library.workspace_bytes.restype = ctypes.c_int64
+        self._library.problem_bytes.restype = ctypes.c_int64
+        self._library.workspace_offset.restype = ctypes.c_int64
         self.ran = set()
 
     @staticmethod
-    def _compile():
-        nvcc = os.environ.get("NVCC", "nvcc")
-        flags = ["-std=c++20", "-O3", "--fmad=false", "-arch=compute_90", "-ptx"]
-        with tempfile.TemporaryDirectory() as folder:
-            out = pathlib.Path(folder) / "kernels.ptx"
-            subprocess.run([nvcc, *flags, str(KERNELS), "-o", str(out)], check=True)
-            return out.read_text()
+    def labels(symbols):
+        """Kernels' names without namespaces and parameters."""
+        text = subprocess.run(["c++filt"], input="\n".join(symbols), text=True,
+                              capture_output=True, check=True).stdout  # fmt: skip
+        plain = re.sub(r"torch_gumbel::cuda::|^void |\(torch_gumbel::cuda::Problem\)", "", text,
+                       flags=re.M)  # fmt: skip
+        return sorted(re.sub(r"\(.*|<\)", "", line.replace("(Stage)", "")) if "<" not in line else
+                      re.sub(r">\(.*", ">", line) for line in plain.splitlines())  # fmt: skip
 
     def names(self):
-        return {self._label(*key) for key in self._kernels}
+        return set(self._ptx)
 
-    @staticmethod
-    def _label(name, compute):
-        return name if compute is None else f"{name}<{dict(f='float', d='double')[compute]}>"
+    def _launch(self, symbol, blocks, threads, shared, arguments):
+        try:
+            symbol = symbol.decode()
+            self.ran.add(symbol)
+            most = self._most_threads[symbol]
+            assert 0 < threads <= most, f"{symbol}: {threads} threads, bound to {most}"
+            if "_any_kernel" in symbol or "fold_in" in symbol:
+                blocks = min(blocks, MAX_BLOCKS)
+            given = self._arguments(symbol, arguments)
+            self._interpreter.launch(self._ptx[symbol], symbol, (blocks,), (threads,), given,
+                                     self._buffers, order=self._order,
+                                     dynsmem=shared)  # fmt: skip
+        except Exception as error:  # ctypes would swallow it
+            self._error = error
 
-    def launch(self, name, compute, blocks, arguments, buffers, order):
-        ptx, symbol = self._kernels[name, compute]
-        self.ran.add(self._label(name, compute))
-        grid = (min(blocks, MAX_BLOCKS),)
-        self._interpreter.launch(ptx, symbol, grid, (THREADS,), arguments, buffers, order=order)
+    def _arguments(self, symbol, arguments):
+        addresses = Addresses(self._buffers)
+        if "fold_in" in symbol:
+            words = [ctypes.c_uint64.from_address(arguments[i]).value for i in range(6)]
+            return [addresses.of(w) if i in (0, 3, 5) else w for i, w in enumerate(words)]
+        size = self._library.problem_bytes()
+        words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
+        pointers = [getattr(Arguments, name).offset for name in Arguments.POINTERS]
+        for offset in [*pointers, self._library.workspace_offset()]:
+            words[offset // 8] = addresses.of(words[offset // 8])
+        return [[("u64", word) for word in words]]
+
+    def _call(self, buffers, order, function, *arguments):
+        self._buffers, self._order, self._error = buffers, order, None
+        function(*arguments)
+        if self._error is not None:
+            raise self._error
+
+    def fold_in(self, keys, first, per_key, number, out, order):
+        buffers = {"keys": memory(keys), "out": memory(out)}
+        if number is not None:
+            buffers["number"] = memory(number)
+        self._call(buffers, order, self._library.run_fold_in, ctypes.c_void_p(keys.data_ptr()),
+                   ctypes.c_int64(keys.numel() // 2), ctypes.c_uint64(first % 2**64),
+                   ctypes.c_int64(per_key),
+                   ctypes.c_void_p(None if number is None else number.data_ptr()),
+                   ctypes.c_void_p(out.data_ptr()))  # fmt: skip
 
     def run(self, name, dim, order, *, output=None, key=None, tau=None, batch_dims=0,
-            full_shape=None, start=None, **tensors):  # fmt: skip
+            full_shape=None, start=None, multiprocessors=0, **tensors):  # fmt: skip
         """One op as its launcher would run it. Writes `output`, `row_value`, `index`.
 
         `tau` is a float or a tensor like the logits with 1 at `dim`, `key` a (seed, offset) or a
-        tensor [*batch, 2]; tensors: input, grad, row_value, index.
+        tensor [*batch, 2]; tensors: input, grad, row_value, index. Without multiprocessors there is
+        no workspace.
         """
         like = tensors.get("input", output)
         shape = list(like.shape)
@@ -158,7 +249,17 @@ class Device:
             if operand in tensors:
                 setattr(a, f"{operand}_type", DTYPES.index(tensors[operand].dtype))
         a.rows = make_rows(shape, dim, strides, first)
+        for operand, tensor in tensors.items():
+            setattr(a, operand, tensor.data_ptr())
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
-        compute = "d" if like.dtype == torch.float64 else "f"
-        arguments = [a.fields(tensors)]
-        self.launch(name, compute, a.rows.count, arguments, buffers, order)
+        self._run(OPS.index(name), a, buffers, order, multiprocessors)
+
+    def _run(self, op, a, buffers, order, multiprocessors):
+        size, workspace = 0, ctypes.c_void_p()
+        if multiprocessors:
+            size = self._library.workspace_bytes(op, ctypes.byref(a), multiprocessors)
+        if size:
+            buffers["workspace"] = np.full(size, 0xCB, np.uint8)
+            workspace.value = buffers["workspace"].ctypes.data
+        self._call(buffers, order, self._library.run_op, op, ctypes.byref(a), workspace,
+                   multiprocessors)  # fmt: skip

@@ -46,6 +46,13 @@ class Reference:
         t = self.inverse.clamp(min=1)
         return t * y * (1e-12 if exact else 2.5 * epsilon) + (0 if exact else 2.5e-30)
 
+    def bound_lse(self):
+        """What a sample may be off by, relatively, and the roundings of the sum itself."""
+        if self.exact:
+            return 1e-13 * (1 + self.lse.abs())
+        t = self.inverse.clamp(min=1).broadcast_to(self.y.shape).select(self.case.dim, 0)
+        return t * 2.5 * 1.2e-5 + 2e-6 * (1 + self.lse.abs())
+
     def gradient(self, y, exact):
         """Gradients at logits and per-row tau, each with its bound, from a soft sample."""
         grad, dim = self.case.grad.double(), self.case.dim

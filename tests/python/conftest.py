@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers and fixtures. `-m slow` and `-m statistics` run what a plain run leaves out."""
+"""Markers and fixtures. `-m slow` and `-m statistics` run what a plain run leaves out.
+
+Tests marked `cuda` are skipped where no GPU is. With REQUIRE_CUDA=1 they are not: then a skip is a
+failure.
+"""
+
+import os
+from pathlib import Path
 
 import sys
 
 import pytest
 import torch
+
+import torch_gumbel
 
 LEFT_OUT = {
     "slow": "takes long or much memory",
@@ -15,6 +24,7 @@ LEFT_OUT = {
 def pytest_configure(config):
     for name, meaning in LEFT_OUT.items():
         config.addinivalue_line("markers", f"{name}: {meaning}; runs only with -m {name}")
+    config.addinivalue_line("markers", "cuda: needs a GPU; with REQUIRE_CUDA=1 it must not skip")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -23,6 +33,34 @@ def pytest_collection_modifyitems(config, items):
     left_out = [item for item in items if any(item.get_closest_marker(m) for m in LEFT_OUT)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def cuda_required():
+    return os.environ.get("REQUIRE_CUDA", "") not in ("", "0")
+
+
+def why_without_gpu():
+    """A sentence, or None where GPU tests run. A GPU that cannot be used is none: they fail."""
+    if not torch_gumbel.build_info()["cuda"]:
+        return "torch_gumbel was built without CUDA"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if torch.cuda.is_available() or (Path("/dev/nvidiactl").exists() and not hidden):
+        return None
+    return "this machine has no GPU"
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and (reason := why_without_gpu()):
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.get_closest_marker("cuda") and cuda_required():
+        report.outcome = "failed"
+        report.longrepr = f"REQUIRE_CUDA is set, but the test was skipped: {call.excinfo.value}"
+    return report
 
 
 @pytest.fixture(autouse=True)

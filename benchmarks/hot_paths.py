@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hot paths of the kernels in a library's GPU machine code, and their budget."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import machine_code
+
+BUDGET = pathlib.Path(__file__).with_name("machine_code_budget.json")
+TYPES = {"float32": ("7Float32", 4), "bfloat16": ("8BFloat16", 8), "float16": ("7Float16", 8)}
+PIPES = ["all", "alu", "fma", "wide", "mufu", "memory"]
+# Lanes per clock and multiprocessor; of IMAD.WIDE no source was found, so both guesses are shown.
+RATES = {"all": 128, "alu": 64, "mufu": 16}
+WIDE_RATES = (64, 32)
+CLOCK, MULTIPROCESSORS = 1.98e9, 132
+COPY = {"H200": 4.3e12, "H100": 3.0e12}  # bytes per second of a copy, assumed
+
+
+@dataclasses.dataclass
+class Path:
+    """A hot path: its name, and instructions by pipe and bytes for each element."""
+
+    name: str
+    dtype: str
+    counts: dict
+    moved: float
+
+    @property
+    def key(self):
+        return f"{self.name}, {self.dtype}"
+
+    def clocks(self):
+        """Clocks for an element on a multiprocessor, by what could limit them (memory: H200)."""
+        found = {name: self.counts[name] / rate for name, rate in RATES.items()}
+        found["fma"] = (self.counts["fma"] + self.counts["wide"]) / 128
+        found.update({f"wide/{rate}": self.counts["wide"] / rate for rate in WIDE_RATES})
+        return found
+
+    def memory_clocks(self, device):
+        return self.moved * MULTIPROCESSORS * CLOCK / COPY[device]
+
+    def share_of_copy(self, device):
+        """What the model predicts, with IMAD.WIDE at the lower rate."""
+        memory = self.memory_clocks(device)
+        return memory / max(memory, *self.clocks().values())
+
+    def limit(self):
+        clocks = {**self.clocks(), "memory": self.memory_clocks("H200")}
+        return max(clocks, key=clocks.get).replace("all", "issue")
+
+
+class Report:
+    def __init__(self, library):
+        self.kernels = machine_code.read(library)
+
+    def kernel(self, name, dtype, *arguments):
+        """By its name, element type, and further template arguments, mangled."""
+        element, _ = TYPES[dtype]
+        symbol = rf"\d{name}_kernelINS0_{element}E{''.join(arguments)}"
+        found = [k for s, k in self.kernels.items() if re.search(symbol, s)]
+        assert len(found) == 1, f"{symbol}: {len(found)} kernels"
+        return found[0]
+
+    def row_path(self, name, dtype, held, team, reads, writes, shuffles):
+        width = TYPES[dtype][1]
+        vectors = held // width
+        arguments = (rf"Li{vectors}E", rf"NS0_\d+{team}E", "(?:Lb0E)?E")
+        kernel = self.kernel(f"{name}_row", dtype, *arguments)
+        shuffles *= 1 if team == "WarpTeam" else 2
+        path = kernel.path(LDG=reads * vectors, STG=writes * vectors, SHFL=shuffles)
+        assert path, f"{name} {dtype} {held} {team}: no such path"
+        return machine_code.pipes(path)
+
+    def row_paths(self, name, dtype, bytes_moved, reads, writes, shuffles, teams):
+        """Steady counts, as the difference of two sizes, and a whole row of 1024 classes."""
+        for team, small, large in teams:
+            less, more = (
+                self.row_path(name, dtype, held, team, reads, writes, shuffles)
+                for held in (small, large)
+            )
+            steady = {pipe: (more[pipe] - less[pipe]) / (large - small) for pipe in PIPES}
+            where = "warp" if team == "WarpTeam" else "block"
+            yield Path(f"{name}, row in a {where}'s registers", dtype, steady, bytes_moved)
+        whole = self.row_path(name, dtype, 32, "WarpTeam", reads, writes, shuffles)
+        per_class = {pipe: whole[pipe] / 32 for pipe in PIPES}
+        yield Path(f"{name}, all of a row of 1024", dtype, per_class, bytes_moved)
+
+    def loop_path(self, name, what, dtype, classes, reads, writes, bytes_moved):
+        vectors = classes // TYPES[dtype][1]
+        kernel = self.kernel(f"{name}_long", dtype, "(?:Lb0E)?", r"LNS0_5StageE0E")
+        # An argmax has a loop without random words as well, for rows of temperature 0.
+        least_wide = 4 * classes if name == "argmax" else 0
+        path = kernel.loop(least_wide, LDG=reads * vectors, STG=writes * vectors, SHFL=0)
+        assert path, f"{name} {dtype}: no loop of {reads} reads and {writes} writes"
+        counts = machine_code.pipes(path)
+        per_class = {pipe: counts[pipe] / classes for pipe in PIPES}
+        return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved)
+
+    def columns_path(self, name, dtype, reads, bytes_moved):
+        """The second read of rows that lie side by side."""
+        vectors = 16 // TYPES[dtype][1]
+        kernel = self.kernel(f"{name}_columns", dtype, "(?:Lb0E)?E")
+        path = kernel.loop(LDG=reads * vectors, STG=vectors, SHFL=0)
+        assert path, f"{name} {dtype}: no loop over columns"
+        counts = machine_code.pipes(path)
+        per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
+        return Path(f"{name}, rows side by side, second read", dtype, per_class, bytes_moved)
+
+    def tile_path(self, name, dtype, reads, writes, bytes_moved):
+        """Rows of 8 classes, one lane each: the tile in and out, and twice round the rows' loop."""
+        vectors = 16 // TYPES[dtype][1]
+        kernel = self.kernel(f"{name}_tile", dtype, "Li8E", "(?:Lb0E)?E")
+        flat = kernel.path(LDG=reads * vectors, STG=writes * vectors, LDS=16 * writes, SHFL=0)
+        rows = kernel.loop(LDG=0, STG=0, LDS=8 * (2 if "backward" in name else 1), SHFL=0)
+        assert flat and rows, f"{name} {dtype}: no path through a tile"
+        counts = machine_code.pipes(flat + 2 * rows)
+        return Path(f"{name}, rows of 8", dtype, {p: counts[p] / 16 for p in PIPES}, bytes_moved)
+
+    def paths(self):
+        warp, block = ("WarpTeam", 16, 32), ("BlockTeam", 32, 64)
+        for dtype in ["float32", "bfloat16"]:
+            size = 4 if dtype == "float32" else 2
+            yield from self.row_paths("soft", dtype, 2 * size, 1, 1, 10, [warp, block])
+            yield from self.row_paths("hard", dtype, 2 * size, 1, 1, 15, [warp])
+            yield from self.row_paths("argmax", dtype, size, 1, 0, 15, [warp])
+            yield from self.row_paths("backward", dtype, 3 * size, 2, 1, 5, [warp])
+            yield from self.row_paths("hard_backward", dtype, 3 * size, 2, 1, 15, [warp])
+            yield self.loop_path("soft", "first read", dtype, 16, 1, 0, size)
+            yield self.loop_path("soft", "second read", dtype, 16, 1, 1, 2 * size)
+            yield self.loop_path("hard", "read", dtype, 32, 1, 0, size)
+            yield self.loop_path("hard", "write", dtype, 32, 0, 1, size)
+            yield self.loop_path("argmax", "read", dtype, 32, 1, 0, size)
+            yield self.loop_path("backward", "first read", dtype, 16, 2, 0, 2 * size)
+            yield self.loop_path("backward", "second read", dtype, 16, 2, 1, 3 * size)
+            yield self.loop_path("hard_backward", "first read", dtype, 16, 2, 0, 2 * size)
+            yield self.loop_path("hard_backward", "second read", dtype, 16, 2, 1, 3 * size)
+            if dtype == "float32":  # the stores of other outputs mislead the search for halves
+                yield self.columns_path("soft", dtype, 1, 2 * size)
+                yield self.columns_path("hard_backward", dtype, 2, 3 * size)
+            yield self.tile_path("soft", dtype, 1, 1, 2 * size)
+            yield self.tile_path("hard", dtype, 1, 1, 2 * size)
+            yield self.tile_path("argmax", dtype, 1, 0, size)
+            yield self.tile_path("backward", dtype, 2, 1, 3 * size)
+            yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)
+
+
+def label(symbol):
+    """A kernel's name and template arguments."""
+    name = re.search(r"\d\d([a-z_]+?)_kernel", symbol)[1]
+    arguments = re.findall(r"(B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpTeam|BlockTeam|I[fd]E)", symbol)
+    words = {"Lb0": "", "Lb1": "device key", "StageE0": "whole", "StageE1": "reduce",
+             "StageE2": "finish", "WarpTeam": "warp", "BlockTeam": "block", "IfE": "float",
+             "IdE": "double"}  # fmt: skip
+    shown = [words.get(a, a.replace("Li", "").lower()) for a in arguments]
+    return name, " ".join(s for s in shown if s)
+
+
+FAST = "_(row|long|tile|columns)_kernel"
+
+
+def reads_rows(symbol):
+    """The second launch of a hard choice of several blocks reads no logits."""
+    return re.search(FAST, symbol) and not re.search("hard_long.*StageE2", symbol)
+
+
+def writes_rows(symbol):
+    """An argmax writes none, nor does the first launch of rows of several blocks."""
+    return re.search(FAST, symbol) and not re.search("argmax|StageE1", symbol)
+
+
+def budget():
+    """{"goals": {hot path: instructions}, "instructions": {hot path: at most}}."""
+    return json.loads(BUDGET.read_text())
+
+
+def over_budget(report):
+    """What is worse than the budget allows, as sentences."""
+    limits = budget()["instructions"]
+    found = {path.key: path.counts["all"] for path in report.paths()}
+    faults = [f"no hot path named {key}" for key in limits if key not in found]
+    for key, most in limits.items():
+        if key in found and found[key] > most:
+            faults.append(f"{key}: {found[key]:.2f} instructions, budget {most}")
+    for kernel in report.kernels.values():
+        name = " ".join(label(kernel.symbol))
+        if kernel.spills():
+            faults.append(f"{name}: {kernel.spills()} spills")
+        if reads_rows(kernel.symbol) and 128 not in kernel.widths("LDG"):
+            faults.append(f"{name}: no 128-bit loads")
+        if writes_rows(kernel.symbol) and 128 not in kernel.widths("STG"):
+            faults.append(f"{name}: no 128-bit stores")
+    return faults

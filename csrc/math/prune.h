@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// An upper bound of a class's score that costs one multiply-add, and the threshold that it must
+// reach for the class to be the row's choice. docs/design.md derives both.
+#pragma once
+
+#include "host_device.h"
+
+namespace torch_gumbel::math {
+
+constexpr float kOctave = 0x1p23f;                // the unit of bounds: 2^-23 octaves
+constexpr float kBoundScale = 0x1.715476p+23f;    // kOctave log2(e)
+constexpr float kBoundOffset = 158.0f * kOctave;  // bias of float exponents, and v = (w / 2) 2^-31
+constexpr float kLargestBounded = 2e31f;          // beyond, bounds overflow
+
+/// Bound of x + noise(word), in units of 1 / kBoundScale and shifted by kBoundOffset. It rises with
+/// x and falls with the word, so the bound of the largest x and the smallest word of several
+/// classes bounds them all. NaN for a NaN x.
+TG_HD float score_bound(float x, uint32_t word) {
+  const auto half_word = static_cast<float>(static_cast<int32_t>(word >> 1));
+  return fused(x, kBoundScale, -static_cast<float>(bit_cast<int32_t>(half_word)));
+}
+
+/// A class can reach a score of at least `best` only if its bound is at least this. `best` may be
+/// less than the row's best score: then more classes pass. -inf if nothing can be ruled out.
+TG_HD float pruning_threshold(float best) {
+  const float magnitude = best < 0 ? -best : best;
+  if (!(magnitude < kLargestBounded)) return -__builtin_inff();
+  const float slack = kOctave * (0x1p-14f + magnitude * 0x1p-20f);
+  return fused(best, kBoundScale, -kBoundOffset) - slack;
+}
+
+}  // namespace torch_gumbel::math

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every op on rows of any layout and dtype, in two passes over each row.
+#pragma once
+
+#include "any_rows.cuh"
+
+namespace torch_gumbel::cuda {
+
+template <typename T>
+constexpr T kMinusInfinity = -static_cast<T>(__builtin_inf());
+
+/// What a new score does to sums of exp((score - max) / tau): they are multiplied by `keep`, and
+/// the score itself weighs `add`.
+template <typename T>
+struct Step {
+  T keep;
+  T add;
+};
+
+template <typename T>
+__device__ __forceinline__ Step<T> take_score(T& max, T score, math::Exponent<T> scale) {
+  if (score == kMinusInfinity<T>) return {T{1}, T{0}};  // else max - max is NaN
+  const bool rises = score > max;
+  const T weight = math::exp_scaled(rises ? max - score : score - max, scale);
+  if (!rises) return {T{1}, weight};
+  max = score;
+  return {weight, T{1}};
+}
+
+/// Turns a thread's sums relative to its own `max` into sums relative to the row's, `top`. Both are
+/// -inf where there is no finite score, and max - top would be NaN.
+template <typename T>
+__device__ __forceinline__ T weight_of(T max, T top, math::Exponent<T> scale) {
+  return max == top ? T{1} : math::exp_scaled(max - top, scale);
+}
+
+template <typename T>
+struct SoftState {
+  T max;
+  T sum;  // of exp((score - max) / tau); NaN if a score was
+  T dot;  // of that times the incoming gradient, if there is one
+};
+
+template <typename T, bool kWithGrad>
+__device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const AnyRow& row,
+                                                   math::Exponent<T> scale,
+                                                   T (&scratch)[kThreads]) {
+  T max = kMinusInfinity<T>;
+  LongSum<T> sum, dot;
+  for_each_score<T>(a, row, T{1}, [&](int64_t k, T score) {
+    const Step<T> step = take_score(max, score, scale);
+    sum.scale(step.keep);
+    sum.add(step.add);
+    if (!kWithGrad) return;
+    dot.scale(step.keep);
+    dot.add(step.add * load_grad<T>(a, row.row, k));
+  });
+  const T top = row_max(row.place, max, scratch);
+  const T weight = weight_of(max, top, scale);
+  const T total = row_sum(row.place, sum.sum * weight, scratch);
+  return {top, total, kWithGrad ? row_sum(row.place, dot.sum * weight, scratch) : T{0}};
+}
+
+template <typename T>
+__device__ __forceinline__ T probability(T score, const SoftState<T>& state,
+                                         math::Exponent<T> scale) {
+  return math::exp_scaled(score - state.max, scale) / state.sum;
+}
+
+/// NaN stays NaN; -inf for a row of -inf, whose sum is 0.
+template <typename T>
+__device__ __forceinline__ T any_log_sum_exp(const SoftState<T>& state, double tau) {
+  const double top = static_cast<double>(state.max) * math::inverse_temperature<double>(tau);
+  return static_cast<T>(top + static_cast<double>(math::log_probability(state.sum)));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2) soft_any_kernel(const __grid_constant__ Problem p) {
+  __shared__ T scratch[kThreads];
+  for_each_row(p, [&](const AnyRow& row) {
+    const double tau = tau_of(p.a, row.row);
+    const math::Exponent<T> scale = math::exponent_scale<T>(tau);
+    const SoftState<T> state = soft_state<T, false>(p.a, row, scale, scratch);
+    for_each_score<T>(p.a, row, T{1}, [&](int64_t k, T score) {
+      store_output(p.a, row.row, k, probability(score, state, scale));
+    });
+    if (p.a.row_value != nullptr && row.writes_row_value())
+      static_cast<T*>(p.a.row_value)[row.index] = any_log_sum_exp(state, tau);
+  });
+}
+
+/// What one class needs to know of its row.
+template <typename T>
+struct RowGradient {
+  T dot;      // sum_k y_k grad_k
+  T inverse;  // 1 / tau
+};
+
+/// Writes the gradient of one class and adds its share of the gradient at tau.
+template <typename T>
+__device__ __forceinline__ void write_gradient(const Arguments& a, const AnyRow& row, int64_t k,
+                                               T y, const RowGradient<T>& of_row,
+                                               LongSum<T>& at_tau) {
+  const T gradient = y * (load_grad<T>(a, row.row, k) - of_row.dot) * of_row.inverse;
+  store_output(a, row.row, k, gradient);
+  at_tau.add(-gradient * math::log_probability(y));
+}
+
+/// `row_value` is the same for all threads, so all of them reach the reduction or none does.
+template <typename T>
+__device__ __forceinline__ void write_tau_gradient(const Arguments& a, const AnyRow& row, T at_tau,
+                                                   T (&scratch)[kThreads]) {
+  if (a.row_value == nullptr) return;
+  const T total = row_sum(row.place, at_tau, scratch);
+  if (row.writes_row_value()) static_cast<T*>(a.row_value)[row.index] = total;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2)
+    backward_any_kernel(const __grid_constant__ Problem p) {
+  __shared__ T scratch[kThreads];
+  for_each_row(p, [&](const AnyRow& row) {
+    LongSum<T> dot;
+    for_each_class(row, [&](int64_t k) {
+      dot.add(load_input<T>(p.a, row.row, k) * load_grad<T>(p.a, row.row, k));
+    });
+    const RowGradient<T> of_row = {row_sum(row.place, dot.sum, scratch),
+                                   math::inverse_temperature<T>(tau_of(p.a, row.row))};
+    LongSum<T> at_tau;
+    for_each_class(row, [&](int64_t k) {
+      write_gradient(p.a, row, k, load_input<T>(p.a, row.row, k), of_row, at_tau);
+    });
+    write_tau_gradient(p.a, row, at_tau.sum, scratch);
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2)
+    hard_backward_any_kernel(const __grid_constant__ Problem p) {
+  __shared__ T scratch[kThreads];
+  for_each_row(p, [&](const AnyRow& row) {
+    const double tau = tau_of(p.a, row.row);
+    const math::Exponent<T> scale = math::exponent_scale<T>(tau);
+    const SoftState<T> state = soft_state<T, true>(p.a, row, scale, scratch);
+    const RowGradient<T> of_row = {state.dot / state.sum, math::inverse_temperature<T>(tau)};
+    LongSum<T> at_tau;
+    for_each_score<T>(p.a, row, T{1}, [&](int64_t k, T score) {
+      write_gradient(p.a, row, k, probability(score, state, scale), of_row, at_tau);
+    });
+    write_tau_gradient(p.a, row, at_tau.sum, scratch);
+  });
+}
+
+/// The best class so far; NaN beats every score, so that it reaches the end.
+template <typename T>
+struct AnyBest {
+  T score;
+  int64_t index;
+};
+
+template <typename T>
+__device__ __forceinline__ AnyBest<T> better_of(const AnyBest<T>& x, const AnyBest<T>& y) {
+  if (x.score != x.score) return x;
+  if (y.score != y.score || y.score > x.score) return y;
+  return y.score == x.score && y.index < x.index ? y : x;
+}
+
+/// Index 0 with a NaN or -inf score if the row is undefined. `plain`: without noise.
+template <typename T>
+__device__ __forceinline__ AnyBest<T> best_of(const Arguments& a, const AnyRow& row, T factor,
+                                              bool plain, AnyBest<T> (&scratch)[kThreads]) {
+  AnyBest<T> best = {kMinusInfinity<T>, 0};
+  const auto offer = [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); };
+  if (plain)
+    for_each_plain_score<T>(a, row, offer);
+  else
+    for_each_score<T>(a, row, factor, offer);
+  best = reduce_row(row.place, best, scratch, better_of<T>);
+  return best.score > kMinusInfinity<T> ? best : AnyBest<T>{best.score, 0};
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2)
+    argmax_any_kernel(const __grid_constant__ Problem p) {
+  __shared__ AnyBest<T> scratch[kThreads];
+  for_each_row(p, [&](const AnyRow& row) {
+    const double temperature = tau_of(p.a, row.row);
+    const T factor = math::inverse_temperature<T>(temperature);
+    const AnyBest<T> best = best_of(p.a, row, factor, math::without_noise(temperature), scratch);
+    if (!row.writes_row_value()) return;
+    p.a.index[row.index] = best.index;
+    if (p.a.row_value != nullptr) static_cast<T*>(p.a.row_value)[row.index] = best.score;
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2) hard_any_kernel(const __grid_constant__ Problem p) {
+  __shared__ AnyBest<T> scratch[kThreads];
+  for_each_row(p, [&](const AnyRow& row) {
+    const AnyBest<T> best = best_of(p.a, row, T{1}, false, scratch);
+    const bool defined =
+        best.score > kMinusInfinity<T> && math::valid_temperature(tau_of(p.a, row.row));
+    for_each_class(row, [&](int64_t k) {
+      const T one_hot = k == best.index ? T{1} : T{0};
+      store_output(p.a, row.row, k, defined ? one_hot : static_cast<T>(__builtin_nan("")));
+    });
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2) noise_any_kernel(const __grid_constant__ Problem p) {
+  for_each_row(p, [&](const AnyRow& row) {
+    for_each_noise<T>(p.a, row, [&](int64_t k, T noise) { store_output(p.a, row.row, k, noise); });
+  });
+}
+
+}  // namespace torch_gumbel::cuda

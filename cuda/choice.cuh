@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// The best class of a row: the first one of the largest exact score.
+#pragma once
+
+#include "row_scores.cuh"
+
+namespace torch_gumbel::cuda {
+
+/// The best of the classes seen. Score -inf: none can be drawn.
+struct Best {
+  float score = -kInfinity;
+  int index = 0;
+
+  __device__ __forceinline__ void offer(float other, int at) {
+    if (other > score || (other == score && at < index)) score = other, index = at;
+  }
+};
+
+__device__ __forceinline__ Best exchange(const Best& best, int lane_mask) {
+  return {exchange(best.score, lane_mask), exchange(best.index, lane_mask)};
+}
+
+struct BetterOf {
+  __device__ __forceinline__ Best operator()(Best x, const Best& y) const {
+    x.offer(y.score, y.index);
+    return x;
+  }
+};
+
+/// A score that a row's best can exceed by no more than rounding: the best exact score is not
+/// among the classes whose fast score lies below. With |fast - exact| <= kScoreError + 2^-22
+/// |score| for both the best class and the one of the largest fast score, twice that is enough.
+/// Finite, so that -inf does not reach it.
+__device__ __forceinline__ float filter_threshold(float largest) {
+  const float magnitude = largest < 0 ? -largest : largest;
+  return max_number(largest - (4 * kScoreError + magnitude * 0x1p-20f), kLowest);
+}
+
+/// Offers the exact scores of a vector's classes whose fast score is at least `threshold` or whose
+/// word is extended. For few vectors of a row, so that it is kept small instead of fast.
+template <typename Element, typename Key, typename Scaling>
+__device__ __forceinline__ void offer_vector(const Line<Element>& line, const Key& key,
+                                             const Scaling& scaling, int vector, float threshold,
+                                             Best& best) {
+  math::Block words;
+#pragma unroll 1
+  for (int j = 0; j < Element::kWidth; ++j) {
+    const int at = line.class_of(vector) + j;
+    const uint64_t position = line.word + static_cast<uint64_t>(at);
+    if (j % 4 == 0) words = key.words(math::counter_block(key.offset() + position / 4));
+    const uint32_t word = word_of(words, static_cast<unsigned>(j));
+    const float x = scaling(Element::widen(line.input[at]));
+    if (fast_score<Scoring::kFilter>(x, word, turned_word(word)) >= threshold ||
+        word < math::kExtendBelow)
+      best.offer(x + exact_noise(key, position, word), at);
+  }
+}
+
+/// Best class of a row held in registers, for all threads of the team. NaN or -inf as its score,
+/// and 0 as its index, if the row is undefined.
+template <typename Element, int kVectors, typename Team, typename Key, typename Scaling>
+__device__ __forceinline__ Best best_of_row(const Line<Element>& line,
+                                            const Share<Element, kVectors>& share, const Key& key,
+                                            const Scaling& scaling) {
+  __shared__ typename Team::template Scratch<float> max_scratch;
+  __shared__ typename Team::template Scratch<Best> best_scratch;
+  Scores<Element, kVectors, Scoring::kFilter> scores;
+  scores.load(line, share, key, scaling);
+  float top = scores.edge, top_of[kVectors];
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    top_of[i] = scores.max_of_vector(MaxOrNan{}, i);
+    top = max_or_nan(top, top_of[i]);
+  }
+  top = Team::reduce(top, -kInfinity, max_scratch, MaxOrNan{});
+  if (!(top < kInfinity)) return {kNan, 0};
+  if (top == -kInfinity) return {};
+  const float threshold = filter_threshold(top);
+  Best best;
+  if (scores.edge >= threshold) best.offer(exact_score(line, key, scaling, share.edge), share.edge);
+  uint32_t candidates = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) candidates |= top_of[i] >= threshold ? 1u << i : 0u;
+  for (; candidates != 0; candidates &= candidates - 1) {
+    const int i = __ffs(static_cast<int>(candidates)) - 1;
+    offer_vector(line, key, scaling, share.vector(i), threshold, best);
+  }
+  return Team::reduce(best, Best{}, best_scratch, BetterOf{});
+}
+
+/// Whether an argmax leaves a row's noise out, for its temperature is 0. That is looked up only
+/// where the temperature has no inverse.
+__device__ __forceinline__ bool is_plain(const Problem& p, const Row& row, float inverse) {
+  return p.scaled && inverse != inverse && math::without_noise(tau_of(p.a, row));
+}
+
+/// Offers what a thread holds of a plain row, +inf for a logit that makes it undefined.
+template <typename Element, int kVectors>
+__device__ __forceinline__ void offer_plain(const Line<Element>& line,
+                                            const Share<Element, kVectors>& share, Best& best) {
+  const auto offer = [&](float logit, int at) {
+    best.offer(logit < kInfinity ? logit : kInfinity, at);
+  };
+#pragma unroll 1
+  for (int i = 0; i < kVectors && share.holds(i); ++i) {
+    const int at = line.class_of(share.vector(i));
+    float x[Element::kWidth];
+    Element::unpack(load_128(line.input + at), x);
+#pragma unroll
+    for (int j = 0; j < Element::kWidth; ++j) offer(x[j], at + j);
+  }
+  if (share.edge >= 0) offer(Element::widen(line.input[share.edge]), share.edge);
+}
+
+/// The best class of a plain row or part, for all threads of the team, from what each was offered.
+template <typename Team>
+__device__ __forceinline__ Best best_of_plain(const Best& own) {
+  __shared__ typename Team::template Scratch<Best> scratch;
+  const Best best = Team::reduce(own, Best{}, scratch, BetterOf{});
+  return best.score < kInfinity ? best : Best{kNan, 0};
+}
+
+template <typename Element, int kVectors, typename Team>
+__device__ __forceinline__ Best plain_best_of_row(const Line<Element>& line,
+                                                  const Share<Element, kVectors>& share) {
+  Best own;
+  offer_plain(line, share, own);
+  return best_of_plain<Team>(own);
+}
+
+/// By one thread.
+__device__ __forceinline__ void write_choice(const Arguments& a, int64_t row, const Best& best) {
+  a.index[row] = best.index;
+  if (a.row_value != nullptr) static_cast<float*>(a.row_value)[row] = best.score;
+}
+
+template <typename Element, int kVectors, typename Team, bool kDeviceKey>
+__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
+    argmax_row_kernel(const __grid_constant__ Problem p) {
+  const int64_t index = Team::row();
+  if (index >= p.a.rows.count) return;
+  const Row row = row_of(p.a.rows, index);
+  const Line<Element> line(p.a, row);
+  const Share<Element, kVectors> share(Team{}, line);
+  const RowKey<kDeviceKey> key(p, row);
+  const Scaled scaling = {temperature(p, row).inverse, p.scaled};
+  Best best = best_of_row<Element, kVectors, Team>(line, share, key, scaling);
+  // A plain row comes out as undefined, soon, so that others need not ask.
+  if (best.score != best.score && is_plain(p, row, scaling.inverse))
+    best = plain_best_of_row<Element, kVectors, Team>(line, share);
+  if (Team::thread() == 0) write_choice(p.a, index, best);
+}
+
+/// The thread's vectors of a row become zeros or, where it is undefined, NaN.
+template <typename Element, typename Share>
+__device__ __forceinline__ void clear_share(const Arguments& a, const Line<Element>& line,
+                                            const Share& share, bool defined) {
+  const int first = line.class_of(share.first);
+  if (Element::kType != DType::kFloat32 && a.output_type == DType::kFloat32) {
+    const uint32_t bits = defined ? 0 : 0x7FC00000;
+    fill_share<2>(static_cast<float*>(line.output) + first, share, {{bits, bits, bits, bits}});
+  } else {
+    const uint32_t bits = defined ? 0 : Element::kUndefined;
+    fill_share<1>(static_cast<typename Element::Storage*>(line.output) + first, share,
+                  {{bits, bits, bits, bits}});
+  }
+}
+
+/// The thread's part of a one-hot row. The 1 is written by the thread that cleared its place.
+template <typename Element, typename Share>
+__device__ __forceinline__ void write_one_hot(const Arguments& a, const Line<Element>& line,
+                                              const Share& share, const Best& best, bool defined) {
+  clear_share(a, line, share, defined);
+  if (share.edge >= 0)
+    store_one<Element>(line.output, a.output_type, share.edge, defined ? 0.0f : kNan);
+  const int past = best.index - line.head;
+  const int vector = past / Element::kWidth - share.first;
+  const bool inside = past >= 0 && past < line.vectors * Element::kWidth;
+  const bool held =
+      inside && vector >= 0 && vector < Share::kVectors * kWarpSize && vector % kWarpSize == 0;
+  if (defined && (held || share.edge == best.index))
+    store_one<Element>(line.output, a.output_type, best.index, 1.0f);
+}
+
+template <typename Element, int kVectors, typename Team, bool kDeviceKey>
+__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
+    hard_row_kernel(const __grid_constant__ Problem p) {
+  const int64_t index = Team::row();
+  if (index >= p.a.rows.count) return;
+  const Row row = row_of(p.a.rows, index);
+  const Line<Element> line(p.a, row);
+  const Share<Element, kVectors> share(Team{}, line);
+  const RowKey<kDeviceKey> key(p, row);
+  const Best best = best_of_row<Element, kVectors, Team>(line, share, key, Unscaled{});
+  const bool defined = best.score > -kInfinity && temperature(p, row).scale > 0;
+  write_one_hot(p.a, line, share, best, defined);
+}
+
+}  // namespace torch_gumbel::cuda

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every op on rows that lie side by side, in two reads: see columns.cuh.
+#pragma once
+
+#include "backward.cuh"
+#include "choice.cuh"
+#include "columns.cuh"
+
+namespace torch_gumbel::cuda {
+
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    soft_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  const RowKey<kDeviceKey> key(p, columns.row);
+  const auto state = weigh_columns<false>(columns, key, scratch);
+  for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
+    column_scores(columns, key, k, x);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
+    columns.store(k, x);
+  });
+  if (p.a.row_value == nullptr || !columns.leads()) return;
+  for (int j = 0; j < kWidth; ++j) {
+    Weigh weigh(state.top[j], state.scale[j]);
+    weigh.direct = false;
+    static_cast<float*>(p.a.row_value)[columns.first + j] =
+        log_sum_exp(weigh, state.sum[j], columns.tau(j));
+  }
+}
+
+/// Exact scores score(logit, noise, j); NaN or +inf leaves a row's best NaN. All lanes of all warps
+/// arrive together.
+template <typename Element, bool kDeviceKey, typename Score>
+__device__ __forceinline__ void best_of_columns(
+    const Columns<Element>& columns, Score score_of,
+    Best (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize], Best (&best)[Element::kWidth]) {
+  constexpr int kWidth = Element::kWidth;
+  const RowKey<kDeviceKey> key(columns.p, columns.row);
+  bool undefined[kWidth] = {};
+  for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
+    const uint64_t position = columns.word(k), counter = key.offset() + position / 4;
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const math::Block words = key.words(math::counter_block(counter + j / 4));
+      const uint64_t at = position + static_cast<uint64_t>(j);
+      const float score = score_of(x[j], exact_noise(key, at, words.word[j % 4]), j);
+      undefined[j] |= !(score < kInfinity);
+      best[j].offer(score, k);
+    }
+  });
+  for (int j = 0; j < kWidth; ++j)
+    if (undefined[j]) best[j] = {kNan, 0};
+  reduce_columns(best, columns.warps, scratch, [](Best x, const Best& y) {
+    if (x.score == x.score) {
+      x.offer(y.score, y.index);
+      if (y.score != y.score) x = y;
+    }
+    return x;
+  });
+}
+
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    argmax_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ Best scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  float inverse[kWidth];
+  bool plain[kWidth];
+  for (int j = 0; j < kWidth; ++j) {
+    inverse[j] = columns.temperature(j).inverse;
+    plain[j] = p.scaled && math::without_noise(columns.tau(j));
+  }
+  const auto score = [&](float x, float noise, int j) {
+    if (plain[j]) return x;
+    return (p.scaled ? math::scaled_logit(x, inverse[j]) : x) + noise;
+  };
+  Best best[kWidth];
+  best_of_columns<Element, kDeviceKey>(columns, score, scratch, best);
+  if (!columns.leads()) return;
+  for (int j = 0; j < kWidth; ++j) write_choice(p.a, columns.first + j, best[j]);
+}
+
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    hard_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ Best scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  Best best[kWidth];
+  const auto score = [](float x, float noise, int) { return x + noise; };
+  best_of_columns<Element, kDeviceKey>(columns, score, scratch, best);
+  float rest[kWidth];
+  for (int j = 0; j < kWidth; ++j) {
+    const bool defined = best[j].score > -kInfinity && columns.temperature(j).scale > 0;
+    rest[j] = defined ? 0.0f : kNan;
+  }
+  for (int k = columns.warp; k < columns.classes; k += columns.warps) {
+    float x[kWidth];
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) x[j] = k == best[j].index && rest[j] == 0 ? 1.0f : rest[j];
+    columns.store(k, x);
+  }
+}
+
+/// The second read of both backwards. weights(k, x): from what the input holds to
+/// weights.
+template <typename Element, typename Weights>
+__device__ __forceinline__ void differentiate_columns(
+    const Columns<Element>& columns, const Differentiate (&by)[Element::kWidth], Weights weights,
+    float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize]) {
+  constexpr int kWidth = Element::kWidth;
+  const Arguments& a = columns.p.a;
+  LongSum<float> at_tau[kWidth];
+  for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
+    weights(k, x);
+    float grad[kWidth];
+    columns.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const float gradient = by[j].careful(x[j], grad[j]);
+      if (a.row_value != nullptr) at_tau[j].add(tau_term(gradient, x[j] * by[j].norm));
+      x[j] = gradient;
+    }
+    columns.store(k, x);
+  });
+  if (a.row_value == nullptr) return;
+  float total[kWidth];
+  for (int j = 0; j < kWidth; ++j) total[j] = at_tau[j].sum;
+  reduce_columns(total, columns.warps, scratch, Sum{});
+  if (!columns.leads()) return;
+  for (int j = 0; j < kWidth; ++j) static_cast<float*>(a.row_value)[columns.first + j] = total[j];
+}
+
+template <typename Element>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    backward_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  LongSum<float> sums[kWidth];
+  for_each_column_class(columns, [&](int k, float(&y)[kWidth]) {
+    float grad[kWidth];
+    columns.load(p.a.grad, p.a.grad_type, Operand::kGrad, k, grad);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) sums[j].add(y[j] * grad[j]);
+  });
+  float dot[kWidth];
+  for (int j = 0; j < kWidth; ++j) dot[j] = sums[j].sum;
+  reduce_columns(dot, columns.warps, scratch, Sum{});
+  Differentiate by[kWidth];
+  for (int j = 0; j < kWidth; ++j) by[j] = {1.0f, dot[j], columns.temperature(j).inverse};
+  differentiate_columns(columns, by, [](int, float(&)[kWidth]) {}, scratch);
+}
+
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    hard_backward_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  const RowKey<kDeviceKey> key(p, columns.row);
+  const auto state = weigh_columns<true>(columns, key, scratch);
+  Differentiate by[kWidth];
+  for (int j = 0; j < kWidth; ++j) {
+    const float norm = 1.0f / state.sum[j];
+    by[j] = {norm, state.dot[j] * norm, columns.temperature(j).inverse};
+  }
+  const auto weights = [&](int k, float(&x)[kWidth]) {
+    column_scores(columns, key, k, x);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) x[j] = state.weigh(x[j], j);
+  };
+  differentiate_columns(columns, by, weights, scratch);
+}
+
+}  // namespace torch_gumbel::cuda

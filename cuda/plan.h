@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernel takes which problem, and how it is launched.
+#pragma once
+
+#include <stdint.h>
+
+#include "../csrc/math/rows.h"
+
+namespace torch_gumbel::cuda {
+
+/// kTile: short rows that lie end to end. kRow: a row in the registers of a warp or a block.
+/// kColumns: rows that lie side by side, kWidth to a lane. kLong: a row read twice by one block.
+/// kSplit: a row shared by several blocks, in two launches (three where a gradient at tau is asked
+/// for as well). kAny: every layout and dtype.
+enum class Family { kAny, kTile, kRow, kColumns, kLong, kSplit };
+
+/// The device and what the caller gives of it.
+struct Device {
+  int multiprocessors = 132;
+  bool has_workspace = false;  // whether a launch may ask for memory
+};
+
+struct Plan {
+  Family family = Family::kAny;
+  int64_t blocks = 0;
+  int threads = 0;
+  int classes_per_thread = 0;  // kRow, kTile: in registers
+  bool block_per_row = false;  // kRow: else a warp
+  bool across = false;         // kAny
+  int lanes = 1;               // kAny, kTile: threads that share a row
+  int parts = 1;               // kSplit: blocks that share a row
+  int part_vectors = 0;        // kSplit
+  int tile_rows = 0;           // kTile
+  int tile_floats = 0;         // kTile
+  int64_t shared_bytes = 0;
+  int64_t workspace_bytes = 0;
+};
+
+namespace planning {
+
+constexpr int kWarp = 32;
+constexpr int kShortRow = 128;           // classes that a tile's rows have at most
+constexpr int kShortestRow = 33;         // a warp for less than a class per lane is wasteful
+constexpr int kHeldByThread = 32;        // classes in registers, scores and gradients
+constexpr int kMostHeldByThread = 64;    // classes in registers, scores alone
+constexpr int kMostWarps = 8;            // of a block: two blocks to a multiprocessor overlap
+constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks take as many rows as they must
+constexpr int64_t kMaxClasses = int64_t{1} << 30;
+constexpr int64_t kMaxGrid = 0x7FFFFFFF;
+
+inline int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
+inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit; }
+inline int size_of(DType type) {
+  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
+}
+inline int width_of(DType type) { return 16 / size_of(type); }
+
+inline bool draws(Op op) { return op != Op::kBackward; }
+inline bool has_output(Op op) { return op != Op::kArgmax; }
+inline bool has_grad(Op op) { return op == Op::kBackward || op == Op::kHardBackward; }
+
+/// Whether a tensor's elements are of the input's type or, beside halves, float32.
+inline bool suits(DType type, DType input) { return type == input || type == DType::kFloat32; }
+
+/// A tensor as far as alignment is concerned, in elements.
+struct Run {
+  int64_t first;  // of the first row, modulo what matters
+  const int64_t* row_stride;
+};
+
+inline Run run_of(const Arguments& a, Operand operand, const void* data, DType type) {
+  return {static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) / size_of(type)),
+          a.rows.stride[static_cast<int>(operand)]};
+}
+
+/// Whether two runs are `multiple` apart in every row, modulo `multiple`.
+inline bool in_step(const Rows& rows, const Run& x, const Run& y, int64_t multiple) {
+  bool same = (x.first - y.first) % multiple == 0;
+  for (int d = 0; d < rows.dims; ++d)
+    same &= rows.size[d] == 1 || (x.row_stride[d] - y.row_stride[d]) % multiple == 0;
+  return same;
+}
+
+/// Whether every row is a line: its classes follow each other everywhere, its 16-byte boundaries
+/// are the same in every tensor, and boundaries of the blocks of four words as well.
+inline bool are_lines(Op op, const Arguments& a) {
+  const Rows& rows = a.rows;
+  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
+    return false;
+  const Run input = run_of(a, Operand::kInput, a.input, a.input_type);
+  const auto follows = [&](Operand operand) {
+    return rows.classes == 1 || rows.step(operand) == 1;
+  };
+  const auto lies_like_input = [&](Operand operand, const void* data, DType type) {
+    return suits(type, a.input_type) && follows(operand) &&
+           in_step(rows, input, run_of(a, operand, data, type), width_of(type));
+  };
+  if (!follows(Operand::kInput)) return false;
+  if (has_output(op) && !lies_like_input(Operand::kOutput, a.output, a.output_type)) return false;
+  if (has_grad(op) && !lies_like_input(Operand::kGrad, a.grad, a.grad_type)) return false;
+  const Run words = {static_cast<int64_t>(rows.first_word),
+                     rows.stride[static_cast<int>(Operand::kWord)]};
+  return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
+}
+
+/// Whether rows lie side by side in runs of whole vectors, under one key, with all vectors of a
+/// class at 16-byte boundaries and at boundaries of the blocks of four words.
+inline bool are_columns(Op op, const Arguments& a) {
+  const Rows& rows = a.rows;
+  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
+    return false;
+  const int inner = rows.dims - 1, width = width_of(a.input_type);
+  if (inner < 0 || rows.size[inner] % width != 0) return false;
+  const auto steps = [&](Operand operand, int64_t first, int64_t multiple) {
+    const int64_t* stride = rows.stride[static_cast<int>(operand)];
+    bool even = first % multiple == 0 && rows.step(operand) % multiple == 0 && stride[inner] == 1;
+    for (int d = 0; d < inner; ++d) even &= stride[d] % multiple == 0;
+    return even;
+  };
+  const auto lies_well = [&](Operand operand, const void* data, DType type) {
+    const Run run = run_of(a, operand, data, type);
+    return suits(type, a.input_type) && steps(operand, run.first, width_of(type));
+  };
+  return lies_well(Operand::kInput, a.input, a.input_type) &&
+         (!has_output(op) || lies_well(Operand::kOutput, a.output, a.output_type)) &&
+         (!has_grad(op) || lies_well(Operand::kGrad, a.grad, a.grad_type)) &&
+         (!draws(op) || (steps(Operand::kWord, static_cast<int64_t>(rows.first_word), 4) &&
+                         rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
+}
+
+/// Whether lines lie end to end everywhere, from a 16-byte boundary on, under one key.
+inline bool are_flat(Op op, const Arguments& a) {
+  const Rows& rows = a.rows;
+  const auto ends_meet = [&](Operand operand) {
+    return rows.dims == 0 || rows.stride[static_cast<int>(operand)][0] == rows.classes;
+  };
+  const bool one_key =
+      a.key == nullptr || rows.dims == 0 || rows.stride[static_cast<int>(Operand::kKey)][0] == 0;
+  return rows.dims <= 1 && one_key && ends_meet(Operand::kInput) &&
+         (!has_output(op) || ends_meet(Operand::kOutput)) &&
+         (!has_grad(op) || ends_meet(Operand::kGrad)) &&
+         (!draws(op) || ends_meet(Operand::kWord)) &&
+         reinterpret_cast<uintptr_t>(a.input) % 16 == 0;
+}
+
+inline int64_t power_of_two_from(int64_t least) {
+  int64_t power = 1;
+  while (power < least) power *= 2;
+  return power;
+}
+
+inline Plan tile_plan(Op op, const Arguments& a) {
+  constexpr int kThreads = 256;
+  constexpr int kElements = 16 * kThreads;  // of a tile, at most
+  const auto classes = static_cast<int>(a.rows.classes);
+  Plan plan;
+  plan.family = Family::kTile;
+  plan.threads = kThreads;
+  plan.classes_per_thread = classes <= 4 ? 4 : 8;
+  plan.lanes = static_cast<int>(power_of_two_from(ceil_div(classes, plan.classes_per_thread)));
+  const int at_once = kThreads / plan.lanes;
+  plan.tile_rows = kElements / (at_once * classes) * at_once;
+  const int elements = plan.tile_rows * classes;
+  // One place in 33 stays empty (see place_of).
+  plan.tile_floats = elements + elements / 32 + 1;
+  const bool row_values = op == Op::kArgmax && a.tau != nullptr;
+  plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1) +
+                      (row_values ? 4 * plan.tile_rows : 0);
+  plan.blocks = ceil_div(a.rows.count, plan.tile_rows);
+  return plan;
+}
+
+inline Plan row_plan(const Arguments& a) {
+  const int width = width_of(a.input_type);
+  const int64_t vectors = a.rows.classes / width;  // of a row, at most
+  Plan plan;
+  plan.family = Family::kRow;
+  for (int held = 8; held <= kHeldByThread; held *= 2) {
+    plan.classes_per_thread = held;
+    if (vectors * width <= int64_t{held} * kWarp) {
+      plan.threads = 4 * kWarp;
+      plan.blocks = ceil_div(a.rows.count, 4);
+      return plan;
+    }
+  }
+  plan.block_per_row = true;
+  if (a.rows.classes > int64_t{kHeldByThread} * kWarp * kMostWarps)
+    plan.classes_per_thread = kMostHeldByThread;
+  plan.threads =
+      static_cast<int>(kWarp * ceil_div(vectors * width, int64_t{plan.classes_per_thread} * kWarp));
+  plan.blocks = a.rows.count;
+  return plan;
+}
+
+inline Plan columns_plan(const Arguments& a) {
+  Plan plan;
+  plan.family = Family::kColumns;
+  plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, 8));
+  plan.blocks = ceil_div(a.rows.count / width_of(a.input_type), kWarp);
+  return plan;
+}
+
+inline Plan long_plan(Op op) {
+  Plan plan;
+  plan.family = Family::kLong;
+  plan.threads = op == Op::kHard || op == Op::kArgmax ? 256 : op == Op::kHardBackward ? 384 : 512;
+  return plan;
+}
+
+/// Rows of at least this many classes are worth a second launch if blocks would idle otherwise.
+constexpr int64_t kSplitFrom = 16384;
+
+inline Plan split_plan(Op op, const Arguments& a, int64_t parts) {
+  const int64_t vectors = a.rows.classes / width_of(a.input_type);
+  const int64_t grain = kWarp * (16 / width_of(a.input_type));
+  Plan plan = long_plan(op);
+  plan.family = Family::kSplit;
+  plan.threads = 128;
+  plan.part_vectors = static_cast<int>(ceil_div(ceil_div(vectors, parts), grain) * grain);
+  plan.parts = static_cast<int>(ceil_div(vectors, plan.part_vectors));
+  plan.blocks = a.rows.count * plan.parts;
+  plan.workspace_bytes = plan.blocks * (op == Op::kHard || op == Op::kArgmax ? 8 : 16);
+  return plan;
+}
+
+/// Blocks that a row may be shared by: so many that every multiprocessor has two, but not less
+/// than one pass of a block for each.
+inline int64_t parts_for(const Arguments& a, const Device& device) {
+  constexpr int64_t kPass = 128 * 16;  // classes
+  if (!device.has_workspace || a.rows.classes < kSplitFrom) return 1;
+  if (a.rows.count >= device.multiprocessors) return 1;
+  const int64_t wanted = ceil_div(2 * device.multiprocessors, a.rows.count);
+  return at_most(wanted, a.rows.classes / kPass);
+}
+
+/// Whether rows lie side by side rather than classes.
+inline bool lies_across(Op op, const Arguments& a) {
+  const Rows& rows = a.rows;
+  const auto operand = static_cast<int>(op == Op::kNoise ? Operand::kOutput : Operand::kInput);
+  return rows.dims > 0 && rows.classes > 1 && rows.class_stride[operand] != 1 &&
+         rows.stride[operand][rows.dims - 1] == 1;
+}
+
+inline Plan any_plan(Op op, const Arguments& a) {
+  constexpr int kThreads = 256;
+  Plan plan;
+  plan.threads = kThreads;
+  plan.across = lies_across(op, a);
+  // A lane takes whole blocks of four words; across rows, a warp takes 32 rows.
+  const int64_t wanted = plan.across ? at_most(ceil_div(a.rows.classes, 16), kThreads / kWarp)
+                                     : at_most(ceil_div(a.rows.classes, 4), kThreads);
+  plan.lanes = static_cast<int>(power_of_two_from(wanted));
+  plan.blocks = at_most(ceil_div(a.rows.count, kThreads / plan.lanes), kMaxBlocks);
+  return plan;
+}
+
+inline int64_t longest_held(Op op) {
+  const int held = op == Op::kSoft ? kMostHeldByThread : kHeldByThread;
+  return int64_t{held} * kWarp * kMostWarps;
+}
+
+inline Plan line_plan(Op op, const Arguments& a, const Device& device) {
+  const int64_t parts = parts_for(a, device);
+  if (parts > 1) return split_plan(op, a, parts);
+  if (a.rows.classes <= longest_held(op)) return row_plan(a);
+  Plan plan = long_plan(op);
+  plan.blocks = a.rows.count;
+  return plan;
+}
+
+}  // namespace planning
+
+/// The plan for a problem of at least one row and class.
+inline Plan plan_for(Op op, const Arguments& a, const Device& device) {
+  using namespace planning;
+  if (are_lines(op, a)) {
+    Plan plan;
+    if (a.rows.classes <= kShortRow && are_flat(op, a))
+      plan = tile_plan(op, a);
+    else if (a.rows.classes >= kShortestRow)
+      plan = line_plan(op, a, device);
+    if (plan.blocks > 0 && plan.blocks <= kMaxGrid) return plan;
+  }
+  if (are_columns(op, a)) {
+    const Plan plan = columns_plan(a);
+    if (plan.blocks <= kMaxGrid) return plan;
+  }
+  return any_plan(op, a);
+}
+
+}  // namespace torch_gumbel::cuda

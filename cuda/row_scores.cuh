@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scores of a row that its team holds in registers: kVectors vectors of 16 bytes per thread,
+// and, where the row does not begin and end at 16-byte boundaries, one class of its edges.
+//
+// A warp's vectors lie side by side, so each of its accesses covers 512 bytes.
+#pragma once
+
+#include "fast_noise.cuh"
+#include "team.cuh"
+
+namespace torch_gumbel::cuda {
+
+constexpr float kInfinity = __builtin_inff();
+constexpr float kNan = __builtin_nanf("");
+constexpr float kLowest = -0x1.fffffep+127f;  // no score lies below it but -inf
+
+/// Which of a line's vectors and edges a thread holds.
+template <typename Element, int kCount>
+struct Share {
+  static constexpr int kVectors = kCount;
+  static constexpr int kWidth = Element::kWidth;
+  static constexpr int kClasses = kVectors * kWidth;
+
+  int first;    // its first vector; the others follow at a distance of a warp
+  int vectors;  // from `first` on, in the line; none of its own if not positive
+  int edge;     // class of an edge, or -1
+
+  template <typename Team>
+  __device__ __forceinline__ Share(const Team&, const Line<Element>& line) {
+    const int lane = Team::thread() % kWarpSize;
+    first = Team::warp() * kVectors * kWarpSize + lane;
+    vectors = line.vectors - first;
+    edge = Team::thread() < line.edges() ? line.edge_class(Team::thread()) : -1;
+  }
+
+  /// Of vectors [begin, end) of a line, without its edges.
+  __device__ __forceinline__ Share(int begin, int end)
+      : first(begin + static_cast<int>(threadIdx.x) / kWarpSize * kVectors * kWarpSize +
+              static_cast<int>(threadIdx.x) % kWarpSize),
+        vectors(end - first),
+        edge(-1) {}
+
+  /// Steps over what the block holds. Its warps end apart, but their lanes together.
+  __device__ __forceinline__ void advance() {
+    const int step = static_cast<int>(blockDim.x) * kVectors;
+    first += step, vectors -= step;
+  }
+  __device__ __forceinline__ bool any_in_warp() const {
+    return vectors + static_cast<int>(threadIdx.x) % kWarpSize > 0;
+  }
+
+  __device__ __forceinline__ bool holds(int i) const { return i * kWarpSize < vectors; }
+  __device__ __forceinline__ int vector(int i) const { return first + i * kWarpSize; }
+  /// Whether every thread of the warp holds all its vectors.
+  __device__ __forceinline__ bool full() const {
+    const int lane = threadIdx.x % kWarpSize;
+    return kVectors * kWarpSize <= vectors + lane;
+  }
+};
+
+/// A thread's vectors of `Element`s; where it holds none, `filler`.
+template <typename Element, typename Share>
+__device__ __forceinline__ void load_share(const void* line_begin, int head, const Share& share,
+                                           uint32_t filler, Bits128 (&raw)[Share::kVectors]) {
+  constexpr int kBytes = sizeof(typename Element::Storage);
+  constexpr int kStep = kWarpSize * 16;
+  const char* from =
+      static_cast<const char*>(line_begin) + int64_t{head + share.first * Element::kWidth} * kBytes;
+  if (share.full()) {
+    unrolled<Share::kVectors>([&](auto i) { raw[i.value] = load_128<i.value * kStep>(from); });
+  } else {
+    unrolled<Share::kVectors>([&](auto i) {
+      raw[i.value] = {{filler, filler, filler, filler}};
+      if (share.holds(i.value)) raw[i.value] = load_128<i.value * kStep>(from);
+    });
+  }
+}
+
+/// What becomes of a logit before noise is added: nothing, or the sampler's division by its
+/// temperature.
+struct Unscaled {
+  __device__ __forceinline__ float operator()(float x) const { return x; }
+  template <int kCount>
+  __device__ __forceinline__ void apply(float (&)[kCount]) const {}
+  template <typename WithLogit, int kCount>
+  __device__ __forceinline__ void apply(WithLogit (&)[kCount]) const {}
+};
+
+struct Scaled {
+  float inverse;
+  bool needed;  // the same for all threads
+
+  __device__ __forceinline__ float operator()(float x) const {
+    return needed ? math::scaled_logit(x, inverse) : x;
+  }
+  template <int kCount>
+  __device__ __forceinline__ void apply(float (&x)[kCount]) const {
+    if (!needed) return;
+#pragma unroll
+    for (float& each : x) each = math::scaled_logit(each, inverse);
+  }
+  template <typename WithLogit, int kCount>
+  __device__ __forceinline__ void apply(WithLogit (&of)[kCount]) const {
+    if (!needed) return;
+#pragma unroll
+    for (WithLogit& each : of) each.logit = math::scaled_logit(each.logit, inverse);
+  }
+};
+
+/// Exact score of one class, with the word of its position or without.
+template <typename Element, typename Key, typename Scaling>
+__device__ __forceinline__ float exact_score(const Line<Element>& line, const Key& key,
+                                             const Scaling& scaling, int at, uint32_t word) {
+  const uint64_t position = line.word + static_cast<uint64_t>(at);
+  return scaling(Element::widen(line.input[at])) + exact_noise(key, position, word);
+}
+
+template <typename Element, typename Key, typename Scaling>
+__device__ __forceinline__ float exact_score(const Line<Element>& line, const Key& key,
+                                             const Scaling& scaling, int at) {
+  const uint32_t word = position_word(key, line.word + static_cast<uint64_t>(at));
+  return exact_score(line, key, scaling, at, word);
+}
+
+template <typename Element, int kVectors, Scoring kFor = Scoring::kWeights>
+struct Scores {
+  using Held = Share<Element, kVectors>;
+  static constexpr int kWidth = Element::kWidth;
+
+  float of[Held::kClasses];  // fast scores; -inf where there is no class
+  float edge;                // likewise
+
+  template <typename Key, typename Scaling>
+  __device__ __forceinline__ void load(const Line<Element>& line, const Held& share, const Key& key,
+                                       const Scaling& scaling) {
+    Bits128 raw[kVectors];
+    load_share<Element>(line.input, line.head, share, Element::kMasked, raw);
+    constexpr uint32_t kStep = kWarpSize * (kWidth / 4);
+    const Counters counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
+    uint32_t least = 0xFFFFFFFF;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], of + i * kWidth);
+    scaling.apply(of);
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i)
+      add_fast_noise<kFor, kWidth>(key, counters, i * kStep, of + i * kWidth, least);
+    const bool wraps = counters.wraps(kVectors * kStep);
+    if (least < math::kExtendBelow || wraps) redo(line, share, key, scaling, wraps);
+    edge = -kInfinity;
+    if (share.edge >= 0) edge = among_fast<kFor>(exact_score(line, key, scaling, share.edge));
+  }
+
+  /// The largest one, without NaNs or NaN if there is one; also of vector i alone.
+  template <typename Max>
+  __device__ __forceinline__ float max(Max larger) const {
+    float top = edge;
+#pragma unroll
+    for (int i = 0; i < Held::kClasses; ++i) top = larger(top, of[i]);
+    return top;
+  }
+  template <typename Max>
+  __device__ __forceinline__ float max_of_vector(Max larger, int i) const {
+    float top = of[i * kWidth];
+#pragma unroll
+    for (int j = 1; j < kWidth; ++j) top = larger(top, of[i * kWidth + j]);
+    return top;
+  }
+
+ private:
+  /// Puts exact scores where words are extended, or everywhere. Once in a million classes, so that
+  /// it is kept small instead of fast.
+  template <typename Key, typename Scaling>
+  __device__ __forceinline__ void redo(const Line<Element>& line, const Held& share, const Key& key,
+                                       const Scaling& scaling, bool all) {
+#pragma unroll 1
+    for (int i = 0; i < Held::kClasses && share.holds(i / kWidth); ++i) {
+      const int at = line.class_of(share.vector(i / kWidth)) + i % kWidth;
+      const uint32_t word = position_word(key, line.word + static_cast<uint64_t>(at));
+      if (word >= math::kExtendBelow && !all) continue;
+      const float score = among_fast<kFor>(exact_score(line, key, scaling, at, word));
+#pragma unroll
+      for (int j = 0; j < Held::kClasses; ++j) of[j] = j == i ? score : of[j];
+    }
+  }
+};
+
+/// Writes vector i, of Share::kWidth values, as `Output`s: in 16-byte pieces.
+template <typename Output, int kWidth, int i>
+__device__ __forceinline__ void store_vector(void* to, const float* value) {
+  constexpr int kPieces = kWidth / Output::kWidth;
+  unrolled<kPieces>([&](auto piece) {
+    store_128<(i * kWarpSize * kPieces + piece.value) * 16>(
+        to, Output::pack(value + piece.value * Output::kWidth));
+  });
+}
+
+template <typename Output, typename Share>
+__device__ __forceinline__ void store_vectors(void* line_begin, int head, const Share& share,
+                                              const float (&value)[Share::kClasses]) {
+  constexpr int kWidth = Share::kWidth;
+  void* to = static_cast<typename Output::Storage*>(line_begin) + head + share.first * kWidth;
+  if (share.full()) {
+    unrolled<Share::kVectors>(
+        [&](auto i) { store_vector<Output, kWidth, i.value>(to, value + i.value * kWidth); });
+  } else {
+    unrolled<Share::kVectors>([&](auto i) {
+      if (share.holds(i.value)) store_vector<Output, kWidth, i.value>(to, value + i.value * kWidth);
+    });
+  }
+}
+
+/// Fills the thread's part of the output with a bit pattern.
+template <int kPieces, typename Share>
+__device__ __forceinline__ void fill_share(void* to, const Share& share, const Bits128& bits) {
+  const auto fill = [&](auto i) {
+    unrolled<kPieces>([&](auto piece) {
+      store_128<(i.value * kWarpSize * kPieces + piece.value) * 16>(to, bits);
+    });
+  };
+  if (share.full()) {
+    unrolled<Share::kVectors>(fill);
+  } else {
+    unrolled<Share::kVectors>([&](auto i) {
+      if (share.holds(i.value)) fill(i);
+    });
+  }
+}
+
+/// Writes a thread's values into the output, which holds `Element`s or float32.
+template <typename Element, typename Share>
+__device__ __forceinline__ void store_share(const Arguments& a, const Line<Element>& line,
+                                            const Share& share,
+                                            const float (&value)[Share::kClasses]) {
+  if (Element::kType != DType::kFloat32 && a.output_type == DType::kFloat32)
+    store_vectors<Float32>(line.output, line.head, share, value);
+  else
+    store_vectors<Element>(line.output, line.head, share, value);
+}
+
+}  // namespace torch_gumbel::cuda

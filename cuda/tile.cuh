@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many short rows: a block takes a tile of rows that lie end to end, reads and writes it as one
+// flat run of 16-byte vectors, whatever the number of classes, and takes its rows apart in shared
+// memory: a few lanes per row, kHeld classes per lane.
+#pragma once
+
+#include "backward.cuh"
+#include "choice.cuh"
+
+namespace torch_gumbel::cuda {
+
+constexpr int kTileThreads = 256;
+
+/// Vectors of a tile that one thread takes: 16 elements.
+template <typename Element>
+constexpr int kTileVectors = 16 / Element::kWidth;
+
+/// The block's tile, in elements of the tensor from its first row on.
+struct Tile {
+  int64_t first_row;
+  int64_t begin;
+  int elements;
+  int rows;
+
+  __device__ __forceinline__ explicit Tile(const Problem& p) {
+    first_row = int64_t{blockIdx.x} * p.tile_rows;
+    const int64_t left = p.a.rows.count - first_row;
+    const auto classes = static_cast<int>(p.a.rows.classes);
+    rows = static_cast<int>(left < p.tile_rows ? left : p.tile_rows);
+    begin = first_row * classes;
+    elements = rows * classes;
+  }
+};
+
+/// Place of a tile's element in shared memory: one in 33 is left out, so that the lanes of a warp
+/// meet different banks along a vector as well as along rows of an even number of classes.
+__device__ __forceinline__ unsigned place_of(int element) {
+  const auto e = static_cast<unsigned>(element);
+  return e + e / 32;
+}
+
+/// A thread's vectors of a tile. A step from one to the next is the same in every tile, also
+/// between their places.
+template <typename Element>
+struct TileShare {
+  static constexpr int kWidth = Element::kWidth;
+  static constexpr int kVectors = kTileVectors<Element>;
+  static constexpr int kStep = kTileThreads * kWidth;  // elements
+  static constexpr int kPlaceStep = kStep + kStep / 32;
+
+  int first;  // element
+  int left;   // elements of the tile from there on
+
+  __device__ __forceinline__ explicit TileShare(const Tile& tile)
+      : first(static_cast<int>(threadIdx.x) * kWidth), left(tile.elements - first) {}
+
+  __device__ __forceinline__ int count(int i) const { return left - i * kStep; }
+  /// Whether all lanes of the warp hold vector i whole.
+  __device__ __forceinline__ bool full(int i) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    return count(i) + lane * kWidth >= kWarpSize * kWidth;
+  }
+};
+
+/// Vector i of a thread, of `Held`s; `filler` beyond the tile.
+template <typename Held, int i, typename Share>
+__device__ __forceinline__ void load_vector(const typename Held::Storage* from, const Share& share,
+                                            float filler, float* x) {
+  constexpr int kBytes = i * Share::kStep * sizeof(typename Held::Storage);
+  if (share.full(i)) {
+    unrolled<Share::kWidth / Held::kWidth>([&](auto piece) {
+      Held::unpack(load_128<kBytes + piece.value * 16>(from), x + piece.value * Held::kWidth);
+    });
+  } else {
+#pragma unroll
+    for (int j = 0; j < Share::kWidth; ++j)
+      x[j] = j < share.count(i) ? Held::widen(from[i * Share::kStep + j]) : filler;
+  }
+}
+
+template <typename Held, int i, typename Share>
+__device__ __forceinline__ void store_vector_of(typename Held::Storage* to, const Share& share,
+                                                const float* x) {
+  constexpr int kBytes = i * Share::kStep * sizeof(typename Held::Storage);
+  if (share.full(i)) {
+    unrolled<Share::kWidth / Held::kWidth>([&](auto piece) {
+      store_128<kBytes + piece.value * 16>(to, Held::pack(x + piece.value * Held::kWidth));
+    });
+  } else {
+#pragma unroll
+    for (int j = 0; j < Share::kWidth; ++j)
+      if (j < share.count(i)) to[i * Share::kStep + j] = Held::narrow(x[j]);
+  }
+}
+
+/// A thread's elements of a tensor of `Held`s.
+template <typename Held, typename Share, int kCount>
+__device__ __forceinline__ void load_tile(const void* data, const Tile& tile, const Share& share,
+                                          float filler, float (&x)[kCount]) {
+  const auto* from = static_cast<const typename Held::Storage*>(data) + tile.begin + share.first;
+  unrolled<Share::kVectors>([&](auto i) {
+    load_vector<Held, i.value>(from, share, filler, x + i.value * Share::kWidth);
+  });
+}
+
+/// Whether a tensor beside halves holds float32.
+template <typename Element>
+__device__ __forceinline__ bool wide(DType type) {
+  return Element::kType != DType::kFloat32 && type == DType::kFloat32;
+}
+
+/// A thread's elements go to their places.
+template <typename Share, int kCount>
+__device__ __forceinline__ void place(const Share& share, const float (&x)[kCount], float* shared) {
+  float* at = shared + place_of(share.first);
+#pragma unroll
+  for (int i = 0; i < Share::kVectors; ++i) {
+    if (share.count(i) <= 0) continue;
+#pragma unroll
+    for (int j = 0; j < Share::kWidth; ++j)  // a vector lies between two gaps
+      at[i * Share::kPlaceStep + j] = x[i * Share::kWidth + j];
+  }
+}
+
+/// Incoming gradients or y, which are `Element`s or float32, into shared memory.
+template <typename Element>
+__device__ __forceinline__ void place_values(const Tile& tile, const void* data, DType type,
+                                             float* shared) {
+  const TileShare<Element> share(tile);
+  float x[16];
+  if (wide<Element>(type))
+    load_tile<Float32>(data, tile, share, 0.0f, x);
+  else
+    load_tile<Element>(data, tile, share, 0.0f, x);
+  place(share, x, shared);
+}
+
+template <typename Held, typename Share>
+__device__ __forceinline__ void write_tile_as(void* data, const Tile& tile, const Share& share,
+                                              const float* at) {
+  auto* to = static_cast<typename Held::Storage*>(data) + tile.begin + share.first;
+  unrolled<Share::kVectors>([&](auto i) {
+    if (share.count(i.value) <= 0) return;
+    float x[Share::kWidth];
+#pragma unroll
+    for (int j = 0; j < Share::kWidth; ++j) x[j] = at[i.value * Share::kPlaceStep + j];
+    store_vector_of<Held, i.value>(to, share, x);
+  });
+}
+
+/// Writes what shared memory holds to the output.
+template <typename Element>
+__device__ __forceinline__ void write_tile(const Arguments& a, const Tile& tile,
+                                           const float* shared) {
+  const TileShare<Element> share(tile);
+  const float* at = shared + place_of(share.first);
+  if (wide<Element>(a.output_type))
+    write_tile_as<Float32>(a.output, tile, share, at);
+  else
+    write_tile_as<Element>(a.output, tile, share, at);
+}
+
+/// Logit and exact noise of a tile's element.
+template <typename Element, typename Key>
+struct TileNoise {
+  const Arguments& a;
+  const Key& key;
+  uint64_t first_word;
+
+  __device__ __forceinline__ TileNoise(const Arguments& arguments, const Key& k, const Tile& tile)
+      : a(arguments), key(k), first_word(a.rows.first_word + static_cast<uint64_t>(tile.begin)) {}
+
+  __device__ __forceinline__ float logit(const Tile& tile, int e) const {
+    const auto* input = static_cast<const typename Element::Storage*>(a.input);
+    return Element::widen(input[tile.begin + e]);
+  }
+  __device__ __forceinline__ uint32_t word(int e) const {
+    return position_word(key, first_word + static_cast<uint64_t>(e));
+  }
+  __device__ __forceinline__ float noise(int e, uint32_t with_word) const {
+    return exact_noise(key, first_word + static_cast<uint64_t>(e), with_word);
+  }
+  /// Puts exact scores where a thread's words are extended, or everywhere.
+  template <Scoring kFor, typename Scaling>
+  __device__ __forceinline__ void redo(const TileShare<Element>& share, const Tile& tile, bool all,
+                                       const Scaling& scaling, float* shared) const {
+    constexpr int kWidth = Element::kWidth;
+#pragma unroll 1
+    for (int n = 0; n < 16; ++n) {
+      const int e = share.first + n / kWidth * TileShare<Element>::kStep + n % kWidth;
+      if (e >= tile.elements) break;
+      const uint32_t w = word(e);
+      if (w < math::kExtendBelow || all)
+        shared[place_of(e)] = among_fast<kFor>(scaling(logit(tile, e), e) + noise(e, w));
+    }
+  }
+};
+
+/// Fast scores of a tile into shared memory. scaling(logit, element) is what noise is added to.
+template <typename Element, Scoring kFor, typename Key, typename Scaling>
+__device__ __forceinline__ void place_scores(const Problem& p, const Tile& tile, const Key& key,
+                                             const Scaling& scaling, float* shared) {
+  using Held = TileShare<Element>;
+  constexpr uint32_t kBlocks = Held::kStep / 4;
+  const Held share(tile);
+  const TileNoise<Element, Key> noise(p.a, key, tile);
+  float x[16];
+  load_tile<Element>(p.a.input, tile, share, -kInfinity, x);
+  scaling.apply(share, x);
+  const uint64_t position = noise.first_word + static_cast<uint64_t>(share.first);
+  const Counters counters(key.offset() + position / 4);
+  uint32_t least = 0xFFFFFFFF;
+#pragma unroll
+  for (int i = 0; i < Held::kVectors; ++i)
+    add_fast_noise<kFor, Held::kWidth>(key, counters, i * kBlocks, x + i * Held::kWidth, least);
+  place(share, x, shared);
+  const bool wraps = counters.wraps(Held::kVectors * kBlocks);
+  if (least < math::kExtendBelow || wraps)
+    noise.template redo<kFor>(share, tile, wraps, scaling, shared);
+}
+
+/// A thread's classes of one row of the tile: lane, lane + lanes, ...
+struct TileRow {
+  int lanes;
+  int row;  // in the tile
+  int lane;
+  int base;   // its first element
+  int count;  // its classes
+  bool exists;
+
+  __device__ __forceinline__ bool leads() const { return lane == 0 && exists; }
+  __device__ __forceinline__ int element(int j) const { return base + j * lanes; }
+
+  /// Places of its classes; all of them lie in the tile's memory, whether they exist or not.
+  template <int kHeld>
+  __device__ __forceinline__ void find(unsigned (&at)[kHeld]) const {
+#pragma unroll
+    for (int j = 0; j < kHeld; ++j) at[j] = place_of(element(j));
+  }
+  template <int kHeld>
+  __device__ __forceinline__ void load(const unsigned (&at)[kHeld], const float* shared,
+                                       float filler, float (&x)[kHeld]) const {
+    if (__all_sync(kAllLanes, count == kHeld)) {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) x[j] = shared[at[j]];
+    } else {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) x[j] = j < count ? shared[at[j]] : filler;
+    }
+  }
+  template <int kHeld>
+  __device__ __forceinline__ void store(const unsigned (&at)[kHeld], const float (&x)[kHeld],
+                                        float* shared) const {
+    if (__all_sync(kAllLanes, count == kHeld)) {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j) shared[at[j]] = x[j];
+    } else {
+#pragma unroll
+      for (int j = 0; j < kHeld; ++j)
+        if (j < count) shared[at[j]] = x[j];
+    }
+  }
+  /// Over the lanes of the row, which lie in one warp.
+  template <typename State, typename Merge>
+  __device__ __forceinline__ State reduce(State state, Merge merge) const {
+    for (int lane_mask = lanes / 2; lane_mask > 0; lane_mask /= 2)
+      state = merge(state, exchange(state, lane_mask));
+    return state;
+  }
+};
+
+/// Calls visit(TileRow) for every row of this thread. All lanes of a warp arrive together.
+template <typename Visit>
+__device__ __forceinline__ void for_each_tile_row(const Problem& p, const Tile& tile, Visit visit) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1);
+  const auto classes = static_cast<int>(p.a.rows.classes);
+  const int at_once = kTileThreads >> p.lanes_log2;
+  const int count = lane < classes ? (classes - lane + p.lanes - 1) >> p.lanes_log2 : 0;
+  int row = thread >> p.lanes_log2, base = row * classes + lane;
+#pragma unroll 1
+  for (int rows = 0; rows < p.tile_rows; rows += at_once) {
+    const bool exists = row < tile.rows;
+    visit(TileRow{p.lanes, row, lane, base, exists ? count : 0, exists});
+    row += at_once;
+    base += at_once * classes;
+  }
+}
+
+}  // namespace torch_gumbel::cuda

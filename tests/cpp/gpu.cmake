@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tests on a GPU (label gpu). Without one they are skipped; with REQUIRE_CUDA=1 they fail.
+add_executable(gpu_tests
+  gpu_bits_test.cpp
+  gpu_graph_test.cpp
+  gpu_small_test.cpp
+  gpu_streams_test.cpp)
+target_link_libraries(gpu_tests PRIVATE torch_gumbel GTest::gtest_main CUDA::cudart)
+target_include_directories(gpu_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+link_libtorch(gpu_tests PRIVATE torch_cuda c10_cuda)
+tests_target(gpu_tests)
+gtest_discover_tests(gpu_tests DISCOVERY_MODE PRE_TEST
+  PROPERTIES LABELS gpu TIMEOUT 600 RUN_SERIAL ON)

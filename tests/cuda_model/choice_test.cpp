@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernel runs for which shape.
+#include <gtest/gtest.h>
+
+#include "on_model.h"
+#include "switches.h"
+
+namespace torch_gumbel::testing {
+namespace {
+
+using cuda::Family;
+
+enum class Ops { kAll, kSoft, kOthers };  // of those that have kernels by shape
+
+bool among(Op op, Ops ops) {
+  return op != Op::kNoise && (ops == Ops::kAll || (op == Op::kSoft) == (ops == Ops::kSoft));
+}
+
+/// For every number of classes in [from, to]: "soft_" family "_kernel<" arguments ", false" (what
+/// draws: whether the key is on the device) stage ">".
+struct Choice {
+  int64_t from, to;
+  const char* family;
+  const char* arguments;
+  const char* stage = "";
+  Ops ops = Ops::kAll;
+};
+
+constexpr int64_t kMost = 300'000;
+
+const Choice kFloat32[] = {
+    {1, 4, "tile", "Float32, 4"},
+    {5, 128, "tile", "Float32, 8"},
+    {129, 259, "row", "Float32, 2, WarpTeam"},
+    {260, 515, "row", "Float32, 4, WarpTeam"},
+    {516, 1027, "row", "Float32, 8, WarpTeam"},
+    {1028, 8192, "row", "Float32, 8, BlockTeam"},
+    {8193, 16384, "row", "Float32, 16, BlockTeam", "", Ops::kSoft},
+    {8193, kMost, "long", "Float32", ", (Stage)0", Ops::kOthers},
+    {16385, kMost, "long", "Float32", ", (Stage)0", Ops::kSoft},
+};
+const Choice kBFloat16[] = {
+    {1, 4, "tile", "BFloat16, 4"},
+    {5, 128, "tile", "BFloat16, 8"},
+    {129, 263, "row", "BFloat16, 1, WarpTeam"},
+    {264, 519, "row", "BFloat16, 2, WarpTeam"},
+    {520, 1031, "row", "BFloat16, 4, WarpTeam"},
+    {1032, 8192, "row", "BFloat16, 4, BlockTeam"},
+    {8193, 16384, "row", "BFloat16, 8, BlockTeam", "", Ops::kSoft},
+    {8193, kMost, "long", "BFloat16", ", (Stage)0", Ops::kOthers},
+    {16385, kMost, "long", "BFloat16", ", (Stage)0", Ops::kSoft},
+};
+
+const char* prefix_of(Op op) {
+  const char* prefixes[] = {"soft", "hard", "argmax", "backward", "hard_backward", "noise"};
+  return prefixes[static_cast<int>(op)];
+}
+
+std::string kernel_of(Op op, const Choice& choice, bool device_key = false) {
+  const std::string family = choice.family;
+  const bool keyed = family != "any" && op != Op::kBackward;
+  return std::string(prefix_of(op)) + "_" + family + "_kernel<" + choice.arguments +
+         (keyed ? device_key ? ", true" : ", false" : "") + choice.stage + ">";
+}
+
+/// Both launches of a row that several blocks share, and the third of a gradient at tau.
+std::string split_kernels_of(Op op, const char* element) {
+  const auto stage = [&](Op of, const char* number, bool key) {
+    return std::string(prefix_of(of)) + "_long_kernel<" + element + (key ? ", false" : "") +
+           ", (Stage)" + number + ">";
+  };
+  const bool draws = op != Op::kBackward;
+  const std::string first = stage(op, "1", draws);
+  if (op == Op::kArgmax) return first + " + argmax_parts_kernel";
+  const bool gradient = op == Op::kBackward || op == Op::kHardBackward;
+  return first + " + " + stage(op, "2", draws) + (gradient ? " + sum_parts_kernel" : "");
+}
+
+template <typename Check>
+void for_each_choice(Op op, DType type, Check check) {
+  const auto each = [&](const auto& choices) {
+    for (const Choice& choice : choices)
+      if (among(op, choice.ops)) check(choice);
+  };
+  return type == DType::kFloat32 ? each(kFloat32) : each(kBFloat16);
+}
+
+class Choices : public ::testing::TestWithParam<std::tuple<Op, DType>> {
+ protected:
+  Sketch sketch() const {
+    Sketch one;
+    std::tie(one.op, one.type) = GetParam();
+    return one;
+  }
+  const char* element() const { return sketch().type == DType::kFloat32 ? "Float32" : "BFloat16"; }
+};
+
+TEST_P(Choices, OfContiguousRows) {
+  Sketch one = sketch();
+  for_each_choice(one.op, one.type, [&](const Choice& choice) {
+    for (one.classes = choice.from; one.classes <= choice.to;
+         one.classes += 1 + (one.classes - choice.from) / 4)
+      for (const int64_t rows : {1, 2, 131, 132, 1'000'000})
+        for (const bool device_key : {false, true}) {
+          one.rows = rows, one.device_key = device_key;
+          ASSERT_EQ(kernels_of(one), kernel_of(one.op, choice, device_key))
+              << rows << " rows of " << one.classes;
+        }
+    one.device_key = false;
+    one.classes = choice.to;
+    EXPECT_EQ(kernels_of(one), kernel_of(one.op, choice)) << one.classes;
+  });
+}
+
+/// A switch that no range above begins at was not thought of.
+TEST_P(Choices, OfContiguousRowsHaveNoOtherSwitches) {
+  const Sketch one = sketch();
+  for (const int64_t at : switches(one.op, one.type, kMost)) {
+    Sketch before = one, behind = one;
+    before.classes = at - 1, behind.classes = at;
+    before.rows = behind.rows = 100'000;
+    if (kernels_of(before) == kernels_of(behind)) continue;
+    bool known = false;
+    for_each_choice(one.op, one.type, [&](const Choice& choice) { known |= choice.from == at; });
+    EXPECT_TRUE(known) << at;
+  }
+}
+
+TEST_P(Choices, FewLongRowsAreSharedByBlocksThatHaveAWorkspace) {
+  Sketch one = sketch();
+  for (const int64_t classes : {16384, 16385, 20'001, 300'000})
+    for (const int64_t rows : {1, 8, 131}) {
+      one.rows = rows, one.classes = classes, one.workspace = true;
+      EXPECT_EQ(kernels_of(one), split_kernels_of(one.op, element())) << rows << " of " << classes;
+      const cuda::Plan plan = plan_of(one);
+      EXPECT_EQ(plan.blocks, rows * plan.parts);
+      EXPECT_GE(plan.parts, 2);
+      EXPECT_LE(plan.parts, 264 / rows + 1);
+    }
+  one.rows = 132;
+  EXPECT_EQ(plan_of(one).parts, 1);
+  one.rows = 1, one.classes = 16383;
+  EXPECT_EQ(plan_of(one).family, one.op == Op::kSoft ? Family::kRow : Family::kLong);
+}
+
+TEST_P(Choices, OfRowsSideBySide) {
+  Sketch one = sketch();
+  const Choice columns = {1, kMost, "columns", element()};
+  const Choice any = {1, kMost, "any", "float"};
+  for (const int64_t classes : {2, 7, 64, 1000, 20'000}) {
+    one.classes = classes;
+    for (const int64_t inner : {8, 16, 200, 3136}) {
+      one.inner = inner, one.rows = 3 * inner;
+      EXPECT_EQ(kernels_of(one), kernel_of(one.op, columns)) << classes << ", " << inner;
+    }
+    one.inner = 49, one.rows = 3 * 49;
+    EXPECT_EQ(kernels_of(one), kernel_of(one.op, any)) << classes;
+    EXPECT_TRUE(plan_of(one).across);
+  }
+}
+
+/// Off a 16-byte boundary words' blocks and vectors are out of step: only y needs no words.
+TEST_P(Choices, OfRowsOffAVectorsBoundary) {
+  Sketch one = sketch();
+  one.lead = 1, one.rows = 100;
+  for (const int64_t classes : {3, 32, 33, 300, 20'000}) {
+    one.classes = classes;
+    const Family wanted = one.op != Op::kBackward || classes < 33 ? Family::kAny
+                          : classes <= 8192                       ? Family::kRow
+                                                                  : Family::kLong;
+    EXPECT_EQ(plan_of(one).family, wanted) << classes;
+  }
+}
+
+/// float32 beside halves is no matter; an index has no type.
+TEST_P(Choices, OfMixedTypes) {
+  Sketch one = sketch();
+  one.mixed = true, one.rows = 100;
+  for (const int64_t classes : {5, 300, 20'000})
+    for (const DType other : {DType::kFloat32, DType::kFloat16, DType::kFloat64}) {
+      one.classes = classes, one.other = other;
+      const bool fast = other == DType::kFloat32 || one.op == Op::kArgmax;
+      EXPECT_EQ(plan_of(one).family == Family::kAny, !fast) << classes << name_of(other);
+    }
+}
+
+TEST_P(Choices, OfFloat64AreAny) {
+  Sketch one = sketch();
+  one.type = DType::kFloat64;
+  for (const int64_t classes : {1, 8, 200, 300'000}) {
+    one.classes = classes;
+    EXPECT_EQ(kernels_of(one), std::string(prefix_of(one.op)) + "_any_kernel<double>");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Model, Choices,
+                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kArgmax,
+                                                              Op::kBackward, Op::kHardBackward),
+                                            ::testing::Values(DType::kFloat32, DType::kBFloat16)),
+                         [](const auto& info) {
+                           return std::string(name_of(std::get<0>(info.param))) + "_" +
+                                  name_of(std::get<1>(info.param));
+                         });
+
+TEST(NoiseChoices, AreAny) {
+  for (const DType type : {DType::kFloat32, DType::kFloat64})
+    for (const int64_t classes : {1, 70, 300'000}) {
+      const std::string wanted = type == DType::kFloat64 ? "double" : "float";
+      EXPECT_EQ(kernels_of({Op::kNoise, type, 100, classes}), "noise_any_kernel<" + wanted + ">");
+    }
+}
+
+/// Blocks' sizes that the kernels' launch bounds allow, which the model does not know.
+TEST(PlannedThreads, KeepTheLaunchBounds) {
+  for (const Op op : kAllOps)
+    for (const DType type : {DType::kFloat32, DType::kBFloat16})
+      for (const int64_t at : switches(op, type, kMost))
+        for (const int64_t classes : {at - 1, at}) {
+          const cuda::Plan plan = plan_of({op, type, 100, classes});
+          const bool grads = op == Op::kBackward || op == Op::kHardBackward;
+          const int held = plan.classes_per_thread * (grads ? 2 : 1);
+          const int row = !plan.block_per_row ? 128 : held <= 32 ? 256 : 512;
+          const int longest = op == Op::kSoft || op == Op::kBackward ? 512
+                              : op == Op::kHardBackward              ? 384
+                                                                     : 256;
+          const int bound = plan.family == Family::kRow    ? row
+                            : plan.family == Family::kLong ? longest
+                                                           : 256;
+          EXPECT_LE(plan.threads, bound) << name_of(op) << " of " << classes;
+        }
+}
+
+}  // namespace
+}  // namespace torch_gumbel::testing

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys made of keys.
+#include <gtest/gtest.h>
+
+#include "../../cuda/kernels.h"
+#include "on_model.h"
+
+namespace torch_gumbel::testing {
+namespace {
+
+std::vector<uint64_t> some_keys(int64_t count) {
+  std::vector<uint64_t> keys;
+  for (int64_t i = 0; i < count; ++i) {
+    const math::Key key = math::fold_in({9, 1}, static_cast<uint64_t>(i));
+    keys.insert(keys.end(), {key.seed, key.offset});
+  }
+  return keys;
+}
+
+void note_kernels() {
+  for (const auto& launch : cuda_model::take_launches()) tally().kernels.insert(launch.kernel);
+}
+
+TEST(KeysOnModel, FoldInIsTheHosts) {
+  for (const int64_t count : {0, 1, 5, 300})
+    for (const int64_t per_key : {0, 1, 3, 257})
+      for (const int64_t first : {int64_t{0}, int64_t{-2}, int64_t{1} << 40}) {
+        ++tally().cases;
+        const std::vector<uint64_t> keys = some_keys(count);
+        std::vector<uint64_t> out(2 * count * per_key), wanted;
+        cuda::fold_in(keys.data(), count, first, per_key, out.data(), nullptr);
+        for (int64_t i = 0; i < per_key; ++i)
+          for (int64_t k = 0; k < count; ++k) {
+            const math::Key key =
+                math::fold_in({keys[2 * k], keys[2 * k + 1]}, static_cast<uint64_t>(first) + i);
+            wanted.insert(wanted.end(), {key.seed, key.offset});
+          }
+        ASSERT_EQ(out, wanted) << count << " keys, " << per_key << " each, from " << first;
+      }
+  note_kernels();
+}
+
+TEST(KeysOnModel, FoldInReadsANumberOnTheDevice) {
+  const uint64_t number = 0xFEDCBA9876543210;
+  const std::vector<uint64_t> keys = some_keys(300);
+  std::vector<uint64_t> out(600), wanted;
+  cuda::fold_in(keys.data(), 300, &number, out.data(), nullptr);
+  for (int64_t k = 0; k < 300; ++k) {
+    const math::Key key = math::fold_in({keys[2 * k], keys[2 * k + 1]}, number);
+    wanted.insert(wanted.end(), {key.seed, key.offset});
+  }
+  EXPECT_EQ(out, wanted);
+  note_kernels();
+}
+
+TEST(KeysOnModel, NothingIsLaunchedForNothing) {
+  cuda_model::take_launches();
+  for (const Op op : kAllOps) {
+    Arguments a;
+    a.rows.classes = 5;
+    launch(op, a);
+    a.rows.classes = 0;
+    a.rows.count = 5;
+    launch(op, a);
+  }
+  EXPECT_TRUE(cuda_model::take_launches().empty());
+}
+
+}  // namespace
+}  // namespace torch_gumbel::testing

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a kernel does to memory.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace cuda_model {
+
+#ifdef CUDA_MODEL_CHECKED
+constexpr bool kChecked = true;
+#else
+constexpr bool kChecked = false;
+#endif
+
+/// The most shared memory of a block that no kernel must ask for specially.
+constexpr size_t kMostShared = 48 * 1024;
+
+/// Bytes of the shared variables of a kernel, by its full name.
+size_t static_shared_of(const std::string& kernel);
+
+/// Before a launch: its shared memory is `fixed` bytes of the kernel's own, and `dynamic` ones.
+void begin_launch_memory(size_t fixed, size_t dynamic, const std::string& kernel);
+
+/// Before a block: all of its shared memory holds NaN, and counts as unwritten.
+void begin_block_memory();
+
+}  // namespace cuda_model

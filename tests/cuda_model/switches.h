@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernels run for which shape.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+
+#include "../../cuda/plan.h"
+
+namespace torch_gumbel::testing {
+
+/// A contiguous problem without memory: [rows, classes], or [rows / inner, classes, inner].
+struct Sketch {
+  Op op = Op::kSoft;
+  DType type = DType::kFloat32;
+  int64_t rows = 1, classes = 1;
+  int64_t inner = 1;              // rows that lie side by side
+  int lead = 0;                   // elements that every tensor begins behind a multiple of 16 bytes
+  bool workspace = false;         // and 132 multiprocessors
+  bool device_key = false;        // one for all rows
+  DType other = DType::kFloat32;  // output's and gradients' type where `mixed`
+  bool mixed = false;
+};
+
+/// The kernels in the order of their launches, joined by " + ", found by launches that do not run.
+std::string kernels_of(const Sketch& sketch);
+
+cuda::Plan plan_of(const Sketch& sketch);
+
+/// Every number of classes up to `most` that is planned otherwise than the number before it (other
+/// kernels, threads, or lanes), for some number of rows, with a workspace or without.
+std::set<int64_t> switches(Op op, DType type, int64_t most);
+
+}  // namespace torch_gumbel::testing

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for the CUDA runtime: the launching code runs as it is, on the host, and every launch
+// goes to a callback instead of a device.
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <string>
+
+#include "../../cuda/kernels.h"
+#include "../../cuda/problem.h"
+
+namespace {
+
+using namespace torch_gumbel;
+
+using OnLaunch = void (*)(const char* kernel, unsigned blocks, unsigned threads, unsigned shared,
+                          void** arguments);
+
+OnLaunch on_launch = nullptr;
+
+std::map<const void*, std::string>& names() {
+  static std::map<const void*, std::string> registered;
+  return registered;
+}
+
+}  // namespace
+
+extern "C" {
+
+void** __cudaRegisterFatBinary(void*) {
+  static void* handle = nullptr;
+  return &handle;
+}
+void __cudaRegisterFatBinaryEnd(void**) {}
+void __cudaUnregisterFatBinary(void**) {}
+void __cudaInitModule(void**) {}
+
+void __cudaRegisterFunction(void**, const char* host, char*, const char* name, int, uint3*, uint3*,
+                            dim3*, dim3*, int*) {
+  names()[host] = name;
+}
+
+unsigned __cudaPushCallConfiguration(dim3, dim3, size_t, void*) { return 0; }
+cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, size_t*, void*) { return cudaSuccess; }
+
+cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                             size_t shared, cudaStream_t) {
+  on_launch(names().at(kernel).c_str(), grid.x, block.x, static_cast<unsigned>(shared), arguments);
+  return cudaSuccess;
+}
+
+void set_on_launch(OnLaunch callback) { on_launch = callback; }
+int64_t problem_bytes() { return sizeof(cuda::Problem); }
+int64_t workspace_offset() { return offsetof(cuda::Problem, workspace); }
+
+/// Bytes of workspace that an op asks for.
+int64_t workspace_bytes(int op, const Arguments* a, int multiprocessors) {
+  return cuda::workspace_bytes(static_cast<Op>(op), *a, multiprocessors);
+}
+
+void run_op(int op, const Arguments* a, void* workspace, int multiprocessors) {
+  const cuda::Resources resources = {workspace, multiprocessors};
+  switch (static_cast<Op>(op)) {
+    case Op::kSoft:
+      return cuda::soft_forward(*a, nullptr, resources);
+    case Op::kHard:
+      return cuda::hard_forward(*a, nullptr, resources);
+    case Op::kArgmax:
+      return cuda::argmax(*a, nullptr, resources);
+    case Op::kBackward:
+      return cuda::backward(*a, nullptr, resources);
+    case Op::kHardBackward:
+      return cuda::hard_backward(*a, nullptr, resources);
+    case Op::kNoise:
+      return cuda::noise(*a, nullptr);
+  }
+}
+
+void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t per_key,
+                 const uint64_t* number, uint64_t* out) {
+  if (number == nullptr)
+    cuda::fold_in(keys, count, static_cast<int64_t>(first), per_key, out, nullptr);
+  else
+    cuda::fold_in(keys, count, number, out, nullptr);
+}
+
+}  // extern "C"
