@@ -6,9 +6,8 @@ failure.
 """
 
 import os
-from pathlib import Path
-
 import sys
+from pathlib import Path
 
 import pytest
 import torch
