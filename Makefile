@@ -16,9 +16,9 @@ BUILD := build/cmake
 # Another interpreter, CUDA choice, or list of architectures is another build.
 CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
-SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -105,6 +105,9 @@ arm64:  ## the CPU kernels compiled for arm64, their tests and bits under qemu-u
 
 instructions: build  ## instructions per element of the CPU kernels (valgrind), against benchmarks/instructions.json
 	$(PYTHON) benchmarks/instructions.py --check
+
+docs: build  ## these pages and the reference from docstrings, as HTML in build/docs; a warning is an error
+	$(PYTHON) -m sphinx -W --keep-going -q -b html docs build/docs
 
 format: env  ## clang-format and ruff, in place
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

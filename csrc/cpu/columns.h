@@ -36,10 +36,9 @@ class ColumnOutput {
  public:
   ColumnOutput(const Arguments& a, const Group& group)
       : to_(operand_matrix(a, group, Operand::kOutput, 0)), rows_(group.rows) {
-    const int64_t size = element_size(to_.type);
-    const bool whole_lines = reinterpret_cast<uintptr_t>(to_.data) % kLine == 0 &&
-                             rows_ * size % kLine == 0 && to_.class_step * size % kLine == 0;
-    past_caches_ = streams(a) && to_.row_step == 1 && whole_lines;
+    const bool lines = reinterpret_cast<uintptr_t>(to_.data) % kLine == 0 &&
+                       whole_lines(rows_, to_.type) && whole_lines(to_.class_step, to_.type);
+    past_caches_ = streams(a) && to_.row_step == 1 && lines;
   }
 
   /// Where a class's values may be made: in place, or in `room`.
@@ -125,8 +124,8 @@ __attribute__((noinline, cold)) static void extend_columns(const WordColumns& wo
         exponentials[k * rows + i] = math::exponential(words.column(k)[i], words.extension(k, i));
 }
 
-/// noise[k][i] of classes that fit in WordColumns, but for the last logarithm in float32: see
-/// add_column_noise.
+/// noise[k][i] of classes that fit in WordColumns, but for the last logarithm in float32, which
+/// finished_noise takes.
 static void column_noise(const Arguments& a, const Group& group, int64_t first_class,
                          int64_t classes, float* exponentials) {
   const WordColumns words(a, group, first_class, classes);

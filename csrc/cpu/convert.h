@@ -108,6 +108,11 @@ struct Strided {
   DType type;
   int64_t row_step;
   int64_t class_step;
+
+  /// Whether it lies as [rows][classes].
+  bool packed(int64_t rows, int64_t classes) const {
+    return class_step == 1 && (rows == 1 || row_step == classes);
+  }
 };
 
 template <typename T, typename Element>

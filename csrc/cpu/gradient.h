@@ -125,9 +125,8 @@ static void differentiate_group(const Arguments& a, const Group& group, const T*
     if (direct == nullptr) store_group(room, group.rows, classes, output, past_caches);
     return;
   }
-  const bool whole_lines = classes * element_size(output.type) % kLine == 0;
-  const bool direct =
-      a.row_value == nullptr && output.class_step == 1 && (whole_lines || !past_caches);
+  const bool direct = a.row_value == nullptr && output.class_step == 1 &&
+                      (whole_lines(classes, output.type) || !past_caches);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T *row_y = y + i * classes, *grad = grads + i * classes;
     if (!uniform) tau = tau_at(a, row_of(group, i));

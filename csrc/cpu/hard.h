@@ -81,8 +81,7 @@ TG_STAGE void one_hot_side(const T* place, int classes, T* padded) {
   side.store(padded);
 }
 
-/// hard_group of rows of at most kSideRows classes and one valid temperature. Leaves undefined rows
-/// to `mark_choice`.
+/// hard_group of rows of at most kSideRows classes and one valid temperature.
 template <typename T>
 static void hard_narrow(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;

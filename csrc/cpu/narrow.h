@@ -115,14 +115,6 @@ struct Side {
   }
 };
 
-/// The values of a matrix that can be written where they lie, else null.
-template <typename T>
-static inline T* packed_values(const Strided& to, int64_t rows, int64_t classes) {
-  const bool packed = to.class_step == 1 && (rows == 1 || to.row_step == classes);
-  return packed && to.type == TypeOf<T>::value ? static_cast<T*>(const_cast<void*>(to.data))
-                                               : nullptr;
-}
-
 /// Calls f(integral constant of the smallest power of two that holds `classes`).
 template <typename T, typename F>
 static inline void with_width(int64_t classes, F&& f) {

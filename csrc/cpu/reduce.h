@@ -108,52 +108,62 @@ TG_STAGE T dot_of(const T* a, const T* b, int64_t count) {
   return sum_of_lanes(sum);
 }
 
-/// The largest scratch value, NaN passed over; -inf if there is none. Reads as sum_of does. `sum`
-/// adds up the same values in an order of its own: it is NaN if one of them is.
-template <typename T>
-TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
+/// The largest value, NaN passed over; -inf if there is none. load(k) gives the lanes from the k-th
+/// value on, of which those behind the last value count for nothing; see(lanes, how many count) is
+/// shown them all.
+template <typename T, typename Load, typename See>
+TG_STAGE T largest_of(const T* values, int64_t count, Load&& load, See&& see) {
   const T lowest = -static_cast<T>(__builtin_inf());
   auto largest = Lanes<T>::all(lowest), second = largest;
-  auto total = Lanes<T>::all(0);
   int64_t k = 0;
   for (; k + 2 * kLanes <= count; k += 2 * kLanes) {
     const auto a = Lanes<T>::load(values + k), b = Lanes<T>::load(values + k + kLanes);
     largest.keep_larger(a);
     second.keep_larger(b);
-    total.add(a);
-    total.add(b);
+    see(a, kLanes);
+    see(b, kLanes);
   }
   for (; k < count; k += kLanes) {
-    auto a = Lanes<T>::load(values + k), addend = a;
-    a.keep_first(count - k, lowest);
-    addend.keep_first(count - k, T{0});
-    largest.keep_larger(a);
-    total.add(addend);
-  }
-  largest.keep_larger(second);
-  largest_of_runs<kLanes>(largest);
-  sum = sum_of_lanes(total);
-  return largest.part[0][0];
-}
-
-/// max_of of memory that may end there.
-template <typename T>
-TG_STAGE T max_of_memory(const T* values, int64_t count) {
-  const T lowest = -static_cast<T>(__builtin_inf());
-  auto largest = Lanes<T>::all(lowest), second = largest;
-  int64_t k = 0;
-  for (; k + 2 * kLanes <= count; k += 2 * kLanes) {
-    largest.keep_larger(Lanes<T>::load(values + k));
-    second.keep_larger(Lanes<T>::load(values + k + kLanes));
-  }
-  for (; k < count; k += kLanes) {
-    auto rest = Lanes<T>::load_some(values + k, count - k);
+    auto rest = load(k);
+    see(rest, count - k);
     rest.keep_first(count - k, lowest);
     largest.keep_larger(rest);
   }
   largest.keep_larger(second);
   largest_of_runs<kLanes>(largest);
   return largest.part[0][0];
+}
+
+/// largest_of scratch, read as sum_of does. `sum` adds up the same values in an order of its own:
+/// it is NaN if one of them is.
+template <typename T>
+TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
+  auto total = Lanes<T>::all(0);
+  const T largest = largest_of(
+      values, count, [&](int64_t k) TG_INLINE { return Lanes<T>::load(values + k); },
+      [&](Lanes<T> lanes, int64_t valid) TG_INLINE {
+        if (valid < kLanes) lanes.keep_first(valid, T{0});
+        total.add(lanes);
+      });
+  sum = sum_of_lanes(total);
+  return largest;
+}
+
+/// largest_of scratch, read as sum_of does.
+template <typename T>
+TG_STAGE T max_of(const T* values, int64_t count) {
+  return largest_of(
+      values, count, [&](int64_t k) TG_INLINE { return Lanes<T>::load(values + k); },
+      [](const Lanes<T>&, int64_t) TG_INLINE {});
+}
+
+/// largest_of memory that may end there.
+template <typename T>
+TG_STAGE T max_of_memory(const T* values, int64_t count) {
+  return largest_of(
+      values, count,
+      [&](int64_t k) TG_INLINE { return Lanes<T>::load_some(values + k, count - k); },
+      [](const Lanes<T>&, int64_t) TG_INLINE {});
 }
 
 /// to[k] = from[k] - reference; `from` may end there, `to` is scratch or the same.
@@ -166,12 +176,6 @@ TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
     lanes.store(to + k);
   }
   for (; k < count; ++k) to[k] = from[k] - reference;
-}
-
-template <typename T>
-TG_STAGE T max_of(const T* values, int64_t count) {
-  T sum;
-  return max_and_sum_of(values, count, sum);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -67,12 +67,19 @@ struct TypeOf<double> {
   static constexpr DType value = DType::kFloat64;
 };
 
+/// The values of a matrix, [rows][classes], if they lie so and are of type T, else null.
+template <typename T>
+static inline T* packed_values(const Strided& matrix, int64_t rows, int64_t classes) {
+  return matrix.packed(rows, classes) && matrix.type == TypeOf<T>::value
+             ? static_cast<T*>(const_cast<void*>(matrix.data))
+             : nullptr;
+}
+
 /// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
 /// copied to `room`.
 template <typename T>
 static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room) {
-  const bool packed = from.class_step == 1 && (rows == 1 || from.row_step == classes);
-  if (packed && from.type == TypeOf<T>::value) return static_cast<const T*>(from.data);
+  if (const T* values = packed_values<T>(from, rows, classes)) return values;
   load_matrix(from, rows, classes, room);
   return room;
 }
@@ -276,8 +283,8 @@ static inline Ahead ahead_of(const Arguments& a, const Group& group, int64_t cla
   const Operand operands[] = {Operand::kInput, Operand::kGrad};
   for (int i = 0; i < 2; ++i) {
     const Strided matrix = operand_matrix(a, group, operands[i], class_begin);
-    const bool packed = matrix.class_step == 1 && (group.rows == 1 || matrix.row_step == classes);
-    if (!packed || (operands[i] == Operand::kGrad && a.grad == nullptr)) continue;
+    if (!matrix.packed(group.rows, classes) || (operands[i] == Operand::kGrad && a.grad == nullptr))
+      continue;
     const int64_t size = element_size(matrix.type);
     ahead.data[i] = static_cast<const char*>(matrix.data) + group.rows * classes * size;
     ahead.bytes_per_word[i] = size;

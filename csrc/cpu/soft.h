@@ -39,8 +39,7 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
     write_lse(a, group.index + i, sum, tau);
   };
   // Streams break at the ends of rows, unless these are ends of lines.
-  const bool whole_lines = classes * element_size(output.type) % kLine == 0;
-  if (streams(a) && !whole_lines) {
+  if (streams(a) && !whole_lines(classes, output.type)) {
     soften_rows(a, group, scores, see,
                 [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
                   scale_row(scores + i * classes + begin, count, factor);

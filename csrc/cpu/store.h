@@ -81,9 +81,9 @@ struct Factor {
 template <typename T, typename F>
 TG_STAGE void with_product(Factor<T> factor, F&& f) {
   if (factor.low == 0)
-    f([high = factor.high](auto value) __attribute__((always_inline)) { return value * high; });
+    f([high = factor.high](auto value) TG_INLINE { return value * high; });
   else
-    f([factor](auto value) __attribute__((always_inline)) { return factor.of(value); });
+    f([factor](auto value) TG_INLINE { return factor.of(value); });
 }
 
 /// from * factor to consecutive elements. In registers where nothing is converted: GCC would take
@@ -92,20 +92,19 @@ template <typename Element, typename T>
 static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Element* to,
                              bool streams) {
   constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
-  with_product(
-      factor, [&](auto product) __attribute__((always_inline)) {
-        const auto one = [&](int64_t k) { return narrow<Element>(product(from[k])); };
-        store_lines(
-            to, count, streams,
-            [&](int64_t k, Element * line) __attribute__((always_inline)) {
-              if constexpr (std::is_same_v<Element, T>)
-                for (int j = 0; j < kStep; j += kWidth)
-                  store_register(product(load_register(from + k + j)), line + j);
-              else
-                for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
-            },
-            one);
-      });
+  with_product(factor, [&](auto product) TG_INLINE {
+    const auto one = [&](int64_t k) { return narrow<Element>(product(from[k])); };
+    store_lines(
+        to, count, streams,
+        [&](int64_t k, Element* line) TG_INLINE {
+          if constexpr (std::is_same_v<Element, T>)
+            for (int j = 0; j < kStep; j += kWidth)
+              store_register(product(load_register(from + k + j)), line + j);
+          else
+            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+        },
+        one);
+  });
 }
 
 /// from * factor to a row's classes.
@@ -121,12 +120,16 @@ static void store_scaled(const T* from, int64_t count, Factor<T> factor, const S
   });
 }
 
+/// Whether rows of `classes` elements end where lines do, if their first one begins with one.
+static inline bool whole_lines(int64_t classes, DType type) {
+  return classes * element_size(type) % kLine == 0;
+}
+
 /// store_matrix, past the caches if `streams` and the rows are packed.
 template <typename T>
 static void store_group(const T* from, int64_t rows, int64_t classes, const Strided& to,
                         bool streams) {
-  if (!streams || to.class_step != 1 || (rows > 1 && to.row_step != classes))
-    return store_matrix(from, rows, classes, to);
+  if (!streams || !to.packed(rows, classes)) return store_matrix(from, rows, classes, to);
   store_scaled(from, rows * classes, Factor<T>{1}, to, true);
 }
 

@@ -124,6 +124,14 @@ std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, int64_t k, const Te
   return front_door_tensor(logits, temperature, k, dim, std::move(generator), key);
 }
 
+std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, const GumbelTopkFuncOptions& options) {
+  if (const auto* tensor = std::get_if<Tensor>(&options.temperature()))
+    return gumbel_topk(logits, options.k(), *tensor, options.dim(), options.generator(),
+                       options.key());
+  return gumbel_topk(logits, options.k(), options.dim(), std::get<double>(options.temperature()),
+                     options.generator(), options.key());
+}
+
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {

@@ -60,6 +60,14 @@ Tensor sample_categorical(const Tensor& probs, const Tensor& temperature, bool h
   return front_door_tensor(probs, temperature, hard, dim, validate_args, std::move(generator), key);
 }
 
+Tensor sample_categorical(const Tensor& probs, const SampleCategoricalFuncOptions& options) {
+  const auto call = [&](const auto& temperature) {
+    return sample_categorical(probs, temperature, options.hard(), options.dim(),
+                              options.validate_args(), options.generator(), options.key());
+  };
+  return std::visit(call, options.temperature());
+}
+
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {

@@ -124,6 +124,15 @@ std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const T
   return front_door_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
+std::tuple<Tensor, Tensor> straight_through_lookup(
+    const Tensor& logits, const Tensor& codebook, const StraightThroughLookupFuncOptions& options) {
+  const auto call = [&](const auto& tau) {
+    return straight_through_lookup(logits, codebook, tau, options.hard(), options.generator(),
+                                   options.key(), options.return_index());
+  };
+  return std::visit(call, options.tau());
+}
+
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeExplicitAutograd, m) {

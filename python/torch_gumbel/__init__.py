@@ -7,6 +7,7 @@
 torch.Size([4, 10])
 """
 
+from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
@@ -34,6 +35,7 @@ __all__ = [
     "build_info",
     "categorical_elbo",
     "cmake_prefix_path",
+    "distributions",
     "fold_in",
     "gumbel_argmax",
     "gumbel_like",
@@ -42,10 +44,12 @@ __all__ = [
     "key",
     "kl_categorical",
     "new_key",
+    "nn",
     "patch",
     "perplexity",
     "sample_categorical",
     "sample_gumbel",
+    "schedules",
     "split",
     "straight_through_lookup",
 ]

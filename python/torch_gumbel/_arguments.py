@@ -4,7 +4,7 @@ them."""
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
@@ -38,7 +38,7 @@ def check_tensor(who: str, what: str, value: object) -> None:
 
 
 def check_integer(who: str, name: str, value: object) -> None:
-    if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
+    if not isinstance(value, (Integral, torch.SymInt)) or isinstance(value, bool):
         raise TypeError(f"{who}: {name} must be an integer, got {type(value).__name__}")
 
 

@@ -71,6 +71,17 @@ def sample_gumbel(
     who = "sample_gumbel"
     if _is_compiling():
         refuse_traced_generator(who, generator)
+    elif has_torch_function_variadic(key):
+        drawn: Tensor = handle_torch_function(
+            sample_gumbel,
+            (key,),
+            size,
+            dtype=dtype,
+            device=device,
+            generator=generator,
+            key=key,
+        )
+        return drawn
     else:
         check_source_types(who, generator, key)
     shape = [size] if isinstance(size, (int, torch.SymInt)) else list(size)
@@ -78,7 +89,7 @@ def sample_gumbel(
         check_integer(who, "size", n)
     if device is None:
         device = _device_of(generator, key)
-    drawn: Tensor = _ops.sample_gumbel.default(
+    drawn = _ops.sample_gumbel.default(
         torch.empty(0, device=device), shape, dtype=dtype, generator=generator, key=key
     )
     return drawn

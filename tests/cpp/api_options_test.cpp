@@ -43,6 +43,49 @@ TEST(Options, OfAnArgmaxAreItsArguments) {
                         gumbel_argmax(x, 1, true, 0.5, generator())));
 }
 
+TEST(Options, OfAnArgmaxTakeATensorAndANumberOfSamples) {
+  const auto x = logits(), rows = at::full({3, 1, 5}, 0.5);
+  const auto drawn =
+      gumbel_argmax(x, ArgmaxOptions().temperature(rows).dim(1).num_samples(7).key(key(5)));
+  EXPECT_TRUE(at::equal(drawn, gumbel_argmax(x, 1, false, 0.5, nullopt, key(5), 7)));
+  EXPECT_EQ(drawn.sizes(), (at::IntArrayRef{7, 3, 5}));
+}
+
+bool equal(const std::tuple<at::Tensor, at::Tensor>& a,
+           const std::tuple<at::Tensor, at::Tensor>& b) {
+  return at::equal(std::get<0>(a), std::get<0>(b)) && at::equal(std::get<1>(a), std::get<1>(b));
+}
+
+TEST(Options, OfATopkAreItsArguments) {
+  const auto x = logits();
+  EXPECT_TRUE(equal(gumbel_topk(x, GumbelTopkFuncOptions(3).dim(1).temperature(0.5).key(key(5))),
+                    gumbel_topk(x, 3, 1, 0.5, nullopt, key(5))));
+  EXPECT_TRUE(equal(gumbel_topk(x, GumbelTopkFuncOptions(3).temperature(at::ones({})).key(key(5))),
+                    gumbel_topk(x, 3, at::ones({}), -1, nullopt, key(5))));
+}
+
+TEST(Options, OfASampleFromProbabilitiesAreItsArguments) {
+  const auto p = logits().softmax(1), tau = at::full({3, 1, 5}, 0.7);
+  EXPECT_TRUE(at::equal(
+      sample_categorical(p, SampleCategoricalFuncOptions(0.5).hard(true).dim(1).key(key(5))),
+      sample_categorical(p, 0.5, true, 1, true, nullopt, key(5))));
+  EXPECT_TRUE(at::equal(sample_categorical(p, SampleCategoricalFuncOptions(tau).dim(1).key(key(5))),
+                        sample_categorical(p, tau, false, 1, true, nullopt, key(5))));
+  EXPECT_THROW(sample_categorical(-p, SampleCategoricalFuncOptions(0.5)), c10::ValueError);
+  EXPECT_NO_THROW(sample_categorical(-p, SampleCategoricalFuncOptions(0.5).validate_args(false)));
+}
+
+TEST(Options, OfALookupAreItsArguments) {
+  const auto x = logits(), codes = at::arange(10, at::kFloat).view({5, 2});
+  const auto options = StraightThroughLookupFuncOptions().tau(0.5).key(key(5));
+  EXPECT_TRUE(equal(straight_through_lookup(x, codes, options),
+                    straight_through_lookup(x, codes, 0.5, true, nullopt, key(5))));
+  EXPECT_TRUE(
+      equal(straight_through_lookup(
+                x, codes, StraightThroughLookupFuncOptions(options).hard(false).return_index(true)),
+            straight_through_lookup(x, codes, 0.5, false, nullopt, key(5), true)));
+}
+
 TEST(Options, ThatAreWrongAreRefusedByName) {
   EXPECT_THROW(gumbel_softmax(logits(), SoftmaxOptions().tau(-1)), c10::ValueError);
   EXPECT_THROW(gumbel_softmax(logits(), SoftmaxOptions().dim(3)), c10::IndexError);

@@ -16,27 +16,6 @@ namespace {
 
 std::string op_name(const ::testing::TestParamInfo<Op>& info) { return name_of(info.param); }
 
-/// The first build against the reference, the others against its bits.
-void check(const Case& wanted) {
-  int count = 0;
-  const IsaBuild* builds = runnable_builds(count);
-  std::vector<uint64_t> first;
-  for (int i = 0; i < count && !::testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE(::testing::Message()
-                 << builds[i].kernels->name << " " << name_of(wanted.input) << " dim " << wanted.dim
-                 << " of " << ::testing::PrintToString(wanted.sizes) << ", tau per row "
-                 << wanted.tau_per_row);
-    Problem problem(wanted);
-    problem.run(*builds[i].kernels);
-    if (i == 0) {
-      expect_reference(problem);
-      first = problem.results();
-    } else {
-      EXPECT_TRUE(first == problem.results()) << "bits differ from those of the first build";
-    }
-  }
-}
-
 class Columns : public ::testing::TestWithParam<Op> {};
 
 TEST_P(Columns, MatchTheReferenceForEveryNumberOfClassesAndRows) {
@@ -46,7 +25,7 @@ TEST_P(Columns, MatchTheReferenceForEveryNumberOfClassesAndRows) {
       wanted.op = GetParam();
       wanted.sizes = {2, classes, inner};
       wanted.tau = 0.6;
-      check(wanted);
+      check_every_build(wanted);
       if (HasFailure()) return;
     }
 }
@@ -58,7 +37,7 @@ TEST_P(Columns, MatchTheReferenceOverTilesAndBeyond) {
     wanted.dim = 0;
     wanted.sizes = {classes, 18};
     wanted.tau_per_row = classes % 2 == 1;
-    check(wanted);
+    check_every_build(wanted);
     if (HasFailure()) return;
   }
 }
@@ -74,7 +53,7 @@ TEST_P(Columns, MatchTheReferenceInEveryElementTypeAndPlacement) {
         wanted.input_place = wanted.grad_place = place;
         wanted.sizes = {2, 70, 33};
         wanted.tau_per_row = per_row;
-        check(wanted);
+        check_every_build(wanted);
         if (HasFailure()) return;
       }
 }
@@ -84,13 +63,13 @@ TEST_P(Columns, MatchTheReferenceForKeysOfABatchAndShards) {
   wanted.op = GetParam();
   wanted.sizes = {3, 40, 37};
   wanted.key_batch = 1;
-  check(wanted);
+  check_every_build(wanted);
   wanted.key_batch = 0;
   wanted.full = {5, 64, 90};
   wanted.start = {1, 11, 23};
-  check(wanted);
+  check_every_build(wanted);
   wanted.key = {5, (uint64_t{1} << 32) - 40};  // the low counter word wraps among the runs
-  check(wanted);
+  check_every_build(wanted);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Columns, ::testing::ValuesIn(kAllOps), op_name);
@@ -100,9 +79,8 @@ class Streams : public ::testing::TestWithParam<Op> {
  protected:
   void expect_first_rows_alone(Case wanted, int64_t alone) {
     int count = 0;
-    const IsaBuild* builds = runnable_builds(count);
+    const IsaBuild* builds = fast_builds(count);
     for (int i = 0; i < count; ++i) {
-      if (std::string(builds[i].kernels->name) == "generic" && count > 1) continue;  // slow
       SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(wanted.output)
                                         << " " << ::testing::PrintToString(wanted.sizes));
       Problem whole(wanted);

@@ -47,4 +47,8 @@ struct IsaBuild {
 /// The builds that this machine runs, slowest first; `count` is set.
 const IsaBuild* runnable_builds(int& count);
 
+/// Those of them for work of millions of elements: without the generic one, whose fused
+/// multiply-adds are calls of the C library, where there is another.
+const IsaBuild* fast_builds(int& count);
+
 }  // namespace torch_gumbel::testing

@@ -43,5 +43,12 @@ const IsaBuild* runnable_builds(int& count) {
   return builds;
 }
 
+const IsaBuild* fast_builds(int& count) {
+  const IsaBuild* builds = runnable_builds(count);
+  if (count == 1) return builds;
+  --count;
+  return builds + 1;
+}
+
 }  // namespace testing
 }  // namespace torch_gumbel

@@ -25,26 +25,6 @@ Sizes class_counts() {
   return counts;
 }
 
-/// Runs a case on every build: the first against the reference, the others against the first.
-void check(const Case& wanted) {
-  int count = 0;
-  const IsaBuild* builds = runnable_builds(count);
-  std::vector<uint64_t> first;
-  for (int i = 0; i < count && !::testing::Test::HasFailure(); ++i) {
-    SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(wanted.input)
-                                      << " to " << name_of(wanted.output) << ", dim size "
-                                      << wanted.sizes[wanted.dim] << ", tau " << wanted.tau);
-    Problem problem(wanted);
-    problem.run(*builds[i].kernels);
-    if (i == 0) {
-      expect_reference(problem);
-      first = problem.results();
-    } else {
-      EXPECT_TRUE(first == problem.results()) << "bits differ from those of the first build";
-    }
-  }
-}
-
 /// Rows enough for more than one group, where rows are grouped.
 int64_t rows_for(int64_t classes) { return classes > 1000 ? 2 : cpu::kTile / classes + 3; }
 
@@ -61,7 +41,7 @@ class Ops : public ::testing::TestWithParam<std::tuple<Op, DType>> {
 
 TEST_P(Ops, EveryRowLengthMatchesTheReference) {
   for (const int64_t classes : class_counts()) {
-    check(base(classes));
+    check_every_build(base(classes));
     if (HasFailure()) return;
   }
 }
@@ -72,7 +52,7 @@ TEST_P(Ops, EveryTemperatureMatchesTheReference) {
       Case wanted = base(classes);
       wanted.tau = tau;
       wanted.spread = 30;
-      check(wanted);
+      check_every_build(wanted);
       if (HasFailure()) return;
     }
 }
@@ -88,7 +68,7 @@ TEST_P(Ops, EveryOutputAndGradientTypeMatchesTheReference) {
         wanted.grad = grad;
         wanted.sizes[0] = 3;
         wanted.row_value = classes != 17;
-        check(wanted);
+        check_every_build(wanted);
         if (HasFailure()) return;
       }
 }
@@ -98,7 +78,7 @@ TEST_P(Ops, KeysAndOffsetsMatchTheReference) {
                               math::Key{1, (1ull << 32) - 9}, math::Key{2, 1ull << 40}}) {
     Case wanted = base(301);
     wanted.key = key;
-    check(wanted);
+    check_every_build(wanted);
     if (HasFailure()) return;
   }
 }

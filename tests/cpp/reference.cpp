@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "isa_probe.h"
 #include "math/softmax.h"
 
 namespace torch_gumbel::testing {
@@ -182,6 +183,27 @@ void expect_reference(const Problem& problem, double allowance) {
         break;
       default:
         expect_choice(problem, row);
+    }
+  }
+}
+
+void check_every_build(const Case& wanted) {
+  int count = 0;
+  const IsaBuild* builds = runnable_builds(count);
+  std::vector<uint64_t> first;
+  for (int i = 0; i < count && !::testing::Test::HasFailure(); ++i) {
+    SCOPED_TRACE(::testing::Message()
+                 << builds[i].kernels->name << " " << name_of(wanted.input) << " to "
+                 << name_of(wanted.output) << ", dim " << wanted.dim << " of "
+                 << ::testing::PrintToString(wanted.sizes) << ", tau " << wanted.tau
+                 << (wanted.tau_per_row ? " by row" : ""));
+    Problem problem(wanted);
+    problem.run(*builds[i].kernels);
+    if (i == 0) {
+      expect_reference(problem);
+      first = problem.results();
+    } else {
+      EXPECT_TRUE(first == problem.results()) << "bits differ from those of the first build";
     }
   }
 }

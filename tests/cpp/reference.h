@@ -25,4 +25,7 @@ std::vector<double> true_sample(const Problem& problem, int64_t row, double* lse
 /// times `allowance`. Rows must have a distribution.
 void expect_reference(const Problem& problem, double allowance = 1);
 
+/// Runs a case on every build: the first against the reference, the others against its bits.
+void check_every_build(const Case& wanted);
+
 }  // namespace torch_gumbel::testing

@@ -74,11 +74,11 @@ void expect_equal_bits(const Case& wanted, const cpu::Kernels& kernels) {
 class Tiles : public ::testing::TestWithParam<Op> {};
 
 TEST_P(Tiles, AnyDivisionGivesTheSameBits) {
-  int count = 0;
-  const IsaBuild* builds = runnable_builds(count);
-  for (int i = 0; i < count; ++i)
-    for (const DType type : kAllTypes)
-      for (const int64_t classes : {8193, 12288, 20000})
+  for (const int64_t classes : {8193, 12288, 20000}) {
+    int count = 0;
+    const IsaBuild* builds = classes == 8193 ? runnable_builds(count) : fast_builds(count);
+    for (int i = 0; i < count; ++i)
+      for (const DType type : kAllTypes)
         for (const int dim : {0, 1}) {
           SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(type)
                                             << " " << classes << " dim " << dim);
@@ -91,6 +91,7 @@ TEST_P(Tiles, AnyDivisionGivesTheSameBits) {
           expect_equal_bits(wanted, *builds[i].kernels);
           if (HasFailure()) return;
         }
+  }
 }
 
 /// Whether exponentials wait in the output or are made again must not show.

@@ -6,6 +6,7 @@ failure.
 """
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,9 @@ def two_threads():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many examples of the documentation ran, where they did."""
+    if "test_docs" in sys.modules:
+        terminalreporter.write_line(sys.modules["test_docs"].summary())

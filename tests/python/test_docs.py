@@ -1,57 +1,156 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every Python example in the docstrings and in the README runs."""
+"""Every example in README, pages, and docstrings runs; every C++ block compiles; names exist."""
 
 import doctest
+import importlib
+import pkgutil
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch.utils.cpp_extension import include_paths
 
 import torch_gumbel
-from torch_gumbel import (
-    _patch,
-    functional,
-    information,
-    keys,
-    lookup,
-    noise,
-    probabilities,
-    topk,
-)
 
 TESTS = Path(__file__).resolve().parent
-README = TESTS.parents[1] / "README.md"
+ROOT = TESTS.parents[1]
+README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"", "cpp", "cmake", "console", "python", "{eval-rst}", "{include}", "{toctree}"}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [torch_gumbel, functional, information, keys, lookup, noise, probabilities, topk, _patch],
-    ids=lambda m: m.__name__,
-)
+class Block(NamedTuple):
+    page: Path
+    line: int
+    language: str
+    code: str
+
+
+def blocks_of(page):
+    """The fenced blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in re.finditer(r"^```([^\n`]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        language = match[1].split(" ")[0]
+        line = text[: match.start()].count("\n") + 1
+        found.append(Block(page, line, language, match[2]))
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+CPP = [block for block in BLOCKS if block.language == "cpp"]
+
+
+def modules():
+    names = [m.name for m in pkgutil.walk_packages(torch_gumbel.__path__, "torch_gumbel.")]
+    wanted = [name for name in names if name.split(".")[-1] not in ("_C", "__main__")]
+    return [torch_gumbel, *map(importlib.import_module, wanted)]
+
+
+def examples_in(module):
+    return [e for test in doctest.DocTestFinder().find(module) for e in test.examples]
+
+
+DOCUMENTED = [module for module in modules() if examples_in(module)]
+
+
+def summary():
+    """Told at the end of a run, by conftest.py."""
+    lines = sum(len(examples_in(module)) for module in DOCUMENTED)
+    docstrings = sum(
+        bool(test.examples) for m in DOCUMENTED for test in doctest.DocTestFinder().find(m)
+    )
+    return (
+        f"code blocks run: {len(PYTHON)} of pages, {docstrings} of docstrings ({lines} lines); "
+        f"C++ blocks compiled: {len(CPP)}"
+    )
+
+
+@pytest.mark.parametrize("module", DOCUMENTED, ids=lambda m: m.__name__)
 def test_docstring_examples_give_what_they_show(module):
     names = {"torch": torch, "torch_gumbel": torch_gumbel}
     result = doctest.testmod(module, extraglobs=names)
-    assert result.failed == 0
+    assert result.failed == 0 and result.attempted > 0
 
 
-def test_the_docstrings_hold_examples():
-    finder = doctest.DocTestFinder()
-    examples = [
-        e for f in (functional, keys, torch_gumbel) for t in finder.find(f) for e in t.examples
-    ]
-    assert len(examples) >= 5
+def public_callables():
+    for module in (torch_gumbel, torch_gumbel.nn, torch_gumbel.distributions):
+        for name in module.__all__:
+            if callable(getattr(module, name)):
+                yield module, name
 
 
-def test_the_readme_starts_with_python():
-    assert len(BLOCKS) >= 1
+NO_EXAMPLE = {"build_info", "fold_in", "new_key", "split"}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_readme_blocks_run(block):
-    exec(compile(block, str(README), "exec"), {})
+@pytest.mark.parametrize(
+    ("module", "name"), [*public_callables()], ids=lambda x: getattr(x, "__name__", x)
+)
+def test_every_public_name_is_documented_with_an_example(module, name):
+    text = getattr(module, name).__doc__
+    assert text and len(text) > 60
+    assert ">>>" in text or name in NO_EXAMPLE
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(b.page == page for b in PYTHON)], ids=lambda p: p.name
+)
+def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in PYTHON:
+        if block.page == page:
+            code = "\n" * block.line + block.code  # so that an error has the page's line
+            exec(compile(code, str(page), "exec"), names)
+
+
+def test_there_are_blocks_and_each_says_its_language():
+    assert len(PYTHON) >= 30 and len(CPP) >= 4
+    assert {block.language for block in BLOCKS} <= LANGUAGES
+    unnamed = [block for block in BLOCKS if block.language == ""]
+    assert not [b for b in unnamed if re.search(r"\bimport \w+|#include|torch\.", b.code)]
+
+
+def in_one_file(blocks):
+    """Each block in a scope of its own: a program at namespace scope, statements in a function."""
+    includes, scopes = [], []
+    for number, block in enumerate(blocks):
+        includes += re.findall(r"^#include .*$", block.code, re.MULTILINE)
+        body = re.sub(r"^#include .*$", "", block.code, flags=re.MULTILINE)
+        if "int main(" not in body:
+            body = f"void run() {{\n{body}\n}}"
+        where = f'#line {block.line} "{block.page.name}"'
+        scopes.append(f"namespace block_{number} {{\n{where}\n{body}\n}}")
+    known = ["#include <torch/torch.h>", "extern torch::Tensor logits;"]
+    return "\n".join([*dict.fromkeys(includes), *known, *scopes])
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+def test_cpp_blocks_compile(tmp_path):
+    source = tmp_path / "blocks.cpp"
+    source.write_text(in_one_file(CPP))
+    package = Path(torch_gumbel.__file__).parent / "include"
+    folders = [f"-isystem{path}" for path in include_paths()] + [f"-I{package}"]
+    command = ["g++", "-std=c++20", "-fsyntax-only", *folders, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+
+
+def test_the_reference_names_everything_public():
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"auto\w+:: torch_gumbel\.([\w.]+)", reference))
+    namespaces = {"": torch_gumbel}
+    namespaces |= {f"{n}.": getattr(torch_gumbel, n) for n in ("nn", "distributions", "schedules")}
+    for prefix, module in namespaces.items():
+        for name in module.__all__:
+            if not name.startswith("__"):
+                assert prefix + name in documented, prefix + name
 
 
 def named(pattern):

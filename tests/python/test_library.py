@@ -38,7 +38,8 @@ def copy_of_package(folder):
     """The package with its compiled parts linked, so that its stamp can be changed."""
     package = folder / "torch_gumbel"
     (package / "lib").mkdir(parents=True)
-    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_C*.so"), PACKAGE / "VERSION"]:
+    subpackages = [path.parent for path in PACKAGE.glob("*/__init__.py")]
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_C*.so"), PACKAGE / "VERSION", *subpackages]:
         (package / path.name).symlink_to(path)
     for path in ["_library.py", "__init__.py", "VERSION"]:
         (package / path).unlink()

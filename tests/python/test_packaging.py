@@ -14,6 +14,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONSUMER = ROOT / "tests" / "cpp" / "consumer"
 
 
+def test_every_part_of_the_package_is_packaged():
+    tomllib = pytest.importorskip("tomllib")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    source = ROOT / "python"
+    parts = [path.parent.relative_to(source) for path in source.rglob("__init__.py")]
+    names = sorted(".".join(part.parts) for part in parts)
+    assert settings["tool"]["setuptools"]["packages"] == names
+    extras = settings["project"]["optional-dependencies"]
+    assert set(extras) == {"plots", "progress"}
+    known = [need for need in settings["dependency-groups"]["dev"] if isinstance(need, str)]
+    assert all(set(needs) <= set(known) for needs in extras.values())
+
+
 def configure(build, *options):
     command = ["cmake", "-S", CONSUMER, "-B", build, "-GNinja", *options]
     return subprocess.run(command, capture_output=True, text=True)

@@ -18,14 +18,14 @@ namespace torch_gumbel {
 /// and no product, with the straight-through gradients of that product: at the codebook's drawn
 /// row, and at the logits through the soft sample of the same noise, which is made again.
 ///
-/// \param logits    [*, K], as for gumbel_softmax.
+/// \param logits  [*, K], as for gumbel_softmax.
 /// \param codebook  [K, D], or [K], as if D were 1 and then dropped: with 0, 1, ..., K - 1 the
-/// result is a straight-through index, value k with the gradient J(y) codebook / tau. \return  ([*,
-/// D] (or [*]) of the codebook's dtype, differentiable in logits, tau, and codebook; int64 [*], the
-/// drawn class, or an empty tensor if it was not made: a soft lookup makes it only with
-/// `return_index`). A row that has no distribution gives NaN and index 0. \throws  as
-/// gumbel_softmax; c10::ValueError also for a codebook of the wrong shape or device,
-/// c10::TypeError for one that is not floating point.
+///     result is a straight-through index, value k with the gradient J(y) codebook / tau.
+/// \return  ([*, D] (or [*]) of the codebook's dtype, differentiable in logits, tau, and codebook;
+///     int64 [*], the drawn class, or an empty tensor if it was not made: a soft lookup makes it
+///     only with `return_index`). A row that has no distribution gives NaN and index 0.
+/// \throws  as gumbel_softmax; c10::ValueError also for a codebook of the wrong shape or device,
+///     c10::TypeError for one that is not floating point.
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
     const at::Tensor& logits, const at::Tensor& codebook, double tau = 1.0, bool hard = true,
     std::optional<at::Generator> generator = std::nullopt,
@@ -36,5 +36,10 @@ TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
     const at::Tensor& logits, const at::Tensor& codebook, const at::Tensor& tau, bool hard = true,
     std::optional<at::Generator> generator = std::nullopt,
     const std::optional<at::Tensor>& key = std::nullopt, bool return_index = false);
+
+/// The same with named options.
+TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
+    const at::Tensor& logits, const at::Tensor& codebook,
+    const StraightThroughLookupFuncOptions& options);
 
 }  // namespace torch_gumbel

@@ -58,8 +58,8 @@ class TORCH_GUMBEL_API GumbelSoftmaxImpl : public torch::nn::Cloneable<GumbelSof
   void reset() override;
   void pretty_print(std::ostream& stream) const override;
 
-  /// \param logits  [*, K, *]. \return  its shape and dtype; as torch_gumbel::gumbel_softmax, with
-  /// its errors.
+  /// \param logits  [*, K, *].
+  /// \return  its shape and dtype; as torch_gumbel::gumbel_softmax, with its errors.
   at::Tensor forward(const at::Tensor& logits,
                      std::optional<at::Generator> generator = std::nullopt,
                      std::optional<at::Tensor> key = std::nullopt);
@@ -67,7 +67,8 @@ class TORCH_GUMBEL_API GumbelSoftmaxImpl : public torch::nn::Cloneable<GumbelSof
   /// The temperature, a tensor with one value.
   at::Tensor tau() const;
 
-  /// Changes it, as a schedule does. \throws c10::ValueError  not positive and finite.
+  /// Changes it, as a schedule does.
+  /// \throws c10::ValueError  not positive and finite.
   void set_tau(double value);
 
   GumbelSoftmaxOptions options;

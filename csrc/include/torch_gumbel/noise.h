@@ -17,12 +17,13 @@ namespace torch_gumbel {
 /// function of the key and of its row-major position alone. float32 noise lies in [-3.14, 45.06],
 /// float64 noise in [-3.81, 45.06]; half types get float32 noise, rounded.
 ///
-/// \param size     sizes >= 0.
+/// \param size  sizes >= 0.
 /// \param options  dtype (default: LibTorch's default one) and device (default: the CPU).
-/// \param key      [2], or [*batch, 2] with batch the leading sizes, without the last dimension.
-/// \return         contiguous, without a gradient. \throws c10::ValueError  a negative size, a key
-/// or generator of the wrong device or shape, or both given. \throws c10::TypeError  a dtype that
-/// is not floating point, a key that is not uint64 or int64.
+/// \param key  [2], or [*batch, 2] with batch the leading sizes, without the last dimension.
+/// \return  contiguous, without a gradient.
+/// \throws c10::ValueError  a negative size, a key or generator of the wrong device or shape, or
+///     both given.
+/// \throws c10::TypeError  a dtype that is not floating point, a key that is not uint64 or int64.
 TORCH_GUMBEL_API at::Tensor sample_gumbel(at::IntArrayRef size,
                                           const at::TensorOptions& options = {},
                                           std::optional<at::Generator> generator = std::nullopt,

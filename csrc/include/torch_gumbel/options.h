@@ -77,4 +77,83 @@ struct GumbelArgmaxFuncOptions {
   std::variant<double, at::Tensor> temperature_ = 1.0;
 };
 
+/// Options of gumbel_topk.
+struct GumbelTopkFuncOptions {
+  explicit GumbelTopkFuncOptions(int64_t k) : k_(k) {}
+
+  /// As for gumbel_argmax.
+  GumbelTopkFuncOptions& temperature(double value) {
+    temperature_ = value;
+    return *this;
+  }
+  GumbelTopkFuncOptions& temperature(at::Tensor value) {
+    temperature_ = std::move(value);
+    return *this;
+  }
+  const std::variant<double, at::Tensor>& temperature() const { return temperature_; }
+
+  /// How many classes, in [1, K].
+  TORCH_ARG(int64_t, k);
+
+  /// The class dimension.
+  TORCH_ARG(int64_t, dim) = -1;
+
+  /// As for gumbel_softmax.
+  TORCH_ARG(std::optional<at::Generator>, generator);
+  TORCH_ARG(std::optional<at::Tensor>, key);
+
+ private:
+  std::variant<double, at::Tensor> temperature_ = 1.0;
+};
+
+/// Options of sample_categorical.
+struct SampleCategoricalFuncOptions {
+  /// Temperature > 0, finite.
+  explicit SampleCategoricalFuncOptions(double temperature) : temperature_(temperature) {}
+  explicit SampleCategoricalFuncOptions(at::Tensor temperature)
+      : temperature_(std::move(temperature)) {}
+  const std::variant<double, at::Tensor>& temperature() const { return temperature_; }
+
+  /// As for gumbel_softmax.
+  TORCH_ARG(bool, hard) = false;
+  TORCH_ARG(int64_t, dim) = -1;
+
+  /// Look for rows that have no distribution, and throw; reads the probabilities on the host.
+  TORCH_ARG(bool, validate_args) = true;
+
+  /// As for gumbel_softmax.
+  TORCH_ARG(std::optional<at::Generator>, generator);
+  TORCH_ARG(std::optional<at::Tensor>, key);
+
+ private:
+  std::variant<double, at::Tensor> temperature_;
+};
+
+/// Options of straight_through_lookup.
+struct StraightThroughLookupFuncOptions {
+  /// As for gumbel_softmax.
+  StraightThroughLookupFuncOptions& tau(double value) {
+    tau_ = value;
+    return *this;
+  }
+  StraightThroughLookupFuncOptions& tau(at::Tensor value) {
+    tau_ = std::move(value);
+    return *this;
+  }
+  const std::variant<double, at::Tensor>& tau() const { return tau_; }
+
+  /// The drawn code, or the mean of the codes under the soft sample.
+  TORCH_ARG(bool, hard) = true;
+
+  /// Make the index where it costs something: a hard lookup has it.
+  TORCH_ARG(bool, return_index) = false;
+
+  /// As for gumbel_softmax.
+  TORCH_ARG(std::optional<at::Generator>, generator);
+  TORCH_ARG(std::optional<at::Tensor>, key);
+
+ private:
+  std::variant<double, at::Tensor> tau_ = 1.0;
+};
+
 }  // namespace torch_gumbel

@@ -19,16 +19,17 @@ namespace torch_gumbel {
 /// Maddison, Mnih, Teh, "The Concrete distribution", 2016.
 ///
 /// \param logits  [*, K, *] float32, float64, float16, or bfloat16; -inf masks a class: probability
-/// and gradient exactly 0.
-///                A row without a finite logit, or with NaN or +inf, gives a row of NaN.
-/// \param tau     temperature > 0, finite.
-/// \param hard    false: the soft sample. true: its one-hot, with the gradient of the soft sample
-/// of the same noise
-///                (straight-through); exactly one 1 and K - 1 zeros.
-/// \return        shape and dtype of `logits` (under autocast on CUDA: float32), contiguous;
-/// differentiable. \throws c10::ValueError  tau not positive and finite, key or generator of the
-/// wrong device or shape, or both given. \throws c10::TypeError   logits not floating point, key
-/// not uint64 or int64. \throws c10::IndexError  dim out of range; hard with K = 0.
+///     and gradient exactly 0. A row without a finite logit, or with NaN or +inf, gives a row of
+///     NaN.
+/// \param tau  temperature > 0, finite.
+/// \param hard  false: the soft sample. true: its one-hot, with the gradient of the soft sample of
+///     the same noise (straight-through); exactly one 1 and K - 1 zeros.
+/// \return  shape and dtype of `logits` (under autocast on CUDA: float32), contiguous;
+///     differentiable.
+/// \throws c10::ValueError  tau not positive and finite, key or generator of the wrong device or
+///     shape, or both given.
+/// \throws c10::TypeError  logits not floating point, key not uint64 or int64.
+/// \throws c10::IndexError  dim out of range; hard with K = 0.
 TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, double tau = 1.0,
                                            bool hard = false, int64_t dim = -1,
                                            std::optional<at::Generator> generator = std::nullopt,
@@ -36,7 +37,8 @@ TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, double tau 
 
 /// The same with the temperature a tensor: a scalar, or one value per row (size 1, or absent, at
 /// `dim`). It gets a gradient, and is never read on the host: an entry that is not positive and
-/// finite makes its rows NaN. \throws c10::ValueError  also if tau's shape would enlarge logits.
+/// finite makes its rows NaN.
+/// \throws c10::ValueError  also if tau's shape would enlarge logits.
 TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, const at::Tensor& tau,
                                            bool hard = false, int64_t dim = -1,
                                            std::optional<at::Generator> generator = std::nullopt,
@@ -53,11 +55,12 @@ TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits,
 ///
 /// \param temperature  >= 0, finite: logits are multiplied by the float32 number 1 / temperature.
 /// \param num_samples  draws with replacement, > 0: sample s of a row takes the words of the row's
-/// place in [num_samples, *logits.shape], or, with a key per slice, in [num_samples, *slice.shape].
+///     place in [num_samples, *logits.shape], or, with a key per slice, in [num_samples,
+///     *slice.shape].
 /// \return  int64 [*, *] (with `keepdim`: [*, 1, *]; with `num_samples`: [num_samples, ...]),
-/// always in [0, K): the first class on ties, 0 for a row that has no distribution. \throws  as
-/// gumbel_softmax; c10::ValueError also for a negative temperature or num_samples < 1,
-/// c10::IndexError for K = 0.
+///     always in [0, K): the first class on ties, 0 for a row that has no distribution.
+/// \throws  as gumbel_softmax; c10::ValueError also for a negative temperature or num_samples < 1,
+///     c10::IndexError for K = 0.
 TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits, int64_t dim = -1,
                                           bool keepdim = false, double temperature = 1.0,
                                           std::optional<at::Generator> generator = std::nullopt,
@@ -82,10 +85,11 @@ TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits,
 /// the same key. Kool, van Hoof, Welling, "Stochastic beams and where to find them", 2019.
 ///
 /// \param k  in [1, K].
-/// \return   (values, indices), [*, k, *], in falling order; equal values in the order of classes,
-/// masked classes last. Values are the perturbed logits, float32 (float64 for float64 logits),
-/// differentiable in logits and temperature. A row that has no distribution gives NaN and classes
-/// 0, ..., k - 1. \throws  as gumbel_argmax; c10::ValueError also for k out of range.
+/// \return  (values, indices), [*, k, *], in falling order; equal values in the order of classes,
+///     masked classes last. Values are the perturbed logits, float32 (float64 for float64 logits),
+///     differentiable in logits and temperature. A row that has no distribution gives NaN and
+///     classes 0, ..., k - 1.
+/// \throws  as gumbel_argmax; c10::ValueError also for k out of range.
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
     const at::Tensor& logits, int64_t k, int64_t dim = -1, double temperature = 1.0,
     std::optional<at::Generator> generator = std::nullopt,
@@ -96,5 +100,9 @@ TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
     const at::Tensor& logits, int64_t k, const at::Tensor& temperature, int64_t dim = -1,
     std::optional<at::Generator> generator = std::nullopt,
     const std::optional<at::Tensor>& key = std::nullopt);
+
+/// The same with named options: gumbel_topk(logits, GumbelTopkFuncOptions(3).dim(1)).
+TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
+    const at::Tensor& logits, const GumbelTopkFuncOptions& options);
 
 }  // namespace torch_gumbel

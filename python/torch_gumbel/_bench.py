@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short comparison with what PyTorch offers, on the machine where it runs.
+
+``benchmarks/`` in the source tree is the long one, with more cases, peers, and checks.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+
+Call = Callable[[Tensor], Any]
+TAU = 0.7
+_ELEMENTS = 4_194_304
+_REPETITIONS = 3  # at least
+
+
+@dataclass
+class Case:
+    """One line of the table: our call, and others by name."""
+
+    what: str
+    classes: int
+    ours: Call
+    others: dict[str, Call]
+    gradient: bool = False
+    times: dict[str, float] = field(default_factory=dict)  # seconds per call, the median
+
+
+def run(device: torch.device, seconds: float) -> None:
+    """Measures, and prints a table; measuring takes about ``seconds``, compiling comes on top."""
+    torch.empty(0, device=device)  # says at once if there is no such device
+    cases = _cases(_compiled(device))
+    number = sum(1 + len(case.others) for case in cases)
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, float32,")
+    print(
+        f"{_ELEMENTS:,} logits, tau {TAU}: ns per element, and how many times as long others take"
+    )
+    for case, name, call in _progress(_contestants(cases), number):
+        case.times[name] = _median_time(case, call, device, seconds / number)
+    for line in _table(cases):
+        print(line)
+
+
+def _cases(compiled: Call | None) -> list[Case]:
+    def theirs(hard: bool) -> dict[str, Call]:
+        calls: dict[str, Call] = {"eager": lambda x: F.gumbel_softmax(x, TAU, hard)}
+        if compiled is not None and not hard:
+            calls["compiled"] = compiled
+        return calls
+
+    def multinomial(x: Tensor) -> Tensor:
+        return torch.multinomial(torch.softmax(x, -1), 1)
+
+    def ours(hard: bool) -> Call:
+        return lambda x: gumbel_softmax(x, TAU, hard)
+
+    soft, hard = ours(False), ours(True)
+    return [
+        Case("soft", 16, soft, theirs(False)),
+        Case("soft", 1024, soft, theirs(False)),
+        Case("hard", 1024, hard, theirs(True)),
+        Case("soft, forward + backward", 1024, soft, theirs(False), gradient=True),
+        Case("hard, forward + backward", 1024, hard, theirs(True), gradient=True),
+        Case("index", 1024, gumbel_argmax, {"multinomial": multinomial}),
+        Case("index", 32768, gumbel_argmax, {"multinomial": multinomial}),
+    ]
+
+
+def _compiled(device: torch.device) -> Call | None:
+    """F.gumbel_softmax by torch.compile, if this machine has the compiler that it wants."""
+    call: Call = torch.compile(lambda x: F.gumbel_softmax(x, TAU))
+    try:
+        call(torch.zeros(8, 16, device=device))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        print(f"without torch.compile, which fails here: {reason}", file=sys.stderr)
+        return None
+    return call
+
+
+def _contestants(cases: list[Case]) -> Iterator[tuple[Case, str, Call]]:
+    for case in cases:
+        yield case, "ours", case.ours
+        for name, call in case.others.items():
+            yield case, name, call
+
+
+def _progress(items: Iterable[Any], number: int) -> Iterable[Any]:
+    """A bar where tqdm is installed and someone looks."""
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+    except ImportError:
+        return items
+    bar: Iterable[Any] = tqdm(items, total=number, disable=None, leave=False)
+    return bar
+
+
+def _median_time(case: Case, call: Call, device: torch.device, seconds: float) -> float:
+    x = torch.randn(_ELEMENTS // case.classes, case.classes, device=device)
+    x.requires_grad_(case.gradient)
+    gradient = torch.randn_like(x) if case.gradient else None
+
+    def once() -> float:
+        _synchronize(device)
+        begin = time.perf_counter()
+        y = call(x)
+        if gradient is not None:
+            torch.autograd.grad(y, x, gradient)
+        _synchronize(device)
+        return time.perf_counter() - begin
+
+    once()
+    end = time.perf_counter() + seconds
+    spent = [once() for _ in range(_REPETITIONS)]
+    while time.perf_counter() < end:
+        spent.append(once())
+    return statistics.median(spent)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _table(cases: list[Case]) -> Iterator[str]:
+    names = ["eager", "compiled", "multinomial"]
+    titles = ["F.gumbel_softmax", "compiled", "softmax + multinomial"]
+    yield f"{'what':<26}{'K':>6}{'torch_gumbel':>14}" + "".join(f"{t:>23}" for t in titles)
+    for case in cases:
+        ours = case.times["ours"]
+        ratios = [f"{case.times[n] / ours:.1f}x" if n in case.times else "" for n in names]
+        start = f"{case.what:<26}{case.classes:>6}{ours / _ELEMENTS * 1e9:>11.2f} ns"
+        yield (start + "".join(f"{ratio:>23}" for ratio in ratios)).rstrip()

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gumbel-Softmax as a layer."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from torch_gumbel.functional import gumbel_softmax
+from torch_gumbel.nn._temperature import Tempered
+
+EvalMode = Literal["argmax", "sample", "soft"]
+
+
+class GumbelSoftmax(Tempered):
+    """Samples in training; in evaluation, by default, takes the most likely class.
+
+    Args:
+        dim: the class dimension.
+        tau: temperature, > 0. ``module.tau = value`` changes it, as a schedule does at each step.
+        hard: one-hot samples with the straight-through gradient.
+        learnable_tau: learn the temperature, as its logarithm: it stays > 0.
+        eval_mode: what ``eval()`` switches to: ``"argmax"``, the one-hot of the largest logit,
+            first on ties, without noise and gradient; ``"soft"``, softmax(logits / tau), without
+            noise; ``"sample"``, what training does.
+
+    Shape:
+        logits ``[*, K, *]`` with classes along ``dim``; the result has the same shape and dtype.
+
+    Raises:
+        ValueError: tau not > 0 and finite; an unknown ``eval_mode``.
+        TypeError: tau not a number.
+
+    Example:
+        >>> from torch_gumbel.nn import GumbelSoftmax
+        >>> layer = GumbelSoftmax(tau=0.5, hard=True)
+        >>> layer(torch.zeros(2, 3), key=torch_gumbel.key(0))
+        tensor([[1., 0., 0.],
+                [0., 0., 1.]])
+        >>> layer.eval()(torch.tensor([[0.1, 0.7, 0.2]]))
+        tensor([[0., 1., 0.]])
+    """
+
+    logits: Tensor | None
+
+    def __init__(
+        self,
+        dim: int = -1,
+        tau: float = 1.0,
+        hard: bool = False,
+        learnable_tau: bool = False,
+        eval_mode: EvalMode = "argmax",
+    ) -> None:
+        super().__init__(tau, learnable_tau)
+        if eval_mode not in get_args(EvalMode):
+            wanted = ", ".join(get_args(EvalMode))
+            raise ValueError(f"GumbelSoftmax: eval_mode must be one of {wanted}, got {eval_mode!r}")
+        self.dim, self.hard, self.eval_mode = dim, hard, eval_mode
+        self.register_buffer("logits", None)
+
+    @classmethod
+    def from_probabilities(
+        cls,
+        probs: Tensor,
+        *,
+        dim: int = -1,
+        tau: float = 1.0,
+        hard: bool = False,
+        learnable: bool = False,
+        learnable_tau: bool = False,
+        eval_mode: EvalMode = "argmax",
+        tolerance: float = 1e-4,
+    ) -> GumbelSoftmax:
+        """A layer that holds its own logits, log(probs), and is called without an argument.
+
+        For probabilities that a network computes, use :func:`torch_gumbel.sample_categorical`.
+
+        Args:
+            probs: ``[*, K, *]`` with classes along ``dim``. A zero is never drawn.
+            dim: the class dimension.
+            tau: as for the class.
+            hard: as for the class.
+            learnable: make the logits a parameter.
+            learnable_tau: as for the class.
+            eval_mode: as for the class.
+            tolerance: how far from 1 the sum of a row may be.
+
+        Returns:
+            A :class:`GumbelSoftmax` whose ``logits`` are a copy of log(probs), as a buffer or a
+            parameter.
+
+        Raises:
+            ValueError: a negative or NaN probability, or a row that does not sum to 1.
+            TypeError: probs are not a floating point tensor.
+
+        Example:
+            >>> from torch_gumbel.nn import GumbelSoftmax
+            >>> coin = GumbelSoftmax.from_probabilities(torch.tensor([0.25, 0.75]), hard=True)
+            >>> coin(key=torch_gumbel.key(1))
+            tensor([0., 1.])
+        """
+        _check_probabilities(probs, dim, tolerance)
+        layer = cls(dim, tau, hard, learnable_tau, eval_mode)
+        logits = probs.detach().log()
+        if learnable:
+            del layer.logits
+            layer.register_parameter("logits", nn.Parameter(logits))
+        else:
+            layer.logits = logits
+        return layer
+
+    def forward(
+        self,
+        logits: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+    ) -> Tensor:
+        """Draws a sample, or, in evaluation, what ``eval_mode`` says.
+
+        Args:
+            logits: ``[*, K, *]``; may be left out if the layer holds its own.
+            generator: as for :func:`torch_gumbel.gumbel_softmax`.
+            key: as for :func:`torch_gumbel.gumbel_softmax`.
+
+        Raises:
+            TypeError: no logits are given and the layer holds none.
+        """
+        logits = self.logits if logits is None else logits
+        if logits is None:
+            raise TypeError("GumbelSoftmax: logits are wanted, got none, and the layer holds none")
+        if self.training or self.eval_mode == "sample":
+            return gumbel_softmax(
+                logits, self.tau, self.hard, dim=self.dim, generator=generator, key=key
+            )
+        if self.eval_mode == "soft":
+            return torch.softmax(logits / self.tau.to(logits.dtype), self.dim)
+        return _one_hot_of_largest(logits, self.dim)
+
+    def extra_repr(self) -> str:
+        """Shown by ``repr``."""
+        held = "" if self.logits is None else f", logits={list(self.logits.shape)}"
+        return (
+            f"dim={self.dim}, tau={self.tau.item():.4g}, hard={self.hard}, "
+            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{held}"
+        )
+
+
+def _one_hot_of_largest(logits: Tensor, dim: int) -> Tensor:
+    index = logits.detach().argmax(dim, keepdim=True)
+    return torch.zeros_like(logits, requires_grad=False).scatter_(dim, index, 1.0)
+
+
+def _check_probabilities(probs: Tensor, dim: int, tolerance: float) -> None:
+    who = "GumbelSoftmax.from_probabilities"
+    if not isinstance(probs, Tensor) or not probs.is_floating_point():
+        kind = probs.dtype if isinstance(probs, Tensor) else type(probs).__name__
+        raise TypeError(f"{who}: probs must be a floating point tensor, got {kind}")
+    if not bool((probs >= 0).all()):
+        raise ValueError(f"{who}: probs must not be negative or NaN, got {probs.detach()}")
+    sums = probs.detach().sum(dim, dtype=torch.float64)
+    far = (sums - 1).abs().max() if sums.numel() else sums.new_zeros(())
+    if not bool(far <= tolerance):
+        worst = sums.flatten()[(sums - 1).abs().argmax()].item()
+        raise ValueError(
+            f"{who}: rows of probs must sum to 1 within {tolerance}, got a row of sum {worst:.6g}"
+        )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+# mypy: allow-untyped-calls
+"""The product quantizer of wav2vec 2.0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from torch_gumbel.information import perplexity
+from torch_gumbel.keys import new_key, split
+from torch_gumbel.lookup import straight_through_lookup
+from torch_gumbel.nn._temperature import Tempered
+from torch_gumbel.schedules import TemperatureSchedule
+
+
+class GumbelVectorQuantizer(Tempered):
+    """Replaces each vector by codes, one of a codebook per group, chosen by a hard Gumbel-Softmax.
+
+    In training a code is drawn, with the straight-through gradient to logits and codebooks; in
+    evaluation it is the most likely one. The code is looked up, not multiplied by a one-hot.
+    Parameters have the names and shapes of ``Wav2Vec2GumbelVectorQuantizer`` of Hugging Face
+    (``codevectors`` and ``weight_proj``), whose state dict loads as it is.
+
+    Args:
+        in_features: size of the vectors that come in.
+        num_codes: codes per group, K.
+        code_dim: size of the vectors that go out, a multiple of ``groups``.
+        groups: how many codes make one vector.
+        tau: temperature, a number > 0 or a :class:`~torch_gumbel.schedules.TemperatureSchedule`,
+            which :meth:`step` advances and the state dict holds.
+
+    Raises:
+        ValueError: a size < 1, ``code_dim`` not a multiple of ``groups``, tau not > 0.
+
+    Sources: Baevski, Zhou, Mohamed, Auli, *wav2vec 2.0* (2020), section 2; Jegou, Douze, Schmid,
+    *Product Quantization for Nearest Neighbor Search* (2011).
+
+    Example:
+        >>> from torch_gumbel.nn import GumbelVectorQuantizer
+        >>> quantizer = GumbelVectorQuantizer(512, num_codes=320, code_dim=256, groups=2)
+        >>> codes, perplexity = quantizer(torch.randn(4, 50, 512))
+        >>> codes.shape
+        torch.Size([4, 50, 256])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_codes: int,
+        code_dim: int,
+        groups: int = 1,
+        tau: float | TemperatureSchedule = 2.0,
+    ) -> None:
+        sizes = dict(in_features=in_features, num_codes=num_codes, code_dim=code_dim, groups=groups)
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"GumbelVectorQuantizer: {name} must be > 0, got {size}")
+        if code_dim % groups:
+            raise ValueError(
+                f"GumbelVectorQuantizer: code_dim must be a multiple of groups = {groups}, "
+                f"got {code_dim}"
+            )
+        super().__init__(tau.value if isinstance(tau, TemperatureSchedule) else tau, False)
+        self.schedule = tau if isinstance(tau, TemperatureSchedule) else None
+        self.num_codes, self.code_dim, self.groups = num_codes, code_dim, groups
+        self.weight_proj = nn.Linear(in_features, groups * num_codes)
+        self.codevectors = nn.Parameter(torch.empty(1, groups * num_codes, code_dim // groups))
+        nn.init.uniform_(self.codevectors)
+        nn.init.normal_(self.weight_proj.weight)
+        nn.init.zeros_(self.weight_proj.bias)
+        self.register_load_state_dict_pre_hook(_keep_what_is_absent)
+
+    def step(self) -> float:
+        """Advances the schedule by a training step, and takes its temperature.
+
+        Raises:
+            ValueError: ``tau`` was given as a number.
+        """
+        if self.schedule is None:
+            raise ValueError("GumbelVectorQuantizer: step() wants a TemperatureSchedule as tau")
+        self.tau = self.schedule.step()
+        return self.schedule.value
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Quantizes.
+
+        Args:
+            hidden_states: ``[*, in_features]``.
+            mask: ``[*]``, bool: the vectors that perplexity is taken over; default: all.
+            generator: where the key is drawn from, in training.
+            key: explicit randomness, ``[2]``, in training.
+
+        Returns:
+            ``(codes, perplexity)``: ``[*, code_dim]``, and the sum over groups of the exponential
+            of the entropy of mean code probabilities (in evaluation: of the codes chosen), in
+            [groups, groups * K].
+        """
+        logits = self._logits(hidden_states)
+        if self.training:
+            codes = self._draw(logits, generator, key)
+            probs = logits.softmax(-1)
+        else:
+            index = logits.argmax(-1)
+            codes = self._look_up(index)
+            probs = nn.functional.one_hot(index, self.num_codes).to(logits.dtype)
+        used = perplexity(_mean(probs.flatten(0, -3), mask), over=0).sum()
+        return codes.flatten(-2).to(hidden_states.dtype), used
+
+    def indices(self, hidden_states: Tensor) -> Tensor:
+        """The most likely code of every group: ``[*, in_features]`` -> int64 ``[*, groups]``."""
+        return self._logits(hidden_states).argmax(-1)
+
+    def _logits(self, hidden_states: Tensor) -> Tensor:
+        """``[*, groups, K]``, in float32 for half types."""
+        projected: Tensor = self.weight_proj(hidden_states)
+        wide = projected.float() if projected.dtype != torch.float64 else projected
+        return wide.view(*wide.shape[:-1], self.groups, self.num_codes)
+
+    def _books(self) -> Tensor:
+        """``[groups, K, code_dim / groups]``."""
+        return self.codevectors.view(self.groups, self.num_codes, -1)
+
+    def _draw(self, logits: Tensor, generator: Generator | None, key: Tensor | None) -> Tensor:
+        """``[*, groups, code_dim / groups]``; each group draws by a key of its own."""
+        key = new_key(generator, logits.device) if key is None else key
+        looked_up = [
+            straight_through_lookup(rows, book.to(rows.dtype), self.tau, key=own)
+            for rows, book, own in zip(
+                logits.unbind(-2), self._books(), split(key, self.groups), strict=True
+            )
+        ]
+        return torch.stack(looked_up, -2)
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        return self._books()[torch.arange(self.groups, device=index.device), index]
+
+    def extra_repr(self) -> str:
+        """Shown by ``repr``."""
+        return (
+            f"num_codes={self.num_codes}, code_dim={self.code_dim}, groups={self.groups}, "
+            f"tau={self.tau.item():.4g}"
+        )
+
+
+def _mean(probs: Tensor, mask: Tensor | None) -> Tensor:
+    """Over the rows of ``[rows, groups, K]`` that count: ``[1, groups, K]``."""
+    if mask is None:
+        return probs.mean(0, keepdim=True)
+    weights = mask.flatten().to(probs.dtype)
+    return (torch.einsum("r,rgk->gk", weights, probs) / weights.sum()).unsqueeze(0)
+
+
+def _keep_what_is_absent(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A quantizer of Hugging Face saves neither temperature nor schedule: ours stay."""
+    for name, value in module.state_dict().items():
+        if name == "temperature" or name.startswith("schedule."):
+            state.setdefault(prefix + name, value)

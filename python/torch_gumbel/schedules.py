@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Temperatures that change with the training step: pure functions, and a module that counts.
+
+Every function takes the step first and has no state, so any step can be asked for at any time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+__all__ = ["TemperatureSchedule", "cosine", "exponential", "linear"]
+
+
+def exponential(step: int, *, tau0: float = 1.0, rate: float = 1e-5, tau_min: float = 0.5) -> float:
+    """Exponential decay down to a floor, max(tau_min, tau0 exp(-rate step)).
+
+    Args:
+        step: how many training steps are done, >= 0.
+        tau0: temperature at step 0, > 0 and finite.
+        rate: decay per step, >= 0. Where a decay factor per step is published (wav2vec 2.0:
+            0.999995), it is ``-math.log(factor)``.
+        tau_min: the floor, in (0, tau0].
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Source: Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax* (2016), section
+    4.2: floor 0.5, rates of 1e-5 and 1e-4.
+
+    Example:
+        >>> from torch_gumbel import schedules
+        >>> [round(schedules.exponential(t, rate=1e-4), 4) for t in (0, 1000, 100_000)]
+        [1.0, 0.9048, 0.5]
+    """
+    _check("exponential", step, tau0, tau_min)
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"exponential: rate must be >= 0 and finite, got {rate}")
+    return max(tau_min, tau0 * math.exp(-rate * step))
+
+
+def linear(step: int, *, tau0: float = 1.0, tau_min: float = 0.5, steps: int) -> float:
+    """A straight line from tau0 at step 0 to tau_min at ``steps``, and tau_min from there on.
+
+    Args:
+        step: how many training steps are done, >= 0.
+        tau0: temperature at step 0, > 0 and finite.
+        tau_min: temperature at the end, in (0, tau0].
+        steps: length of the descent, > 0.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+        >>> from torch_gumbel import schedules
+        >>> [schedules.linear(t, tau0=1.0, tau_min=0.5, steps=100) for t in (0, 50, 100, 500)]
+        [1.0, 0.75, 0.5, 0.5]
+    """
+    return tau_min + (tau0 - tau_min) * (1 - _progress("linear", step, tau0, tau_min, steps))
+
+
+def cosine(step: int, *, tau0: float = 1.0, tau_min: float = 0.5, steps: int) -> float:
+    """Half a cosine from tau0 at step 0 to tau_min at ``steps``: flat at both ends.
+
+    Args:
+        step: how many training steps are done, >= 0.
+        tau0: temperature at step 0, > 0 and finite.
+        tau_min: temperature at the end, in (0, tau0].
+        steps: length of the descent, > 0.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Source: Loshchilov, Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts* (2016),
+    eq. 5.
+
+    Example:
+        >>> from torch_gumbel import schedules
+        >>> [round(schedules.cosine(t, tau0=1.0, tau_min=0.5, steps=100), 4) for t in (0, 25, 100)]
+        [1.0, 0.9268, 0.5]
+    """
+    done = _progress("cosine", step, tau0, tau_min, steps)
+    return tau_min + (tau0 - tau_min) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class TemperatureSchedule(nn.Module):
+    """Counts training steps and knows the temperature of each; its state dict is the count.
+
+    As a submodule it is saved and loaded with its model.
+
+    Args:
+        schedule: a function of the step: :func:`exponential`, :func:`linear`, :func:`cosine`, or
+            another that gives a number > 0.
+        **settings: passed on to it.
+
+    Raises:
+        TypeError: ``schedule`` is not callable, or does not take the settings.
+        ValueError: settings out of range, or a temperature at step 0 that is not > 0.
+
+    Example:
+        >>> from torch_gumbel import schedules
+        >>> tau = schedules.TemperatureSchedule(schedules.linear, tau0=1.0, tau_min=0.5, steps=10)
+        >>> tau.value, tau.step(), tau.step()
+        (1.0, 0.95, 0.9)
+    """
+
+    def __init__(self, schedule: Callable[..., float], **settings: Any) -> None:
+        super().__init__()
+        if not callable(schedule):
+            raise TypeError(
+                f"TemperatureSchedule: schedule must be callable, got {type(schedule).__name__}"
+            )
+        self.schedule = partial(schedule, **settings)
+        self.count = 0
+        if not self.value > 0:
+            raise ValueError(
+                f"TemperatureSchedule: schedule must give a temperature > 0, got {self.value}"
+            )
+
+    @property
+    def value(self) -> float:
+        """The temperature after the steps counted so far."""
+        return self.schedule(self.count)
+
+    def step(self) -> float:
+        """Counts one step; returns the temperature after it."""
+        self.count += 1
+        return self.value
+
+    def forward(self) -> float:
+        """The same as :attr:`value`."""
+        return self.value
+
+    def get_extra_state(self) -> dict[str, int]:
+        """What the state dict holds."""
+        return {"count": self.count}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Takes the count of a state dict."""
+        self.count = int(state["count"])
+
+    def extra_repr(self) -> str:
+        """Shown by ``repr``."""
+        name = getattr(self.schedule.func, "__name__", repr(self.schedule.func))
+        settings = [f"{key}={value}" for key, value in self.schedule.keywords.items()]
+        return ", ".join([name, *settings, f"count={self.count}"])
+
+
+def _check(who: str, step: int, tau0: float, tau_min: float) -> None:
+    if not 0 < tau0 < math.inf:
+        raise ValueError(f"{who}: tau0 must be > 0 and finite, got {tau0}")
+    if not 0 < tau_min <= tau0:
+        raise ValueError(f"{who}: tau_min must be in (0, tau0 = {tau0}], got {tau_min}")
+    if not step >= 0:
+        raise ValueError(f"{who}: step must be >= 0, got {step}")
+
+
+def _progress(who: str, step: int, tau0: float, tau_min: float, steps: int) -> float:
+    """The share of the descent that is done, in [0, 1]."""
+    _check(who, step, tau0, tau_min)
+    if not steps > 0:
+        raise ValueError(f"{who}: steps must be > 0, got {steps}")
+    return min(1.0, step / steps)
