@@ -109,13 +109,16 @@ __device__ __forceinline__ uint32_t chosen_bytes(uint32_t word, uint32_t choice)
 #endif
 }
 
-/// The same value, but what was computed from it before is not known to be: it is computed again
-/// instead of being kept in registers.
-__device__ __forceinline__ int64_t made_again(int64_t value) {
+/// blockIdx.x, but not known to be what was read before: what was computed from that is computed
+/// again instead of being kept in registers.
+__device__ __forceinline__ unsigned block_again() {
 #ifdef __CUDA_ARCH__
-  asm volatile("" : "+l"(value));
+  unsigned block;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+  return block;
+#else
+  return blockIdx.x;
 #endif
-  return value;
 }
 
 /// What one 128-bit access moves.

@@ -130,11 +130,13 @@ struct Scores {
   float of[Held::kClasses];  // fast scores; -inf where there is no class
   float edge;                // likewise
 
-  template <typename Key, typename Scaling>
+  /// kEdgeFirst: in which order the edge and the rest are made; nothing else depends on it.
+  template <bool kEdgeFirst = false, typename Key, typename Scaling>
   __device__ __forceinline__ void load(const Line<Element>& line, const Held& share, const Key& key,
                                        const Scaling& scaling) {
     Bits128 raw[kVectors];
     load_share<Element>(line.input, line.head, share, Element::kMasked, raw);
+    if (kEdgeFirst) load_edge(line, share, key, scaling);
     constexpr uint32_t kStep = kWarpSize * (kWidth / 4);
     const Counters counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
     uint32_t least = 0xFFFFFFFF;
@@ -146,8 +148,7 @@ struct Scores {
       add_fast_noise<kFor, kWidth>(key, counters, i * kStep, of + i * kWidth, least);
     const bool wraps = counters.wraps(kVectors * kStep);
     if (least < math::kExtendBelow || wraps) redo(line, share, key, scaling, wraps);
-    edge = -kInfinity;
-    if (share.edge >= 0) edge = among_fast<kFor>(exact_score(line, key, scaling, share.edge));
+    if (!kEdgeFirst) load_edge(line, share, key, scaling);
   }
 
   /// The largest one, without NaNs or NaN if there is one; also of vector i alone.
@@ -167,6 +168,13 @@ struct Scores {
   }
 
  private:
+  template <typename Key, typename Scaling>
+  __device__ __forceinline__ void load_edge(const Line<Element>& line, const Held& share,
+                                            const Key& key, const Scaling& scaling) {
+    edge = -kInfinity;
+    if (share.edge >= 0) edge = among_fast<kFor>(exact_score(line, key, scaling, share.edge));
+  }
+
   /// Puts exact scores where words are extended, or everywhere. Once in a million classes, so that
   /// it is kept small instead of fast.
   template <typename Key, typename Scaling>

@@ -80,20 +80,25 @@ __global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
   const int64_t index = Team::row();
   if (index >= p.a.rows.count) return;
   const Row row = row_of(p.a.rows, index);
+  // With 64 classes in registers there is no room for the row's addresses besides, and hardly for
+  // the rest: ptxas spills none in this order.
+  constexpr bool kFull = kVectors * Element::kWidth > 32;
+  float scale = kFull ? temperature(p, row).scale : 0.0f;
   Scores<Element, kVectors> scores;
   {
     const Line<Element> line(p.a, row);
     const Share<Element, kVectors> share(Team{}, line);
     const RowKey<kDeviceKey> key(p, row);
-    scores.load(line, share, key, Unscaled{});
+    constexpr bool kEdgeFirst = kFull && (Element::kWidth == 8 || !kDeviceKey);
+    scores.template load<kEdgeFirst>(line, share, key, Unscaled{});
   }
   const float top = Team::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
-  const Weigh weigh(top, temperature(p, row).scale);
+  if (!kFull) scale = temperature(p, row).scale;
+  const Weigh weigh(top, scale);
   scores.edge = weigh(scores.edge);
   const float own = weigh_all(weigh, scores.of) + scores.edge;
   const float sum = Team::reduce(own, 0.0f, sum_scratch, Sum{});
-  // With 64 classes in registers there is no room to keep the row's addresses besides.
-  const int64_t again = kVectors * Element::kWidth > 32 ? made_again(index) : index;
+  const int64_t again = kFull ? Team::row_again() : index;
   write_soft<Element, kVectors, Team>(p, again, scores, weigh, sum);
 }
 

@@ -82,7 +82,7 @@ TEST_F(GpuBits, OfHardSamples) {
 
 TEST_F(GpuBits, OfIndicesAtATemperature) {
   for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
-    for (const double temperature : {1.0, 0.3}) {
+    for (const double temperature : {1.0, 0.3, 0.0}) {
       const auto index = [&](const at::Tensor& of) {
         return gumbel_argmax(of, dim, false, temperature, nullopt, key(12));
       };

@@ -49,6 +49,18 @@ def test_hard_samples_and_indices_have_the_bits_of_the_cpu(shape, dim, dtype):
         assert torch.equal(index, gumbel_argmax(x, dim, temperature=tau, key=KEY))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+def test_a_temperature_of_0_is_the_plain_argmax(shape, dim, dtype):
+    x = normal(shape, dtype).round()  # with ties
+    rows = [1 if i == dim % len(shape) else n for i, n in enumerate(shape)]
+    some = torch.randint(0, 2, rows).float()
+    for temperature in [0.0, some]:
+        there = temperature.cuda() if isinstance(temperature, torch.Tensor) else temperature
+        index = gumbel_argmax(x.cuda(), dim, temperature=there, key=KEY).cpu()
+        assert torch.equal(index, gumbel_argmax(x, dim, temperature=temperature, key=KEY))
+
+
 @pytest.mark.parametrize("shape", [(6, 5, 40), (2, 3, 300), (3, 36, 8, 4)])
 def test_strides_do_not_change_the_noise(shape):
     x = normal(shape)
