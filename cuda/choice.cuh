@@ -120,11 +120,14 @@ __device__ __forceinline__ Best best_of_plain(const Best& own) {
   return best.score < kInfinity ? best : Best{kNan, 0};
 }
 
+/// The best class of a plain row, else `noisy`. From nothing that a thread would have to keep.
 template <typename Element, int kVectors, typename Team>
-__device__ __forceinline__ Best plain_best_of_row(const Line<Element>& line,
-                                                  const Share<Element, kVectors>& share) {
+__device__ __forceinline__ Best best_if_plain(const Problem& p, const Best& noisy) {
+  const Row row = row_of(p.a.rows, Team::row_again());
+  if (!math::without_noise(tau_of(p.a, row))) return noisy;
+  const Line<Element> line(p.a, row);
   Best own;
-  offer_plain(line, share, own);
+  offer_plain<Element, kVectors>(line, {Team{}, line}, own);
   return best_of_plain<Team>(own);
 }
 
@@ -146,8 +149,7 @@ __global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
   const Scaled scaling = {temperature(p, row).inverse, p.scaled};
   Best best = best_of_row<Element, kVectors, Team>(line, share, key, scaling);
   // A plain row comes out as undefined, soon, so that others need not ask.
-  if (best.score != best.score && is_plain(p, row, scaling.inverse))
-    best = plain_best_of_row<Element, kVectors, Team>(line, share);
+  if (p.scaled && best.score != best.score) best = best_if_plain<Element, kVectors, Team>(p, best);
   if (Team::thread() == 0) write_choice(p.a, index, best);
 }
 

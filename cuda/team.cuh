@@ -57,7 +57,10 @@ struct WarpTeam {
   static __device__ __forceinline__ int64_t row() {
     return int64_t{blockIdx.x} * kWarpRows + threadIdx.x / kWarpSize;
   }
-  static __device__ __forceinline__ int64_t row_again() { return row(); }
+  /// Not known to be the same, so that what follows from it is computed again and not kept.
+  static __device__ __forceinline__ int64_t row_again() {
+    return int64_t{block_again()} * kWarpRows + threadIdx.x / kWarpSize;
+  }
   static __device__ __forceinline__ int thread() { return threadIdx.x % kWarpSize; }
   static __device__ __forceinline__ int warp() { return 0; }
 
@@ -82,7 +85,6 @@ struct BlockTeam {
   };
 
   static __device__ __forceinline__ int64_t row() { return blockIdx.x; }
-  /// Not known to be the same, so that what follows from it is computed again and not kept.
   static __device__ __forceinline__ int64_t row_again() { return block_again(); }
   static __device__ __forceinline__ int thread() { return threadIdx.x; }
   static __device__ __forceinline__ int warp() { return threadIdx.x / kWarpSize; }
