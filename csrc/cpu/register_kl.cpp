@@ -36,7 +36,9 @@ KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim
   const auto type = ops::compute_type(values.scalar_type());
   const auto rows = [&] { return ops::empty_rows(values, dim, type); };
   const Tensor kl = rows(), base = rows(), log_sum = rows();
-  if (values.numel() == 0) kl.fill_(std::numeric_limits<double>::quiet_NaN());
+  if (values.numel() == 0)
+    for (const Tensor& each : {kl, base, log_sum})
+      each.fill_(std::numeric_limits<double>::quiet_NaN());
   const ops::Call call = ops::describe(
       "_kl_categorical", {.input = values, .grad = spread(values, log_prior), .dim = dim});
   KlRows out;
@@ -52,9 +54,9 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
                    const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
   const auto type = ops::compute_type(values.scalar_type());
   const auto packed = [&](const Tensor& rows) {
-    TORCH_CHECK_VALUE(rows.sym_sizes() == ops::rows_shape(values, dim),
+    TORCH_CHECK_VALUE(rows.is_cpu() && rows.sym_sizes() == ops::rows_shape(values, dim),
                       "_kl_categorical_backward: wanted one value per row of ", values.sizes(),
-                      ", got shape ", rows.sizes());
+                      ", got shape ", rows.sizes(), " on ", rows.device());
     return rows.to(type).contiguous();
   };
   const Tensor grad = packed(grad_rows), kl = packed(kl_rows), base = packed(base_rows),

@@ -35,6 +35,13 @@ inline c10::SymDimVector argmax_shape(const Tensor& logits, int64_t dim, bool ke
   return shape;
 }
 
+/// A stray meta tensor among real ones brings a call to the meta kernels, where there is no data to
+/// return.
+inline void check_meta(const Tensor& main) {
+  TORCH_CHECK_VALUE(main.is_meta(), "torch_gumbel: wanted all tensors on ", main.device(),
+                    ", got one on meta");
+}
+
 template <typename Backend>
 struct PrivateOps {
   using Shape = at::OptionalIntArrayRef;

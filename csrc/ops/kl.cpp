@@ -53,12 +53,14 @@ Tensor backward_formula(const Tensor& grad_rows, const Tensor& values, const Ten
 }
 
 KlResult meta(const Tensor& values, const optional<Tensor>&, int64_t dim, bool) {
+  check_meta(values);
   const auto rows = [&] { return empty_rows(values, dim, compute_type(values.scalar_type())); };
   return {rows(), rows(), rows()};
 }
 
 Tensor backward_meta(const Tensor&, const Tensor& values, const Tensor&, const Tensor&,
                      const Tensor&, const optional<Tensor>&, int64_t, bool) {
+  check_meta(values);
   return empty_like_shape(values, values.scalar_type());
 }
 

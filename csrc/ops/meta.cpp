@@ -10,12 +10,6 @@ namespace {
 
 using SymShape = at::OptionalSymIntArrayRef;
 
-/// A stray meta tensor among real ones brings the call here, where there is no data to return.
-void check_meta(const Tensor& main) {
-  TORCH_CHECK_VALUE(main.is_meta(), "torch_gumbel: wanted all tensors on ", main.device(),
-                    ", got one on meta");
-}
-
 Tensor softmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t, bool,
                     std::optional<ScalarType> dtype, SymShape, SymShape) {
   check_meta(logits);

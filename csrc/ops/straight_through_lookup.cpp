@@ -33,9 +33,28 @@ std::tuple<Tensor, Tensor> choose(const Tensor& logits, const Tensor& key) {
   return {index, score.isfinite()};
 }
 
+/// Rank and rows of a codebook; `who` is the private op, or its front door.
+void check_codebook(const char* who, const Tensor& logits, const Tensor& codebook) {
+  checks::values(who, "codebook", codebook);
+  TORCH_CHECK_VALUE(codebook.dim() == 1 || codebook.dim() == 2, who,
+                    ": codebook must have shape [K, D] or [K], got ", codebook.sym_sizes());
+  const c10::SymInt classes = logits.dim() == 0 ? c10::SymInt(1) : logits.sym_size(-1);
+  TORCH_CHECK_VALUE(codebook.sym_size(0) == classes, who, ": codebook must have ", classes,
+                    " rows for logits of shape ", logits.sym_sizes(), ", got shape ",
+                    codebook.sym_sizes());
+  TORCH_CHECK_VALUE(codebook.device() == logits.device(), who, ": codebook must be on ",
+                    logits.device(), ", got ", codebook.device());
+}
+
 /// The temperature matters only where it is none: then its rows are undefined.
 ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
                          const Tensor& key) {
+  constexpr const char* kPrivate = "_straight_through_lookup";
+  TORCH_CHECK_VALUE(logits.dim() > 0 && codebook.dim() == 2, kPrivate,
+                    ": wanted logits [*, K] and a codebook [K, D], got ", logits.sym_sizes(),
+                    " and ", codebook.sym_sizes());
+  check_codebook(kPrivate, logits, codebook);
+  checks::temperature(kPrivate, "tau", tau, logits, logits.dim() - 1);
   auto [index, defined] = choose(logits, key);
   const Tensor rows = tau.dim() > 0 ? tau.squeeze(-1) : tau;
   const Tensor valid = (rows > 0).logical_and(rows < kInfinity).to(logits.device());
@@ -47,18 +66,6 @@ ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Ten
   output.masked_fill_(defined.logical_not().unsqueeze(-1),
                       std::numeric_limits<double>::quiet_NaN());
   return {output, index, defined};
-}
-
-void check_codebook(const Tensor& logits, const Tensor& codebook) {
-  checks::values(kName, "codebook", codebook);
-  TORCH_CHECK_VALUE(codebook.dim() == 1 || codebook.dim() == 2, kName,
-                    ": codebook must have shape [K, D] or [K], got ", codebook.sym_sizes());
-  const c10::SymInt classes = logits.dim() == 0 ? c10::SymInt(1) : logits.sym_size(-1);
-  TORCH_CHECK_VALUE(codebook.sym_size(0) == classes, kName, ": codebook must have ", classes,
-                    " rows for logits of shape ", logits.sym_sizes(), ", got shape ",
-                    codebook.sym_sizes());
-  TORCH_CHECK_VALUE(codebook.device() == logits.device(), kName, ": codebook must be on ",
-                    logits.device(), ", got ", codebook.device());
 }
 
 std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codebook,
@@ -74,7 +81,7 @@ std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codeb
 std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
                                 bool hard, const optional<at::Generator>& generator,
                                 const optional<Tensor>& given_key, bool return_index) {
-  check_codebook(logits, codebook);
+  check_codebook(kName, logits, codebook);
   checks::source(kName, logits, generator, given_key);
   const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
   checks::has_classes(kName, logits, last);

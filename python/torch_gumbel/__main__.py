@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m torch_gumbel``: pictures, what the library runs on, and a short benchmark."""
+"""Pictures, what the library runs on, and a short benchmark, by ``python -m torch_gumbel``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m torch_gumbel", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m torch_gumbel",
+        description="Pictures, what the library runs on, and a short benchmark.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     plot = commands.add_parser("plot", help="write pictures of samples, densities, and noise")

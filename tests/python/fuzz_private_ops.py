@@ -49,7 +49,7 @@ def calls(draw):
         place["full_shape"] = draw(st.lists(st.integers(-1, 9), max_size=4))
         place["start"] = draw(st.lists(st.integers(-1, 5), max_size=4))
     dtype = draw(pick([None, None, *DTYPES]))
-    return draw(st.integers(0, 6)), tensors, dim, place, dtype, draw(st.booleans())
+    return draw(st.integers(0, 9)), tensors, dim, place, dtype, draw(st.booleans())
 
 
 def run(which, t, dim, place, dtype, flag):
@@ -62,10 +62,13 @@ def run(which, t, dim, place, dtype, flag):
         lambda: ops._gumbel_argmax(x, tau, key, dim, flag, **place),
         lambda: ops._gumbel_noise(x, key, **place),
         lambda: (ops._split_key(key, 3), ops._fold_in_key(key, dim)),
+        lambda: ops._kl_categorical(x, grad if place else None, dim, flag),
+        lambda: ops._kl_categorical_backward(tau, x, tau, tau, tau, None, dim, flag),
+        lambda: ops._straight_through_lookup(x, grad, tau, key),
     ][which]()
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=400, derandomize=True, deadline=None, database=None)
 @given(calls())
 def fuzz(call):
     which, tensors, dim, _, dtype, _ = call
@@ -84,6 +87,8 @@ def fuzz(call):
     if which == 4:
         index, k = result[1], tensors["x"].shape[dim] if tensors["x"].dim() else 1
         assert ((index >= 0) & (index < max(k, 1))).all()
+    if which == 8:
+        assert first.shape == tensors["x"].shape and first.dtype == tensors["x"].dtype
     if which == 5:
         assert first.dtype == compute_type(tensors["x"].dtype) and torch.isfinite(first).all()
 
