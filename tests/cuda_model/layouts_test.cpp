@@ -88,16 +88,20 @@ TEST_P(LayoutsOnModel, OperandsThatLieDifferently) {
   });
 }
 
+/// Of rows end to end, and side by side.
 TEST_P(LayoutsOnModel, EveryOutputAndGradientType) {
+  const std::vector<Shape> mixed = {{{3, 17}, 1},   {{3, 32}, 1}, {{3, 300}, 1},
+                                    {{3, 2100}, 1}, {{5, 16}, 0}, {{60, 16}, 0}};
   for (const DType input : kAllTypes)
     for (const DType output : kAllTypes)
       for (const DType grad : kAllTypes)
-        for (const int64_t classes : {17, 32, 300, 2100}) {
+        for (const Shape& shape : mixed) {
           const bool reads_grad = GetParam() == Op::kBackward || GetParam() == Op::kHardBackward;
-          if ((grad != output && !reads_grad) || (kSmall && classes > 300)) continue;
-          Case wanted{.op = GetParam(), .sizes = {3, classes}, .input = input, .grad = grad};
-          wanted.output = output;
-          wanted.row_value = classes != 17;
+          if ((grad != output && !reads_grad) || (kSmall && shape.sizes[1] > 300)) continue;
+          Case wanted{.op = GetParam(), .sizes = shape.sizes, .dim = shape.dim, .input = input};
+          wanted.grad = grad, wanted.output = output;
+          wanted.input_lead = wanted.grad_lead = wanted.output_lead = 0;
+          wanted.row_value = shape.sizes[1] != 17;
           check_on_model(wanted);
           if (HasFailure()) return;
         }
