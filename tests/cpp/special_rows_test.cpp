@@ -90,6 +90,11 @@ void expect_clean_neighbours(const Problem& problem, const Problem& clean) {
   }
 }
 
+/// Of the special row.
+void set_temperature(Problem& problem, double tau) {
+  static_cast<double*>(const_cast<void*>(problem.arguments().tau))[kSpecial] = tau;
+}
+
 class SpecialRows : public ::testing::TestWithParam<Op> {
  protected:
   /// f(case) over builds, element types, row lengths, and both directions of words.
@@ -137,16 +142,58 @@ TEST_P(SpecialRows, BadTemperaturesOfOneRowAreContained) {
     clean.run(kernels);
     constexpr double kInfinity = INFINITY, kNan = NAN;
     for (const double tau : {0.0, -0.0, -1.0, kInfinity, -kInfinity, kNan}) {
+      if (wanted.op == Op::kArgmax && tau == 0) continue;  // a good one there: see PlainRows
       SCOPED_TRACE(tau);
       Problem problem(wanted);
-      auto* taus = static_cast<double*>(const_cast<void*>(problem.arguments().tau));
-      taus[kSpecial] = tau;
+      set_temperature(problem, tau);
       problem.run(kernels);
       expect_spoilt_row(problem, NAN);
       expect_clean_neighbours(problem, clean);
     }
   });
 }
+
+/// A row at a temperature of 0 among others.
+class PlainRows : public SpecialRows {};
+
+TEST_P(PlainRows, ChooseTheFirstLargestLogit) {
+  for_each_case([](Case wanted, const cpu::Kernels& kernels) {
+    wanted.tau_per_row = true;
+    Problem clean(wanted);
+    clean.run(kernels);
+    for (const double tau : {0.0, -0.0}) {
+      Problem problem(wanted);
+      set_temperature(problem, tau);
+      const int64_t largest = problem.classes() / 2;  // and its equal at the end
+      problem.set_input(kSpecial, largest, 60);
+      problem.set_input(kSpecial, problem.classes() - 1, 60);
+      problem.run(kernels);
+      EXPECT_EQ(problem.index(kSpecial), largest);
+      EXPECT_EQ(problem.row_value(kSpecial), 60);
+      expect_clean_neighbours(problem, clean);
+    }
+  });
+}
+
+TEST_P(PlainRows, WithoutADistributionGiveZero) {
+  for_each_case([](Case wanted, const cpu::Kernels& kernels) {
+    wanted.tau_per_row = true;
+    Problem clean(wanted);
+    clean.run(kernels);
+    for (const Spoiler& spoiler : spoilers()) {
+      SCOPED_TRACE(spoiler.name);
+      Problem problem(wanted);
+      set_temperature(problem, 0);
+      spoiler.apply(problem, problem.classes() - 1);
+      problem.run(kernels);
+      expect_spoilt_row(problem, spoiler.best);
+      expect_clean_neighbours(problem, clean);
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, PlainRows, ::testing::Values(Op::kArgmax),
+                         [](const auto& info) { return std::string(name_of(info.param)); });
 
 TEST_P(SpecialRows, OnlyOneClassLeft) {
   for_each_case([](const Case& wanted, const cpu::Kernels& kernels) {
