@@ -72,6 +72,8 @@ def sample_gumbel(
     if _is_compiling():
         refuse_traced_generator(who, generator)
     elif has_torch_function_variadic(key):
+        if device is None and generator is None:
+            device = _device_of(None, key) or torch.get_default_device()  # a mode, and on until now
         drawn: Tensor = handle_torch_function(
             sample_gumbel,
             (key,),
