@@ -71,27 +71,25 @@ def sample_gumbel(
     who = "sample_gumbel"
     if _is_compiling():
         refuse_traced_generator(who, generator)
-    elif has_torch_function_variadic(key):
+    else:
+        check_source_types(who, generator, key)
+    # Here, where a surrounding torch.device counts: inside a function mode's call it does not.
+    anchor = torch.empty(0, device=_device_of(generator, key) if device is None else device)
+    if not _is_compiling() and has_torch_function_variadic(key):
         drawn: Tensor = handle_torch_function(
             sample_gumbel,
             (key,),
             size,
             dtype=dtype,
-            device=device,
+            device=anchor.device,
             generator=generator,
             key=key,
         )
         return drawn
-    else:
-        check_source_types(who, generator, key)
     shape = [size] if isinstance(size, (int, torch.SymInt)) else list(size)
     for n in shape:
         check_integer(who, "size", n)
-    if device is None:
-        device = _device_of(generator, key)
-    drawn = _ops.sample_gumbel.default(
-        torch.empty(0, device=device), shape, dtype=dtype, generator=generator, key=key
-    )
+    drawn = _ops.sample_gumbel.default(anchor, shape, dtype=dtype, generator=generator, key=key)
     return drawn
 
 
