@@ -210,9 +210,15 @@ TensorPair hard_backward_autograd(DispatchKeySet keys, const Tensor& grad, const
 
 // Choices and noise have no gradient.
 
-TensorPair argmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& temperature,
-                           const Tensor& key, int64_t dim, bool keepdim, Shape full_shape,
-                           Shape start) {
+TensorPair max_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& temperature,
+                        const Tensor& key, int64_t dim, bool keepdim, Shape full_shape,
+                        Shape start) {
+  return below_autograd(max(), keys, logits, temperature, key, dim, keepdim, full_shape, start);
+}
+
+Tensor argmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& temperature,
+                       const Tensor& key, int64_t dim, bool keepdim, Shape full_shape,
+                       Shape start) {
   return below_autograd(argmax(), keys, logits, temperature, key, dim, keepdim, full_shape, start);
 }
 
@@ -226,6 +232,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Autograd, m) {
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_autograd));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_autograd));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_autograd));
+  m.impl("_gumbel_max", TORCH_FN(max_autograd));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_autograd));
   m.impl("_gumbel_noise", TORCH_FN(noise_autograd));
 }

@@ -28,11 +28,11 @@ inline Tensor no_rows(const Tensor& like) {
   return at::empty({0}, like.options().dtype(compute_type(like.scalar_type())));
 }
 
-/// Index and value of the argmax: without `keepdim`, `dim` is dropped.
-inline c10::SymDimVector argmax_shape(const Tensor& logits, int64_t dim, bool keepdim) {
+/// One number for the choice of each row: without `keepdim`, `dim` is dropped.
+inline Tensor empty_choices(const Tensor& logits, int64_t dim, bool keepdim, ScalarType type) {
   auto shape = rows_shape(logits, dim);
   if (!keepdim && !shape.empty()) shape.erase(shape.begin() + dim);
-  return shape;
+  return at::empty_symint(shape, logits.options().dtype(type));
 }
 
 /// A stray meta tensor among real ones brings a call to the meta kernels, where there is no data to
@@ -111,14 +111,13 @@ struct PrivateOps {
     return {grad_logits, rows};
   }
 
-  static TensorPair argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key,
-                           int64_t dim, bool keepdim, Shape full_shape, Shape start) {
-    const auto shape = argmax_shape(logits, dim, keepdim);
-    checks::has_classes("_gumbel_argmax", logits, dim);
-    Tensor value =
-        at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type())));
-    Tensor index = at::empty_symint(shape, logits.options().dtype(at::kLong));
-    run("_gumbel_argmax", Op::kArgmax,
+  static TensorPair max(const Tensor& logits, const Tensor& temperature, const Tensor& key,
+                        int64_t dim, bool keepdim, Shape full_shape, Shape start) {
+    constexpr const char* kName = "_gumbel_max";
+    checks::has_classes(kName, logits, dim);
+    Tensor value = empty_choices(logits, dim, keepdim, compute_type(logits.scalar_type()));
+    Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
+    run(kName, Op::kArgmax,
         {.input = logits,
          .tau = temperature,
          .key = key,
@@ -128,6 +127,22 @@ struct PrivateOps {
          .full_shape = full_shape,
          .start = start});
     return {value, index};
+  }
+
+  static Tensor argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key,
+                       int64_t dim, bool keepdim, Shape full_shape, Shape start) {
+    constexpr const char* kName = "_gumbel_argmax";
+    checks::has_classes(kName, logits, dim);
+    Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
+    run(kName, Op::kArgmax,
+        {.input = logits,
+         .tau = temperature,
+         .key = key,
+         .index = index,
+         .dim = dim,
+         .full_shape = full_shape,
+         .start = start});
+    return index;
   }
 
   /// Along the last dimension: for noise, which one is the class dimension makes no difference.
@@ -147,6 +162,7 @@ struct PrivateOps {
     m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse));
     m.impl("_gumbel_softmax_backward", TORCH_FN(backward));
     m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward));
+    m.impl("_gumbel_max", TORCH_FN(max));
     m.impl("_gumbel_argmax", TORCH_FN(argmax));
     m.impl("_gumbel_noise", TORCH_FN(noise));
   }

@@ -33,9 +33,8 @@ Tensor draw_several(const Tensor& logits, const Tensor& temperature, const Tenso
   const bool reaches_batch = temperature.dim() > behind;
   const Tensor rows =
       reaches_batch ? temperature.unsqueeze(temperature.dim() - behind) : temperature;
-  const Tensor index =
-      std::get<1>(ops::argmax().call(repeated(logits, batch, num_samples), rows, key, dim + 1,
-                                     keepdim, std::nullopt, std::nullopt));
+  const Tensor index = ops::argmax().call(repeated(logits, batch, num_samples), rows, key, dim + 1,
+                                          keepdim, std::nullopt, std::nullopt);
   return batch == 0 ? index : index.movedim(batch, 0).contiguous();
 }
 
@@ -53,8 +52,8 @@ Tensor draw(const Tensor& logits, const Tensor& temperature, const Draw& how,
   const Tensor key = ops::key_of_call(kName, logits, how.dim, generator, given_key);
   if (how.num_samples)
     return draw_several(logits, temperature, key, how.dim, how.keepdim, *how.num_samples);
-  return std::get<1>(ops::argmax().call(logits, temperature, key, how.dim, how.keepdim,
-                                        std::nullopt, std::nullopt));
+  return ops::argmax().call(logits, temperature, key, how.dim, how.keepdim, std::nullopt,
+                            std::nullopt);
 }
 
 Tensor front_door(const Tensor& logits, int64_t dim, bool keepdim, const at::Scalar& temperature,

@@ -126,11 +126,15 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "-> (Tensor grad_logits, Tensor grad_tau_rows)",
       pure);
 
-  // First maximum of logits / temperature + g, and the noise g alone (shape, device, and compute
-  // type of `like`).
+  // First maximum of logits / temperature + g, as torch.max and torch.argmax; and the noise g alone
+  // (shape, device, and compute type of `like`).
+  m.def(
+      "_gumbel_max(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor value, Tensor index)",
+      pure);
   m.def(
       "_gumbel_argmax(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
-      "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor value, Tensor index)",
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
       pure);
   m.def(
       "_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) "

@@ -36,12 +36,17 @@ TensorPair hard_backward_meta(const Tensor& grad, const Tensor& logits, const Te
   return backward_meta(grad, logits, tau, dim, std::nullopt, tau_grad);
 }
 
-TensorPair argmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
-                       bool keepdim, SymShape, SymShape) {
+TensorPair max_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim, bool keepdim,
+                    SymShape, SymShape) {
   check_meta(logits);
-  const auto shape = argmax_shape(logits, dim, keepdim);
-  return {at::empty_symint(shape, logits.options().dtype(compute_type(logits.scalar_type()))),
-          at::empty_symint(shape, logits.options().dtype(at::kLong))};
+  return {empty_choices(logits, dim, keepdim, compute_type(logits.scalar_type())),
+          empty_choices(logits, dim, keepdim, at::kLong)};
+}
+
+Tensor argmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim, bool keepdim,
+                   SymShape, SymShape) {
+  check_meta(logits);
+  return empty_choices(logits, dim, keepdim, at::kLong);
 }
 
 Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
@@ -54,6 +59,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_meta));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_meta));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_meta));
+  m.impl("_gumbel_max", TORCH_FN(max_meta));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_meta));
   m.impl("_gumbel_noise", TORCH_FN(noise_meta));
 }

@@ -31,8 +31,10 @@ using BackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&
 using HardBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                          int64_t, bool, OptionalSymIntArrayRef,
                                          OptionalSymIntArrayRef);
-using ArgmaxSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
-                                   OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using MaxSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
+                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using ArgmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
+                               OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef,
                               OptionalSymIntArrayRef);
 using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
@@ -49,6 +51,7 @@ TG_OP(softmax, SoftmaxSignature, "_gumbel_softmax")
 TG_OP(softmax_lse, SoftmaxLseSignature, "_gumbel_softmax_lse")
 TG_OP(backward, BackwardSignature, "_gumbel_softmax_backward")
 TG_OP(hard_backward, HardBackwardSignature, "_gumbel_softmax_hard_backward")
+TG_OP(max, MaxSignature, "_gumbel_max")
 TG_OP(argmax, ArgmaxSignature, "_gumbel_argmax")
 TG_OP(noise, NoiseSignature, "_gumbel_noise")
 TG_OP(new_key, NewKeySignature, "_new_key")

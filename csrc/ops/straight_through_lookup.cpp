@@ -27,9 +27,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Index and rows, without the class dimension.
 std::tuple<Tensor, Tensor> choose(const Tensor& logits, const Tensor& key) {
-  const auto [score, index] =
-      ops::argmax().call(logits, at::scalar_tensor(1.0, at::kDouble), key, logits.dim() - 1, false,
-                         std::nullopt, std::nullopt);
+  const auto [score, index] = ops::max().call(logits, at::scalar_tensor(1.0, at::kDouble), key,
+                                              logits.dim() - 1, false, std::nullopt, std::nullopt);
   return {index, score.isfinite()};
 }
 

@@ -70,17 +70,30 @@ TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const T
   return wrap_gradients(lanes, gradients, lanes.rank(logits) == 0, tau_grad);
 }
 
-TensorPair argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key,
-                        int64_t dim, bool keepdim, Shape full_shape, Shape start) {
+TensorPair max_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key,
+                     int64_t dim, bool keepdim, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &temperature, &key}))
+    return max().call(logits, temperature, key, dim, keepdim, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const bool scalar = lanes.rank(logits) == 0;
+  const auto [value, index] = max().call(x, lanes.temperature(temperature, x), lanes.key(key),
+                                         dim + 1, keepdim || scalar, full_shape, start);
+  return {lanes.wrap(value, scalar), lanes.wrap(index, scalar)};
+}
+
+Tensor argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
+                    bool keepdim, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const Lanes lanes;
   if (!lanes.any({&logits, &temperature, &key}))
     return argmax().call(logits, temperature, key, dim, keepdim, full_shape, start);
   const Tensor x = lanes.operand(logits);
   const bool scalar = lanes.rank(logits) == 0;
-  const auto [value, index] = argmax().call(x, lanes.temperature(temperature, x), lanes.key(key),
-                                            dim + 1, keepdim || scalar, full_shape, start);
-  return {lanes.wrap(value, scalar), lanes.wrap(index, scalar)};
+  const Tensor index = argmax().call(x, lanes.temperature(temperature, x), lanes.key(key), dim + 1,
+                                     keepdim || scalar, full_shape, start);
+  return lanes.wrap(index, scalar);
 }
 
 Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
@@ -137,6 +150,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_batch));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_batch));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_batch));
+  m.impl("_gumbel_max", TORCH_FN(max_batch));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_batch));
   m.impl("_gumbel_noise", TORCH_FN(noise_batch));
   m.impl("_split_key", TORCH_FN(split_key_batch));

@@ -105,7 +105,7 @@ def _choose_here(
         rows = [1 if i == shard.dim else n for i, n in enumerate(logits.shape)]
         wide = logits.new_full(rows, -math.inf, dtype=_compute_type(logits.dtype))
         return wide, torch.zeros_like(wide, dtype=torch.long)
-    value, index = _ops._gumbel_argmax(
+    value, index = _ops._gumbel_max(
         logits, temperature, key, shard.dim, True, full_shape=shard.full_shape, start=shard.start
     )
     return value, index

@@ -49,7 +49,7 @@ def calls(draw):
         place["full_shape"] = draw(st.lists(st.integers(-1, 9), max_size=4))
         place["start"] = draw(st.lists(st.integers(-1, 5), max_size=4))
     dtype = draw(pick([None, None, *DTYPES]))
-    return draw(st.integers(0, 9)), tensors, dim, place, dtype, draw(st.booleans())
+    return draw(st.integers(0, 10)), tensors, dim, place, dtype, draw(st.booleans())
 
 
 def run(which, t, dim, place, dtype, flag):
@@ -59,12 +59,13 @@ def run(which, t, dim, place, dtype, flag):
         lambda: ops._gumbel_softmax_lse(x, tau, key, dim, dtype=dtype, **place),
         lambda: ops._gumbel_softmax_backward(grad, x, tau, dim, dtype=dtype, tau_grad=flag),
         lambda: ops._gumbel_softmax_hard_backward(grad, x, tau, key, dim, tau_grad=flag, **place),
-        lambda: ops._gumbel_argmax(x, tau, key, dim, flag, **place),
+        lambda: ops._gumbel_max(x, tau, key, dim, flag, **place),
         lambda: ops._gumbel_noise(x, key, **place),
         lambda: (ops._split_key(key, 3), ops._fold_in_key(key, dim)),
         lambda: ops._kl_categorical(x, grad if place else None, dim, flag),
         lambda: ops._kl_categorical_backward(tau, x, tau, tau, tau, None, dim, flag),
         lambda: ops._straight_through_lookup(x, grad, tau, key),
+        lambda: ops._gumbel_argmax(x, tau, key, dim, flag, **place),
     ][which]()
 
 
@@ -84,8 +85,9 @@ def fuzz(call):
         wanted = dtype if dtype is not None and which < 3 else x.dtype
         assert first.shape == x.shape and first.dtype == wanted
         assert not first.isnan().any()
-    if which == 4:
-        index, k = result[1], tensors["x"].shape[dim] if tensors["x"].dim() else 1
+    if which in (4, 10):
+        index = result[1] if which == 4 else result
+        k = tensors["x"].shape[dim] if tensors["x"].dim() else 1
         assert ((index >= 0) & (index < max(k, 1))).all()
     if which == 8:
         assert first.shape == tensors["x"].shape and first.dtype == tensors["x"].dtype

@@ -11,7 +11,7 @@ import torch
 from compiling import compiled
 from scipy import stats
 from torch.autograd import gradcheck
-from torch.distributions import constraints, kl_divergence
+from torch.distributions import constraints
 
 from torch_gumbel import gumbel_softmax
 from torch_gumbel import key as make_key
@@ -286,45 +286,3 @@ def test_a_compiled_distribution_equals_eager(family, by):
     x, key = torch.rand(4, 6), make_key(3)
     got = compiled(draw_and_score)(x, key)
     torch.testing.assert_close(got, draw_and_score(x, key))
-
-
-# Divergences.
-
-
-def test_the_divergence_of_one_hots_is_that_of_torch():
-    p, q = torch.rand(5, 7, dtype=torch.float64), torch.rand(5, 7, dtype=torch.float64)
-    theirs = torch.distributions.OneHotCategorical
-    wanted = kl_divergence(theirs(p), theirs(q))
-    for a, b in [
-        (one_hot(0.5, p), one_hot(2.0, q)),
-        (one_hot(0.5, p), theirs(q)),
-        (theirs(p), one_hot(1, q)),
-    ]:
-        torch.testing.assert_close(kl_divergence(a, b), wanted)
-    loc, scale = doubles([0.0, 1.0]), doubles([1.0, 2.0])
-    torch.testing.assert_close(
-        kl_divergence(Gumbel(loc, 1.0), Gumbel(0.0, scale)),
-        kl_divergence(torch.distributions.Gumbel(loc, 1.0), torch.distributions.Gumbel(0.0, scale)),
-    )
-
-
-def test_a_divergence_with_zeros_is_finite_and_so_is_its_gradient():
-    p = doubles([0.5, 0.0, 0.5], requires_grad=True)
-    q = doubles([0.25, 0.0, 0.75], requires_grad=True)
-    value = kl_divergence(one_hot(1.0, p), one_hot(1.0, q))
-    assert value.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
-    value.backward()
-    assert p.grad.isfinite().all() and q.grad.isfinite().all()
-    wider = one_hot(1.0, doubles([0.5, 0.1, 0.4]))
-    assert kl_divergence(wider, one_hot(1.0, q)) == math.inf
-    far = one_hot(1.0, logits=torch.tensor([0.0, -200.0]))
-    other = one_hot(1.0, logits=torch.tensor([-200.0, 0.0]))
-    assert kl_divergence(far, other).item() == pytest.approx(200)
-
-
-def test_a_relaxed_divergence_is_not_made_up():
-    made = RelaxedOneHotCategorical(0.5, doubles([0.5, 0.5]))
-    with pytest.raises(NotImplementedError):
-        kl_divergence(made, made)
-    with pytest.raises(NotImplementedError):
-        made.entropy()

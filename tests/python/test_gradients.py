@@ -287,5 +287,5 @@ def test_an_index_and_the_noise_have_no_gradient():
     x = torch.randn(4, 9, requires_grad=True)
     assert not gumbel_argmax(x).requires_grad
     assert not noise(x, KEY).requires_grad
-    value, index = ops._gumbel_argmax(x, torch.tensor(1.0), KEY, 1, False)
+    value, index = ops._gumbel_max(x, torch.tensor(1.0), KEY, 1, False)
     assert not value.requires_grad and not index.requires_grad

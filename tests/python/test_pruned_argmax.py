@@ -142,7 +142,7 @@ def test_strided_rows_choose_the_same(kind, dim):
 @pytest.mark.parametrize("k", [33, 2049, 9000])
 def test_the_value_is_the_best_score(k):
     x = torch.randn(50, k)
-    value, index = ops._gumbel_argmax(x, tau_of(1.0), make_key(7), 1, True)
+    value, index = ops._gumbel_max(x, tau_of(1.0), make_key(7), 1, True)
     scores = x + noise(x, make_key(7))
     assert torch.equal(value, scores.max(1, keepdim=True).values)
     assert torch.equal(index, scores.argmax(1, keepdim=True))

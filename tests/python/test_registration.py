@@ -42,6 +42,8 @@ def samples(dtype, requires_grad):
         (ops._gumbel_softmax_backward, (grad, y, tau, 1), {"dtype": torch.float32}),
         (ops._gumbel_softmax_hard_backward, (grad, x, rows, KEY, 1), {"tau_grad": True}),
         (ops._gumbel_softmax_hard_backward, (grad, x, tau, keys, 2), {}),
+        (ops._gumbel_max, (x, tau, KEY, 1, False), {}),
+        (ops._gumbel_max, (x, tau, keys, 2, True), {}),
         (ops._gumbel_argmax, (x, tau, KEY, 1, False), {}),
         (ops._gumbel_argmax, (x, tau, keys, 2, True), {}),
         (ops._gumbel_noise, (x, KEY), shard),

@@ -152,9 +152,9 @@ def test_four_shards_have_the_noise_of_the_whole(cut, dtype):
 def test_shards_of_classes_give_the_choice_of_the_whole(batch):
     x, keys = torch.randn(*batch, 6, 90), torch.randint(0, 2**60, (*batch, 2))
     dim, full, one = x.dim() - 1, [6, 90], tau_of(1.0)
-    value, index = ops._gumbel_argmax(x, one, keys, dim, False)
+    value, index = ops._gumbel_max(x, one, keys, dim, False)
     parts = [
-        ops._gumbel_argmax(x[..., a:b], one, keys, dim, False, full_shape=full, start=[0, a])
+        ops._gumbel_max(x[..., a:b], one, keys, dim, False, full_shape=full, start=[0, a])
         for a, b in [(0, 31), (31, 32), (32, 90)]
     ]
     values = torch.stack([v for v, _ in parts])
