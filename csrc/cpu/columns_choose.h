@@ -113,7 +113,7 @@ class BoundColumns {
         best[i].spoil();
       } else if (highest_[i] > -__builtin_inff()) {
         best[i].offer(score(i, at_[i]), at_[i]);
-        threshold[i] = pruning_threshold(best[i].score);
+        threshold[i] = pruning_threshold(best[i]);
       } else {
         threshold[i] = highest_[i];  // all are -inf, or finite and huge
       }
@@ -125,7 +125,7 @@ class BoundColumns {
       for (int64_t i = 0; any && i < rows; ++i)
         if (bounds[i] >= threshold[i]) {
           best[i].offer(score(i, k), k);
-          threshold[i] = pruning_threshold(best[i].score);
+          threshold[i] = pruning_threshold(best[i]);
         }
     }
     for (int64_t i = 0; i < rows; ++i) f(i, best[i]);
@@ -139,7 +139,7 @@ class BoundColumns {
     float* __restrict bounds = bounds_ + k * rows;
     const auto place = static_cast<int32_t>(k);
     for (int64_t i = 0; i < rows; ++i) {
-      const float bound = score_bound(x[i], words[i]);
+      const float bound = math::score_bound(x[i], words[i]);
       bounds[i] = bound;
       at_[i] = bound > highest_[i] ? place : at_[i];
       highest_[i] = bound > highest_[i] ? bound : highest_[i];

@@ -2,12 +2,10 @@
 // Pruning: the first maximum of logits + noise, exactly, with logarithms only where they can
 // matter.
 //
-// Since E = -log1p(-v) >= v, an element's score x + g is at most x - log v. That bound costs one
-// multiply-add, because the bits of a float, read as an integer, lie just below 2^23 times its
-// logarithm. Only elements whose bound reaches the best score so far are evaluated. docs/design.md
-// derives the margin.
+// Only elements whose bound (math/prune.h) reaches the best score so far are evaluated.
 #pragma once
 
+#include "../math/prune.h"
 #include "reduce.h"
 #include "scores.h"
 
@@ -34,19 +32,11 @@ static inline void merge(Best& best, const TileStat& tile) {
   best.offer(tile.max, tile.index);
 }
 
-constexpr float kOctave = 0x1p23f;                // the unit of bounds: 2^-23 octaves
-constexpr float kBoundScale = 0x1.715476p+23f;    // kOctave log2(e)
-constexpr float kBoundOffset = 158.0f * kOctave;  // bias of float exponents, and v = (w / 2) 2^-31
-constexpr float kLargestBounded = 2e31f;          // beyond, bounds overflow
-constexpr int64_t kPruneFrom = 64;                // shorter rows are evaluated whole
+constexpr int64_t kPruneFrom = 64;  // shorter rows are evaluated whole
 
-/// An element can beat a best score only if its bound is at least this.
-static inline float pruning_threshold(double best) {
-  const auto b = static_cast<float>(best);
-  const float magnitude = b < 0 ? -b : b;
-  if (!(magnitude < kLargestBounded)) return -__builtin_inff();
-  const float slack = kOctave * (0x1p-14f + magnitude * 0x1p-20f);
-  return math::fused(b, kBoundScale, -kBoundOffset) - slack;
+/// An element can beat the best score only if its bound is at least this.
+static inline float pruning_threshold(const Best& best) {
+  return math::pruning_threshold(static_cast<float>(best.score));
 }
 
 /// Part of one row, with bounds of its scores.
@@ -96,26 +86,19 @@ static void prune_part(const Bounded& part, const WordRun& run, int64_t first_cl
   if (highest == __builtin_inff())
     for (int64_t k = 0; k < part.count; ++k)
       if (part.x[k] == __builtin_inff()) return best.spoil();
-  const float threshold = pruning_threshold(best.score);
+  const float threshold = pruning_threshold(best);
   if (highest < threshold) return;
   // Where E is about v, a bound is above its score by less than this. So the best is nearly always
   // among the elements this close to the highest bound, and then no other can reach it.
-  constexpr float kGuess = 0.22f * kOctave;
+  constexpr float kGuess = 0.22f * math::kOctave;
   const float near = highest - kGuess > threshold ? highest - kGuess : threshold;
   offer_survivors(part, run, first_class, near, best);
-  const float tightened = pruning_threshold(best.score);
+  const float tightened = pruning_threshold(best);
   if (tightened < near) offer_survivors(part, run, first_class, tightened, best);
 }
 
-/// A bound of x plus the noise of a word, in 2^-23 octaves.
-TG_STAGE float score_bound(float x, uint32_t word) {
-  const auto half_word = static_cast<float>(static_cast<int32_t>(word >> 1));
-  const auto log_word = static_cast<float>(math::bit_cast<int32_t>(half_word));
-  return math::fused(x, kBoundScale, -log_word);
-}
-
 static void bound_scores(const float* x, const uint32_t* words, int64_t count, float* bounds) {
-  for (int64_t k = 0; k < count; ++k) bounds[k] = score_bound(x[k], words[k]);
+  for (int64_t k = 0; k < count; ++k) bounds[k] = math::score_bound(x[k], words[k]);
 }
 
 /// Best scores of parts of `rows` rows whose words follow each other, rows * count <= kTile;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // An upper bound of a class's score that costs one multiply-add, and the threshold that it must
-// reach for the class to be the row's choice. docs/design.md derives both.
+// reach for the class to be the row's choice.
+//
+// Since E = -log1p(-v) >= v, a score x + g is at most x - log v. The bits of a float, read as an
+// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken. docs/design.md
+// derives the margin.
 #pragma once
 
 #include "host_device.h"
