@@ -36,14 +36,14 @@ CASES = [
 ]
 
 #: Stages of AVX-512: functions of the library that hold it, an instruction that tells its loop from
-#: others there, and elements that one turn of the loop makes.
+#: others there, and elements for each time that it stands in the loop.
 STAGES = {
-    "random words": ("fill_words", "vpmuludq", 128),
-    "word to E": ("fill_exponentials", "vcvtdq2ps", 16),
+    "random words": ("fill_words", "vpmuludq", 32 / 17),
+    "word to E": ("fill_exponentials", "vgetmantps", 16),
     "score": ("take_noise<.*Add|take_noise_run<.*Add|take_group_noise<.*Add", "vcvtdq2ps", 16),
     "quotient": ("divide_rows|load_quotients|load_exponentials", "vdivps", 16),
-    "exponential": ("soften_tile<float>", "vfmadd", 16),
-    "bound": ("prune_parts", "vcvtdq2ps", 16),
+    "exponential": ("soften_tile<float>", "vscalefps", 16),
+    "bound": ("prune_parts", "vcvtdq2ps", 8),
 }
 
 
@@ -108,7 +108,7 @@ def counted_per_element(library: Path) -> dict[str, dict[str, float]]:
     code = functions(library)
     arithmetic = re.compile(r"vfn?m|v(mul|add|sub|div)ps|vpmuludq")
     counts = {}
-    for stage, (pattern, marker, elements) in STAGES.items():
+    for stage, (pattern, marker, per_marker) in STAGES.items():
         named = [
             body
             for name, lines in code.items()
@@ -118,7 +118,11 @@ def counted_per_element(library: Path) -> dict[str, dict[str, float]]:
         steady = [b for b in named if any(t.startswith(marker) and "zmm" in t for t in b)]
         if not steady:
             raise SystemExit(f"instructions: no loop of {pattern} with {marker} in {library}")
-        body = max(steady, key=len)
+        # The steady loop is the one that does most in a turn, and that with least code.
+        marks = [sum(t.startswith(marker) and "zmm" in t for t in b) for b in steady]
+        most = max(marks)
+        body = min((b for b, n in zip(steady, marks, strict=True) if n == most), key=len)
+        elements = most * per_marker
         counts[stage] = {
             "instructions": round(len(body) / elements, 3),
             "on vectors": round(sum("zmm" in t for t in body) / elements, 3),

@@ -13,8 +13,7 @@ namespace torch_gumbel::cpu::TG_ISA {
 template <typename T>
 static inline const T* load_column(const Strided& from, int64_t k, int64_t rows, T* room) {
   const Strided column = part_of(from, 0, k);
-  if (from.type == TypeOf<T>::value && from.row_step == 1)
-    return static_cast<const T*>(column.data);
+  if (from.type == kTypeOf<T> && from.row_step == 1) return static_cast<const T*>(column.data);
   with_elements(from.type, column.data, [&](auto* data) {
     if (from.row_step == 1) return load_run(data, rows, room);
     for (int64_t i = 0; i < rows; ++i) room[i] = static_cast<T>(widen(data[i * from.row_step]));
@@ -43,7 +42,7 @@ class ColumnOutput {
 
   /// Where a class's values may be made: in place, or in `room`.
   T* place(int64_t k, T* room) const {
-    if (past_caches_ || to_.type != TypeOf<T>::value || to_.row_step != 1) return room;
+    if (past_caches_ || to_.type != kTypeOf<T> || to_.row_step != 1) return room;
     return static_cast<T*>(const_cast<void*>(part_of(to_, 0, k).data));
   }
 
@@ -136,10 +135,8 @@ static void column_noise(const Arguments& a, const Group& group, int64_t first_c
   for (int64_t k = 0; k < classes; ++k) {
     const uint32_t* column = words.column(k);
     if (reads) fetch_column(logits, first_class + k, rows);
-    for (int64_t i = 0; i < rows; ++i) {
-      exponentials[k * rows + i] = math::exponential(column[i]);
-      smallest = column[i] < smallest ? column[i] : smallest;
-    }
+    const uint32_t least = exponentials_of(column, rows, exponentials + k * rows);
+    smallest = least < smallest ? least : smallest;
   }
   if (smallest < math::kExtendBelow) extend_columns(words, classes, rows, exponentials);
 }

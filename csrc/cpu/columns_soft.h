@@ -113,15 +113,19 @@ class SoftColumns {
       if (divides_) {
         const T* x = load_column(logits, k, rows, room);
         const auto one = math::exponent_scale<T>(1.0);
-        for (int64_t i = 0; i < rows; ++i) {
-          column[i] = math::exp_scaled(x[i] - reference[i], one) / column[i];
-          lane[i] += column[i];
-        }
+        for_each_place<T>(0, rows, [&](auto at) TG_INLINE {
+          const auto d = at.load(x) - at.load(reference);
+          const auto weight = math::exp_scaled(d, one) / at.load(column);
+          at.store(weight, column);
+          at.store(at.load(lane) + weight, lane);
+        });
       } else {
-        for (int64_t i = 0; i < rows; ++i) {
-          column[i] = math::exp_scaled(column[i] - reference[i], {high[i], low[i]});
-          lane[i] += column[i];
-        }
+        for_each_place<T>(0, rows, [&](auto at) TG_INLINE {
+          const math::Exponent scale = {at.load(high), at.load(low)};
+          const auto weight = math::exp_scaled(at.load(column) - at.load(reference), scale);
+          at.store(weight, column);
+          at.store(at.load(lane) + weight, lane);
+        });
       }
     }
     if (!combined_) memcpy(sums + first, sum.total(), rows * sizeof(T));

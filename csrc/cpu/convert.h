@@ -115,6 +115,17 @@ struct Strided {
   }
 };
 
+template <typename T>
+constexpr DType kTypeOf = std::is_same_v<T, double> ? DType::kFloat64 : DType::kFloat32;
+
+/// The values of a matrix, [rows][classes], if they lie so and are of type T, else null.
+template <typename T>
+static inline T* packed_values(const Strided& matrix, int64_t rows, int64_t classes) {
+  return matrix.packed(rows, classes) && matrix.type == kTypeOf<T>
+             ? static_cast<T*>(const_cast<void*>(matrix.data))
+             : nullptr;
+}
+
 template <typename T, typename Element>
 static inline void load_run(const Element* __restrict from, int64_t count, T* __restrict to) {
   for (int64_t k = 0; k < count; ++k) to[k] = static_cast<T>(widen(from[k]));

@@ -47,8 +47,10 @@ static inline Factor<T> tile_factor(const TileStat& tile, const RowSum<T>& row,
 template <typename T>
 static inline void exponentiate(T* scores, int64_t count, T reference, math::Exponent<T> scale) {
   constexpr int kStep = kVectorBytes / sizeof(T);
-  const int64_t whole = count / kStep * kStep, rest = count - whole;
-  for (int64_t k = 0; k < whole; ++k) scores[k] = math::exp_scaled(scores[k] - reference, scale);
+  const int64_t whole = kWholeRegisters<T> ? count : count / kStep * kStep, rest = count - whole;
+  for_each_place<T>(0, whole, [&](auto at) TG_INLINE {
+    at.store(math::exp_scaled(at.load(scores) - reference, scale), scores);
+  });
   if (rest == 0) return;
   T tail[kStep];  // the values behind the tile are put back
   memcpy(tail, scores + whole, sizeof tail);
@@ -103,15 +105,17 @@ static void divide_rows(const float* x, const float* exponentials, int64_t rows,
   if (classes > kShortRow) {
     for (int64_t i = 0; i < rows; ++i) {
       const float zero = or_zero(reference[i]);
-      for (int64_t k = i * classes; k < (i + 1) * classes; ++k)
-        values[k] = Weigh::apply(x[k] - zero, exponentials[k]);
+      for_each_place<float>(i * classes, (i + 1) * classes, [&](auto at) TG_INLINE {
+        at.store(Weigh::apply(at.load(x) - zero, at.load(exponentials)), values);
+      });
     }
     return;
   }
   alignas(64) float zeros[kTile + kLanes];
   for (int64_t i = 0; i < rows; ++i) fill_over(zeros + i * classes, classes, or_zero(reference[i]));
-  for (int64_t k = 0; k < rows * classes; ++k)
-    values[k] = Weigh::apply(x[k] - zeros[k], exponentials[k]);
+  for_each_place<float>(0, rows * classes, [&](auto at) TG_INLINE {
+    at.store(Weigh::apply(at.load(x) - at.load(zeros), at.load(exponentials)), values);
+  });
 }
 
 /// Exponentials of tiles of a group's rows, relative to `reference`, one for each row. `values` is

@@ -190,7 +190,7 @@ static void kl_backward(const Arguments& a, const KlRows& rows, int64_t begin, i
   for_each_kl_tile(a, begin, end, scratch,
                    [&](const Group& group, int64_t at, int64_t count, const T* values) {
                      const Strided output = operand_matrix(a, group, Operand::kOutput, at);
-                     const bool direct = output.class_step == 1 && output.type == TypeOf<T>::value;
+                     const bool direct = output.class_step == 1 && output.type == kTypeOf<T>;
                      for (int64_t i = 0; i < group.rows; ++i) {
                        const Group row = single_row(group, i);
                        const KlGradient<T> gradient(a, rows, row.index);

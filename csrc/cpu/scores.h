@@ -3,6 +3,7 @@
 #pragma once
 
 #include "convert.h"
+#include "floats.h"
 #include "words.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -54,25 +55,6 @@ static inline Strided operand_matrix(const Arguments& a, const Group& group, Ope
   const int64_t offset = group.first[operand] + class_begin * class_step;
   return {static_cast<const char*>(data) + offset * element_size(type), type,
           group.step_of(operand), class_step};
-}
-
-template <typename T>
-struct TypeOf;
-template <>
-struct TypeOf<float> {
-  static constexpr DType value = DType::kFloat32;
-};
-template <>
-struct TypeOf<double> {
-  static constexpr DType value = DType::kFloat64;
-};
-
-/// The values of a matrix, [rows][classes], if they lie so and are of type T, else null.
-template <typename T>
-static inline T* packed_values(const Strided& matrix, int64_t rows, int64_t classes) {
-  return matrix.packed(rows, classes) && matrix.type == TypeOf<T>::value
-             ? static_cast<T*>(const_cast<void*>(matrix.data))
-             : nullptr;
 }
 
 /// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
@@ -130,6 +112,17 @@ class WordRun {
   uint64_t first_;
 };
 
+/// E of words as if none were extended; returns the smallest of them.
+TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* exponentials) {
+  Smallest smallest;
+  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+    const auto word = at.load(words);
+    at.store(math::exponential(word), exponentials);
+    smallest.see(word);
+  });
+  return smallest.word();
+}
+
 /// Puts the exponentials of extended words among those of a run. Out of line: one tile in 8,000 has
 /// such a word.
 __attribute__((noinline, cold)) static void extend_exponentials(const WordRun& run, int64_t count,
@@ -142,7 +135,8 @@ __attribute__((noinline, cold)) static void extend_exponentials(const WordRun& r
 
 /// What becomes of a value x and its noise: a score, x + g.
 struct Add {
-  TG_STAGE float apply(float x, float exponential) {
+  template <typename F>
+  TG_STAGE F apply(F x, F exponential) {
     return x + math::gumbel_of_exponential(exponential);
   }
   TG_STAGE double apply(double x, double noise) { return x + noise; }
@@ -150,7 +144,8 @@ struct Add {
 
 /// Or a weight, exp(x + g) = exp(x) / E: without the logarithm, at a temperature of 1.
 struct Weigh {
-  TG_STAGE float apply(float x, float exponential) {
+  template <typename F>
+  TG_STAGE F apply(F x, F exponential) {
     return math::exp_scaled(x, math::exponent_scale<float>(1.0)) / exponential;
   }
 };
@@ -160,12 +155,8 @@ static void fill_exponentials(math::Key key, uint64_t first, int64_t count, floa
                               Ahead ahead) {
   const WordRun run(key, first, count, ahead);
   const uint32_t* words = run.words();
-  uint32_t smallest = ~0u;
-  for (int64_t i = 0; i < count; ++i) {
-    exponentials[i] = math::exponential(words[i]);
-    smallest = words[i] < smallest ? words[i] : smallest;
-  }
-  if (smallest < math::kExtendBelow) extend_exponentials(run, count, exponentials);
+  if (exponentials_of(words, count, exponentials) < math::kExtendBelow)
+    extend_exponentials(run, count, exponentials);
 }
 
 /// result[i] = Take of x[i] and the noise of position first + i, count <= kTile; x may be result.
@@ -174,7 +165,9 @@ static void take_noise(math::Key key, uint64_t first, int64_t count, const float
                        Ahead ahead) {
   alignas(64) float exponentials[kTile];
   fill_exponentials(key, first, count, exponentials, ahead);
-  for (int64_t i = 0; i < count; ++i) result[i] = Take::apply(x[i], exponentials[i]);
+  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+    at.store(Take::apply(at.load(x), at.load(exponentials)), result);
+  });
 }
 
 template <typename Take>

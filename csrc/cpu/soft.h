@@ -73,7 +73,7 @@ static void soften_group(const Arguments& a, const Group& group, T* scores) {
 template <typename T>
 static inline T* waiting_tile(const Arguments& a, const Row& row, int64_t begin, void* kept) {
   if (kept != nullptr) return static_cast<T*>(kept) + begin;
-  const bool in_output = a.output_type == TypeOf<T>::value && a.rows.step(Operand::kOutput) == 1;
+  const bool in_output = a.output_type == kTypeOf<T> && a.rows.step(Operand::kOutput) == 1;
   return in_output ? static_cast<T*>(a.output) + row[Operand::kOutput] + begin : nullptr;
 }
 

@@ -45,8 +45,9 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
       max[i] = max_of(block + i * classes, classes);
       fill_over(reference + i * classes, classes, or_zero(max[i]));
     }
-    for (int64_t j = 0; j < rows * classes; ++j)
-      block[j] = math::exp_scaled(block[j] - reference[j], scale);
+    for_each_place<T>(0, rows * classes, [&](auto at) TG_INLINE {
+      at.store(math::exp_scaled(at.load(block) - at.load(reference), scale), block);
+    });
     for (int64_t i = 0; i < rows; ++i) {
       const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0};
       see(begin + i, sum, tau);
@@ -122,8 +123,9 @@ TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* to
   const auto lowest = Register<T>{} - static_cast<T>(__builtin_inf());
   const auto reference = largest > lowest ? largest : Register<T>{};
   for (int k = 0; k < classes; ++k) store_register(side.column(k) - reference, side.at(k));
-  for (int j = 0; j < classes * kSideRows<T>; ++j)
-    side.values[j] = math::exp_scaled(side.values[j], scale);
+  for_each_place<T>(0, classes * kSideRows<T>, [&](auto at) TG_INLINE {
+    at.store(math::exp_scaled(at.load(side.values), scale), side.values);
+  });
   const auto total = side.sum(classes);
   const auto factor = 1 / total + (largest - largest);  // NaN where no score is finite
   for (int k = 0; k < classes; ++k) store_register(side.column(k) * factor, side.at(k));

@@ -55,6 +55,29 @@ static inline Wide interleave_even(Wide a, Wide b) { return __builtin_shufflevec
 static inline Wide interleave_odd(Wide a, Wide b) { return __builtin_shufflevector(a, b, 1, 3); }
 #endif
 
+static inline Wide swapped_halves(Wide a) {
+#if defined(__AVX512F__)
+  return (Wide)_mm512_rol_epi64((__m512i)a, 32);
+#elif defined(__AVX2__)
+  return (Wide)_mm256_shuffle_epi32((__m256i)a, 0xB1);
+#elif defined(__x86_64__)
+  return (Wide)_mm_shuffle_epi32((__m128i)a, 0xB1);
+#else
+  return (a >> 32) | (a << 32);
+#endif
+}
+
+/// The last round's words of a pair: (product >> 32) ^ c ^ key in the low half, above it the
+/// product's own low half.
+static inline Wide last_pair(Wide product, Wide c, uint64_t key) {
+#if defined(__AVX512F__)
+  return (Wide)_mm512_mask_ternarylogic_epi32((__m512i)swapped_halves(product), 0x5555, (__m512i)c,
+                                              (__m512i)broadcast(key), 0x96);
+#else
+  return swapped_halves(product) ^ (c & 0xFFFFFFFF) ^ broadcast(key);
+#endif
+}
+
 /// The ten round keys of a seed, widened once per run.
 struct RoundKeys {
   uint64_t key0[math::philox::kRounds];
@@ -112,7 +135,8 @@ static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
     c2[g] = c3[g] ^ broadcast(start.next_c2_key);
     c3[g] = broadcast(start.next_c3);
   }
-  for (int round = 2; round < math::philox::kRounds; ++round) {
+  constexpr int kLast = math::philox::kRounds - 1;
+  for (int round = 2; round < kLast; ++round) {
     const Wide key0 = broadcast(keys.key0[round]), key1 = broadcast(keys.key1[round]);
     for (int g = 0; g < lots; ++g) {
       const Wide a = multiply_low(c0[g], multiplier0);
@@ -124,8 +148,8 @@ static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
     }
   }
   for (int g = 0; g < lots; ++g) {
-    const Wide even = (c0[g] & 0xFFFFFFFF) | (c1[g] << 32);
-    const Wide odd = (c2[g] & 0xFFFFFFFF) | (c3[g] << 32);
+    const Wide even = last_pair(multiply_low(c2[g], multiplier1), c1[g], keys.key0[kLast]);
+    const Wide odd = last_pair(multiply_low(c0[g], multiplier0), c3[g], keys.key1[kLast]);
     // Not `auto`: it would drop the typedef's alignment, and the stores would be aligned ones.
     WideMemory* to = reinterpret_cast<WideMemory*>(lot[g].out);
     to[0] = interleave_even(even, odd);

@@ -16,37 +16,68 @@ constexpr uint32_t kExtendBelow = 256;
 // Coefficients: docs/fit_polynomials.py.
 
 /// -log1p(-t), t in (0, 1/2]; relative error below 1.375 * 2^-24 (of which the polynomial: 2^-28).
-TG_HD float minus_log1p_minus(float t) {
-  const float tail =
+template <typename F>
+TG_HD F minus_log1p_minus(F t) {
+  const F tail =
       horner(t, 0x1.00001ep-1f, 0x1.5542f6p-2f, 0x1.01e9dap-2f, 0x1.6830e8p-3f, 0x1.5c3ae6p-2f,
              -0x1.2f3e04p-1f, 0x1.f88f2ep+0f, -0x1.3cfc78p+1f, 0x1.be5254p+0f);
   return fused(t * t, tail, t);
 }
 
-/// log(x) for normal positive x; error below 1.4 * 2^-24 max(1, |log x|).
-TG_HD float log_normal(float x) {
-  constexpr int32_t kTwoThirds = 0x3F2AAAAB;
+/// x = 2^exponent (1 + f), f in [-1/3, 1/3].
+template <typename F>
+struct NearOne {
+  F f;
+  F exponent;
+};
+
+constexpr int32_t kTwoThirds = 0x3F2AAAAB;  // the bits of 2/3
+
+/// Exactly, for normal positive x.
+TG_HD NearOne<float> near_one(float x) {
   const auto bits = bit_cast<int32_t>(x);
   const int32_t exponent = (bits - kTwoThirds) >> 23;
-  const float f = bit_cast<float>(bits - exponent * (1 << 23)) - 1.0f;  // in [-1/3, 1/3]
-  const float tail = horner(f, -0x1.ffffb0p-2f, 0x1.555472p-2f, -0x1.001cc4p-2f, 0x1.9a04dep-3f,
-                            -0x1.4f2c3cp-3f, 0x1.1bfe2ap-3f, -0x1.400852p-3f, 0x1.2ab85cp-3f);
-  return fused(static_cast<float>(exponent), 0x1.62e430p-1f, fused(f * f, tail, f));
+  return {bit_cast<float>(bits - exponent * (1 << 23)) - 1.0f, static_cast<float>(exponent)};
+}
+
+/// log(x) for normal positive x; error below 1.4 * 2^-24 max(1, |log x|).
+/// `F`: float, or a vector of them that has its own `near_one`.
+template <typename F>
+TG_HD F log_normal(F x) {
+  const auto [f, exponent] = near_one(x);
+  const F tail = horner(f, -0x1.ffffb0p-2f, 0x1.555472p-2f, -0x1.001cc4p-2f, 0x1.9a04dep-3f,
+                        -0x1.4f2c3cp-3f, 0x1.1bfe2ap-3f, -0x1.400852p-3f, 0x1.2ab85cp-3f);
+  return fused(exponent, 0x1.62e430p-1f, fused(f * f, tail, f));
+}
+
+/// 1 - v = 2^-halvings (1 - t), t in (0, 1/2].
+template <typename F>
+struct Halved {
+  F t;
+  F halvings;
+};
+
+/// w, or w - 2^32 when w >= 2^31.
+TG_HD float centred(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word)); }
+
+/// Exactly, from q = v, or v - 1 when w >= 2^31.
+TG_HD Halved<float> halved(uint32_t word, float q) {
+  const bool upper = static_cast<int32_t>(word) < 0;
+  const auto bits = bit_cast<uint32_t>(q) & 0x7FFFFFFFu;
+  const float mantissa =
+      bit_cast<float>((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
+  const float k = static_cast<float>(126 - static_cast<int32_t>(bits >> 23));
+  return {upper ? 1.0f - mantissa : q, upper ? k : 0.0f};
 }
 
 /// The exponential of a word without extension: in [2^-33, 23], never 0, infinite, or NaN; relative
 /// error below 1.25 * 2^-23.
 /// For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail is right too.
-TG_HD float exponential(uint32_t word) {
-  const auto centred = static_cast<int32_t>(word);
-  const float q =
-      fused(static_cast<float>(centred), 0x1p-32f, 0x1p-33f);  // v, or v - 1 when w >= 2^31
-  const auto bits = bit_cast<uint32_t>(q) & 0x7FFFFFFFu;
-  const float mantissa =
-      bit_cast<float>((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
-  const float k = static_cast<float>(126 - static_cast<int32_t>(bits >> 23));
-  const float t = centred < 0 ? 1.0f - mantissa : q;
-  const float halvings = centred < 0 ? k : 0.0f;
+/// `Word`: uint32_t, or a vector of them that has its own `centred` and `halved`.
+template <typename Word>
+TG_HD auto exponential(Word word) {
+  const auto q = fused(centred(word), 0x1p-32f, 0x1p-33f);
+  const auto [t, halvings] = halved(word, q);
   return fused(halvings, 0x1.62e430p-1f, minus_log1p_minus(t));
 }
 
@@ -57,7 +88,10 @@ TG_HD float exponential(uint32_t word, uint32_t extension) {
 }
 
 /// g = -log E for E as `exponential` returns it: in [-3.14, 45.06].
-TG_HD float gumbel_of_exponential(float e) { return -log_normal(e); }
+template <typename F>
+TG_HD F gumbel_of_exponential(F e) {
+  return -log_normal(e);
+}
 
 /// Standard Gumbel noise of a word; `extension` counts only when word < kExtendBelow.
 TG_HD float gumbel(uint32_t word, uint32_t extension) {

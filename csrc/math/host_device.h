@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include <type_traits>
+
 // Always inlined on the CPU: the same header is compiled once per instruction set, and an
 // out-of-line copy could be shared by the linker with a machine that cannot run it.
 #ifdef __CUDACC__
@@ -39,12 +41,12 @@ TG_HD double fused(double a, double b, double c) {
 
 /// c0 + c1 x + c2 x^2 + ...
 template <typename T>
-TG_HD T horner(T, T c0) {
+TG_HD T horner(T, std::type_identity_t<T> c0) {
   return c0;
 }
 
 template <typename T, typename... Rest>
-TG_HD T horner(T x, T c0, Rest... rest) {
+TG_HD T horner(T x, std::type_identity_t<T> c0, Rest... rest) {
   return fused(x, horner(x, rest...), c0);
 }
 

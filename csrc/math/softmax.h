@@ -73,20 +73,36 @@ TG_HD Exponent<double> exponent_scale<double>(double tau) {
   return {inverse_temperature<double>(tau), 0.0};
 }
 
-/// 2^(d (high + low)); relative error about 2^-23 + |d high| 2^-46; below 2^-126 it is 0. NaN stays
-/// NaN.
-TG_HD float exp_scaled(float d, Exponent<float> scale) {
+/// The whole number nearest to x >= -127, and its bits in the low end of a float's.
+struct Whole {
+  float number;
+  uint32_t bits;
+};
+
+TG_HD Whole nearest_whole(float x) {
   constexpr float kRoundToInteger = 0x1.8p23f;
-  const float x = d * scale.high;
-  const float bounded = x < -127.0f ? -127.0f : x;
-  const float n = (bounded + kRoundToInteger) - kRoundToInteger;
-  const float r = fused(d, scale.low, fused(d, scale.high, -n));
-  const float fraction = horner(r, 1.0f, 0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f,
-                                0x1.3b2de0p-7f, 0x1.5f082ep-10f, 0x1.416b50p-13f);
+  const float shifted = (x < -127.0f ? -127.0f : x) + kRoundToInteger;
+  return {shifted - kRoundToInteger, bit_cast<uint32_t>(shifted)};
+}
+
+/// fraction * 2^n, n nearest to x, and 0 for x below -126.
+TG_HD float times_power(float fraction, Whole n, float x) {
   // Unsigned, so that a NaN's bits may wrap: NaN times any power is NaN.
-  const uint32_t biased = bit_cast<uint32_t>(bounded + kRoundToInteger) - 0x4B400000u + 127u;
-  const float power = bit_cast<float>(biased << 23);
-  return x < -126.0f ? 0.0f : fraction * power;
+  const uint32_t biased = n.bits - 0x4B400000u + 127u;
+  return x < -126.0f ? 0.0f : fraction * bit_cast<float>(biased << 23);
+}
+
+/// 2^(d (high + low)) for d high < 127; relative error about 2^-23 + |d high| 2^-46; below 2^-126 it
+/// is 0. NaN stays NaN.
+/// `F`: float, or a vector of them that has its own `nearest_whole` and `times_power`; `S` too.
+template <typename F, typename S>
+TG_HD F exp_scaled(F d, Exponent<S> scale) {
+  const F high = scale.high, low = scale.low, x = d * high;
+  const auto n = nearest_whole(x);
+  const F r = fused(d, low, fused(d, high, -n.number));
+  const F fraction = horner(r, 1.0f, 0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f, 0x1.3b2de0p-7f,
+                            0x1.5f082ep-10f, 0x1.416b50p-13f);
+  return times_power(fraction, n, x);
 }
 
 /// exp(d high) in float64; below exp(-708) it is 0. Relative error about 2^-52 + |d high| 2^-53.

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "cpu/convert.h"
+#include "cpu/floats.h"
 #include "cpu/words.h"
 
 #define TG_TEXT_OF(name) #name
@@ -26,8 +27,9 @@ void runs_of_words(math::Key key, uint64_t first, uint64_t step, int64_t runs, i
 int64_t room_of_run(int64_t count) { return run_room(count); }
 
 void gumbel(const uint32_t* words, int64_t count, float* noise) {
-  for (int64_t i = 0; i < count; ++i)
-    noise[i] = math::gumbel_of_exponential(math::exponential(words[i]));
+  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+    at.store(math::gumbel_of_exponential(math::exponential(at.load(words))), noise);
+  });
 }
 
 void gumbel_extended(const uint32_t* words, const uint32_t* extensions, int64_t count,
@@ -42,7 +44,8 @@ void gumbel64(const uint32_t* words, const uint32_t* extensions, int64_t count, 
 template <typename T>
 void exp_scaled(const T* d, int64_t count, double tau, T* result) {
   const auto scale = math::exponent_scale<T>(tau);
-  for (int64_t i = 0; i < count; ++i) result[i] = math::exp_scaled(d[i], scale);
+  for_each_place<T>(
+      0, count, [&](auto at) TG_INLINE { at.store(math::exp_scaled(at.load(d), scale), result); });
 }
 
 void log_probability(const float* y, int64_t count, float* result) {
