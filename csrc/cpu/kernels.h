@@ -27,6 +27,13 @@ constexpr int64_t element_size(DType type) {
   return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
 }
 
+constexpr int64_t kLine = 64;  // bytes of a cache line
+
+/// Whether rows of `classes` elements end where lines do, if their first one begins with one.
+constexpr bool whole_lines(int64_t classes, DType type) {
+  return classes * element_size(type) % kLine == 0;
+}
+
 /// Whether the output goes past the caches, because they would not keep it: then nothing waits for
 /// its lines to be read before they are written.
 inline bool streams(const Arguments& a) {
@@ -111,8 +118,11 @@ inline int64_t kept_bytes(Op op, const Arguments& a) {
   if (op != Op::kSoft && op != Op::kHardBackward) return 0;
   const DType type = a.input_type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   const bool in_output = a.output_type == type && a.rows.step(Operand::kOutput) == 1;
-  // The output is as good a place, but for a gradient that would only replace what waits there.
-  if (a.rows.classes > kKept || (in_output && (op == Op::kSoft || !streams(a)))) return 0;
+  if (a.rows.classes > kKept) return 0;
+  // The output is as good a place, unless it goes past the caches: in whole lines, or as a gradient,
+  // which would only replace what waits there.
+  const bool past = streams(a) && (op == Op::kHardBackward || whole_lines(a.rows.classes, type));
+  if (in_output && !past) return 0;
   return (a.rows.classes + kScratchSlack) * element_size(type);
 }
 

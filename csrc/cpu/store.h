@@ -6,8 +6,6 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-constexpr int64_t kLine = 64;  // bytes of a cache line
-
 /// One line to memory, past the caches.
 TG_STAGE void stream_line(const void* from, void* to) {
 #if defined(__AVX512F__)
@@ -118,11 +116,6 @@ static void store_scaled(const T* from, int64_t count, Factor<T> factor, const S
     for (int64_t k = 0; k < count; ++k)
       data[k * to.class_step] = narrow<Element>(factor.of(from[k]));
   });
-}
-
-/// Whether rows of `classes` elements end where lines do, if their first one begins with one.
-static inline bool whole_lines(int64_t classes, DType type) {
-  return classes * element_size(type) % kLine == 0;
 }
 
 /// store_matrix, past the caches if `streams` and the rows are packed.
