@@ -112,14 +112,20 @@ class WordRun {
   uint64_t first_;
 };
 
-/// E of words as if none were extended; returns the smallest of them.
-TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* exponentials) {
+/// E of words as if none were extended; returns the smallest of them. Asks for the gradients of
+/// `ahead`: logits and gradients at once would be more than memory gives while words are made.
+TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* exponentials,
+                                  Ahead ahead = {}) {
+  constexpr int64_t kStep = 512;
   Smallest smallest;
-  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
-    const auto word = at.load(words);
-    at.store(math::exponential(word), exponentials);
-    smallest.see(word);
-  });
+  for (int64_t begin = 0; begin < count; begin += kStep) {
+    for_each_place<float>(begin, min64(begin + kStep, count), [&](auto at) TG_INLINE {
+      const auto word = at.load(words);
+      at.store(math::exponential(word), exponentials);
+      smallest.see(word);
+    });
+    ahead.fetch(Ahead::kGrads, begin, kStep);
+  }
   return smallest.word();
 }
 
@@ -155,7 +161,7 @@ static void fill_exponentials(math::Key key, uint64_t first, int64_t count, floa
                               Ahead ahead) {
   const WordRun run(key, first, count, ahead);
   const uint32_t* words = run.words();
-  if (exponentials_of(words, count, exponentials) < math::kExtendBelow)
+  if (exponentials_of(words, count, exponentials, ahead) < math::kExtendBelow)
     extend_exponentials(run, count, exponentials);
 }
 

@@ -164,11 +164,11 @@ struct Ahead {
   const char* data[2] = {};  // logits, and incoming gradients where there are any
   int64_t bytes_per_word[2] = {};
 
-  TG_MEMBER void fetch(int64_t word, int64_t words) const {
-    constexpr int64_t kLine = 64;
-    for (int i = 0; i < 2; ++i)
-      for (int64_t at = 0; at < words * bytes_per_word[i]; at += kLine)
-        __builtin_prefetch(data[i] + word * bytes_per_word[i] + at);
+  enum Which { kLogits, kGrads };
+  TG_MEMBER void fetch(Which which, int64_t word, int64_t words) const {
+    const int64_t size = bytes_per_word[which];
+    for (int64_t at = 0; at < words * size; at += kLine)
+      __builtin_prefetch(data[which] + word * size + at);
   }
   void skip(int64_t words) {
     for (int i = 0; i < 2; ++i) data[i] += words * bytes_per_word[i];
@@ -198,7 +198,7 @@ static void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plan
       philox_lots<kLots>(
           keys, start,
           {lot(done), lot(done + kBlocks), lot(done + 2 * kBlocks), lot(done + 3 * kBlocks)});
-      ahead.fetch(4 * done, 4 * kLots * kBlocks);
+      ahead.fetch(Ahead::kLogits, 4 * done, 4 * kLots * kBlocks);
     }
     for (; done < end; done += kBlocks) philox_lots<1>(keys, start, {lot(done)});
   }

@@ -25,7 +25,9 @@ class Reference:
             case.tau, dtype=None if torch.is_tensor(case.tau) else torch.float64
         )
         self.shard = {"full_shape": case.full_shape, "start": case.start}
-        p = x.to(self.compute) + self.noise(self.compute)
+        noise = self.noise(self.compute)
+        p = x.to(self.compute) + noise
+        self.step = self.other_rounding(x.double() + noise, p)
         self.p = p.double().masked_fill(p == INF, float("nan"))
         tau, dim = self.tau.double(), case.dim
         finite = (1 / tau).clamp(max=torch.finfo(torch.float64).max)
@@ -41,10 +43,24 @@ class Reference:
     def noise(self, dtype):
         return OPS._gumbel_noise(self.case.logits.to(dtype), self.key, **self.shard)
 
+    @staticmethod
+    def other_rounding(exact, rounded):
+        """A step of float32 where a score lies so near the middle of two that a fast one, which is
+        off by up to 2^-15 and 2^-22 of itself, may round to the other; else 0.
+        """
+        if rounded.dtype == torch.float64:
+            return torch.zeros_like(rounded)
+        size = rounded.abs()
+        step = (torch.nextafter(size, torch.full_like(size, INF)) - size).double()
+        to_middle = step / 2 - (exact - rounded.double()).abs()
+        near = to_middle < 2.0**-15 + size.double() * 2.0**-22
+        return torch.where(near & (size < INF) & (size > 16), step, 0)
+
     def bound(self, y, epsilon, exact):
         """How far a soft sample, or a gradient as large as it, may be from float64."""
         t = self.inverse.clamp(min=1)
-        return t * y * (1e-12 if exact else 2.5 * epsilon) + (0 if exact else 2.5e-30)
+        relative = 1e-12 if exact else 2.5 * epsilon + self.step
+        return t * y * relative + (0 if exact else 2.5e-30)
 
     def bound_lse(self):
         """What a sample may be off by, relatively, and the roundings of the sum itself."""
