@@ -106,7 +106,7 @@ def loops(code: list[tuple[int, str]]) -> list[list[str]]:
 def counted_per_element(library: Path) -> dict[str, dict[str, float]]:
     """Of each stage, its steady loop: all instructions, and those that work on registers whole."""
     code = functions(library)
-    arithmetic = re.compile(r"vfn?m|v(mul|add|sub|div)ps|vpmuludq")
+    arithmetic = re.compile(r"vfn?m|v(mul|add|sub|div|scalef|rndscale|getexp|getmant)ps|vpmuludq")
     counts = {}
     for stage, (pattern, marker, per_marker) in STAGES.items():
         named = [
@@ -118,10 +118,10 @@ def counted_per_element(library: Path) -> dict[str, dict[str, float]]:
         steady = [b for b in named if any(t.startswith(marker) and "zmm" in t for t in b)]
         if not steady:
             raise SystemExit(f"instructions: no loop of {pattern} with {marker} in {library}")
-        # The steady loop is the one that does most in a turn, and that with least code.
+        # The steady loop is the one that does most in a turn; of several, the longest.
         marks = [sum(t.startswith(marker) and "zmm" in t for t in b) for b in steady]
         most = max(marks)
-        body = min((b for b, n in zip(steady, marks, strict=True) if n == most), key=len)
+        body = max((b for b, n in zip(steady, marks, strict=True) if n == most), key=len)
         elements = most * per_marker
         counts[stage] = {
             "instructions": round(len(body) / elements, 3),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops over floats. Most instruction sets leave it to the compiler to make vectors of them. AVX-512
-// takes floats apart in one instruction, which no compiler finds in integer arithmetic: there the
-// body of a loop is given whole registers, under the names that csrc/math is written in. The bits
-// are the same.
+// Loops over floats. Most instruction sets leave it to the compiler to make vectors of them.
+// AVX-512 takes floats apart in one instruction, which no compiler finds in integer arithmetic:
+// there the body of a loop is given whole registers, under the names that csrc/math is written in.
+// The bits are the same.
 #pragma once
 
 #include "isa.h"

@@ -119,8 +119,8 @@ inline int64_t kept_bytes(Op op, const Arguments& a) {
   const DType type = a.input_type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   const bool in_output = a.output_type == type && a.rows.step(Operand::kOutput) == 1;
   if (a.rows.classes > kKept) return 0;
-  // The output is as good a place, unless it goes past the caches: in whole lines, or as a gradient,
-  // which would only replace what waits there.
+  // The output is as good a place, unless it goes past the caches: in whole lines, or as a
+  // gradient, which would only replace what waits there.
   const bool past = streams(a) && (op == Op::kHardBackward || whole_lines(a.rows.classes, type));
   if (in_output && !past) return 0;
   return (a.rows.classes + kScratchSlack) * element_size(type);

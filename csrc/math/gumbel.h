@@ -44,6 +44,7 @@ TG_HD NearOne<float> near_one(float x) {
 /// `F`: float, or a vector of them that has its own `near_one`.
 template <typename F>
 TG_HD F log_normal(F x) {
+  static_assert(!std::is_integral_v<F>);
   const auto [f, exponent] = near_one(x);
   const F tail = horner(f, -0x1.ffffb0p-2f, 0x1.555472p-2f, -0x1.001cc4p-2f, 0x1.9a04dep-3f,
                         -0x1.4f2c3cp-3f, 0x1.1bfe2ap-3f, -0x1.400852p-3f, 0x1.2ab85cp-3f);

@@ -92,8 +92,8 @@ TG_HD float times_power(float fraction, Whole n, float x) {
   return x < -126.0f ? 0.0f : fraction * bit_cast<float>(biased << 23);
 }
 
-/// 2^(d (high + low)) for d high < 127; relative error about 2^-23 + |d high| 2^-46; below 2^-126 it
-/// is 0. NaN stays NaN.
+/// 2^(d (high + low)) for d high < 127; relative error about 2^-23 + |d high| 2^-46; below 2^-126
+/// it is 0. NaN stays NaN.
 /// `F`: float, or a vector of them that has its own `nearest_whole` and `times_power`; `S` too.
 template <typename F, typename S>
 TG_HD F exp_scaled(F d, Exponent<S> scale) {

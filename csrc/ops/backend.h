@@ -114,9 +114,9 @@ struct PrivateOps {
   static TensorPair max(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                         int64_t dim, bool keepdim, Shape full_shape, Shape start) {
     constexpr const char* kName = "_gumbel_max";
-    checks::has_classes(kName, logits, dim);
     Tensor value = empty_choices(logits, dim, keepdim, compute_type(logits.scalar_type()));
     Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
+    checks::has_classes(kName, logits, dim);
     run(kName, Op::kArgmax,
         {.input = logits,
          .tau = temperature,
@@ -132,8 +132,8 @@ struct PrivateOps {
   static Tensor argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                        int64_t dim, bool keepdim, Shape full_shape, Shape start) {
     constexpr const char* kName = "_gumbel_argmax";
-    checks::has_classes(kName, logits, dim);
     Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
+    checks::has_classes(kName, logits, dim);
     run(kName, Op::kArgmax,
         {.input = logits,
          .tau = temperature,

@@ -2,9 +2,9 @@
 // The table of contents: every op of torch_gumbel.
 //
 // Public ops check their arguments, make a key, and call private ones. Private ops are pure
-// functions of tensors, so a tracer can record them and a recompute repeats them. Compilers keep what
-// they made of public ops in a cache that outlives a version of the library: from the first release
-// on, a private op that is to mean something else needs another name. Their arguments:
+// functions of tensors, so a tracer can record them and a recompute repeats them. Compilers keep
+// what they made of public ops in a cache that outlives a version of the library: from the first
+// release on, a private op that is to mean something else needs another name. Their arguments:
 //
 //   key         [*batch, 2]: one key per slice of the leading dimensions of logits
 //   full_shape  shape of the tensor of which logits are a shard, dimensions after the batch

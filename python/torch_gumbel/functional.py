@@ -124,7 +124,8 @@ def gumbel_argmax(
         logits: ``[*, K, *]``, as for :func:`gumbel_softmax`.
         dim: the class dimension.
         keepdim: keep it, with size 1.
-        num_samples: draws with replacement, > 0; nothing is allocated but their indices.
+        num_samples: draws with replacement, > 0; nothing is allocated but their indices
+            (twice with batched keys).
             The words are those of the shape ``[num_samples, *logits.shape]``; with batched keys
             each slice draws as if alone, by ``[num_samples, *slice.shape]``.
         temperature: >= 0 and finite: a number, a tensor with one value, or a tensor with one value

@@ -45,22 +45,27 @@ class Reference:
 
     @staticmethod
     def other_rounding(exact, rounded):
-        """A step of float32 where a score lies so near the middle of two that a fast one, which is
-        off by up to 2^-15 and 2^-22 of itself, may round to the other; else 0.
+        """A step of float32 where a score lies so near the middle of two that a fast one, whose
+        noise is off by up to 2^-15 before the same rounding, may come to the other; else 0.
         """
         if rounded.dtype == torch.float64:
             return torch.zeros_like(rounded)
         size = rounded.abs()
         step = (torch.nextafter(size, torch.full_like(size, INF)) - size).double()
         to_middle = step / 2 - (exact - rounded.double()).abs()
-        near = to_middle < 2.0**-15 + size.double() * 2.0**-22
-        return torch.where(near & (size < INF) & (size > 16), step, 0)
+        near = (to_middle < 2.0**-15) & (size > 16) & (size < INF)
+        return torch.where(near, step, 0)
 
-    def bound(self, y, epsilon, exact):
+    def rounding(self):
+        """What scores that round otherwise change in each sample of their row, relatively."""
+        moved = torch.where(self.step > 0, torch.expm1((self.step * self.inverse).clamp(max=50)), 0)
+        return moved + (self.y * moved).nan_to_num(0).sum(self.case.dim, keepdim=True)
+
+    def bound(self, y, epsilon, exact, rounding=0):
         """How far a soft sample, or a gradient as large as it, may be from float64."""
         t = self.inverse.clamp(min=1)
-        relative = 1e-12 if exact else 2.5 * epsilon + self.step
-        return t * y * relative + (0 if exact else 2.5e-30)
+        relative = 1e-12 if exact else t * 2.5 * epsilon + rounding
+        return (t * y if exact else y) * relative + (0 if exact else 2.5e-30)
 
     def bound_lse(self):
         """What a sample may be off by, relatively, and the roundings of the sum itself."""
@@ -69,12 +74,12 @@ class Reference:
         t = self.inverse.clamp(min=1).broadcast_to(self.y.shape).select(self.case.dim, 0)
         return t * 2.5 * 1.2e-5 + 2e-6 * (1 + self.lse.abs())
 
-    def gradient(self, y, exact):
+    def gradient(self, y, exact, rounding=0):
         """Gradients at logits and per-row tau, each with its bound, from a soft sample."""
         grad, dim = self.case.grad.double(), self.case.dim
         at_logits = y * (grad - (y * grad).sum(dim, keepdim=True)) * self.inverse
         largest = grad.abs().amax(dim, keepdim=True)
-        bound = self.bound(y * largest * self.inverse, 1.5e-5, exact)
+        bound = self.bound(y * largest * self.inverse, 1.5e-5, exact, rounding)
         log = torch.where(y > 0, y.log(), 0)
         bound_tau = (bound * (2 + log.abs())).sum(dim) + 1e-6 * (at_logits * log).abs().sum(dim)
         return at_logits, bound, -(at_logits * log).sum(dim), bound_tau

@@ -59,7 +59,9 @@ class Runner:
         if case.name != "one row":
             outputs["row_value"] = (want.lse.shape, want.compute)
         got = self.drawing("soft_forward", case, outputs)
-        close(got["output"], want.y, want.bound(want.y, 1.2e-5, want.exact), "soft")
+        close(
+            got["output"], want.y, want.bound(want.y, 1.2e-5, want.exact, want.rounding()), "soft"
+        )
         assert (got["output"][case.logits == -INF].nan_to_num(0) == 0).all(), "masked class drawn"
         if "row_value" in got:
             close(got["row_value"], want.lse, want.bound_lse(), "log-sum-exp")
@@ -81,9 +83,11 @@ class Runner:
         value, index = op(case.logits, want.tau, want.key, case.dim, False, **want.shard)
         assert torch.equal(got["index"], index), "index"
         same_bits(got["row_value"], value, "best score")
+        del outputs["row_value"]  # as the public op asks
+        assert torch.equal(self.drawing("argmax", case, outputs)["index"], index), "index alone"
 
-    def check_gradient(self, want, y, got, exact):
-        at_logits, bound, at_tau, bound_tau = want.gradient(y, exact)
+    def check_gradient(self, want, y, got, exact, rounding=0):
+        at_logits, bound, at_tau, bound_tau = want.gradient(y, exact, rounding)
         close(got["output"], at_logits, bound, "gradient")
         close(got["row_value"], at_tau, bound_tau, "gradient at tau")
         zero = (y == 0).broadcast_to(got["output"].shape)
@@ -91,7 +95,6 @@ class Runner:
 
     def backward(self, case, want):
         y = want.y.to(case.out_dtype)
-        want.step = torch.zeros(())  # no score is rounded here
         compute = torch.float64 if y.dtype == torch.float64 else torch.float32
         outputs = {
             "output": (case.logits.shape, case.logits.dtype),
@@ -106,7 +109,7 @@ class Runner:
             "row_value": (want.lse.shape, want.compute),
         }
         got = self.drawing("hard_backward", case, outputs, grad=case.grad)
-        self.check_gradient(want, want.y, got, want.exact)
+        self.check_gradient(want, want.y, got, want.exact, want.rounding())
 
     def fold_in(self, keys, first, per_key, number=None):
         """`number`, if there is one, is a tensor on the device and counts instead of `first`."""

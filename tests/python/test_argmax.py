@@ -218,8 +218,9 @@ def test_private_argmax_at_temperature_zero_returns_the_logit():
 @pytest.mark.parametrize("classes", [1, 5, 33, 1000, 9000])
 def test_the_index_alone_is_that_of_the_pair(classes, keepdim):
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
-        x = torch.randn(4, classes, 6, dtype=dtype)
-        x[0], x[1, :, 0] = -torch.inf, torch.nan
-        for tau in (torch.tensor(0.7), torch.rand(4, 1, 6)):
-            index = ops._gumbel_argmax(x, tau, KEY, 1, keepdim)
-            assert torch.equal(index, ops._gumbel_max(x, tau, KEY, 1, keepdim)[1])
+        for inner in (1, 6, 20):  # along memory, apart, and in columns
+            x = torch.randn(4, classes, inner, dtype=dtype)
+            x[0], x[1, :, 0] = -torch.inf, torch.nan
+            for tau in (torch.tensor(0.7), torch.rand(4, 1, inner)):
+                index = ops._gumbel_argmax(x, tau, KEY, 1, keepdim)
+                assert torch.equal(index, ops._gumbel_max(x, tau, KEY, 1, keepdim)[1])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing is allocated but results, 32 bytes per row, and scratch of each thread: 64 KiB for rows
-along the last dimension, at most 1 MiB for others."""
+along the last dimension, 512 KiB more for long ones that wait, at most 1 MiB for others."""
 
 import pytest
 import torch

@@ -135,6 +135,8 @@ def test_vmap_reaches_every_private_op():
         lambda x, k: ops._gumbel_softmax_lse(x, t, k, 1),
         lambda x, k: ops._gumbel_max(x, t, k, 0, False),
         lambda x, k: ops._gumbel_max(x, t, k, 1, True),
+        lambda x, k: ops._gumbel_argmax(x, t, k, 0, False),
+        lambda x, k: ops._gumbel_argmax(x, t, k, 1, True),
         lambda x, k: ops._gumbel_softmax_backward(x, x.softmax(1), t, 1, tau_grad=True),
         lambda x, k: ops._gumbel_softmax_hard_backward(x, x, t, k, 1, tau_grad=True),
         lambda x, k: (split(k, 5), fold_in(k, 3)),

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Neighbouring rows that are worked on together, and their operands.
+#pragma once
+
+#include "convert.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// Neighbouring rows: row i lies i * step[operand] beyond `first` in each operand.
+struct Group {
+  int64_t index;  // of the first row
+  int64_t rows;
+  Row first;
+  int64_t step[kOperands];
+
+  int64_t step_of(Operand operand) const { return step[static_cast<int>(operand)]; }
+};
+
+/// Cuts rows [begin, end) into groups of at most `limit` rows, none across the innermost row
+/// dimension.
+template <typename F>
+static inline void for_each_group(const Rows& rows, int64_t begin, int64_t end, int64_t limit,
+                                  F&& f) {
+  const int last = rows.dims - 1;
+  const int64_t inner = rows.dims > 0 ? rows.size[last] : 1;
+  for (int64_t index = begin; index < end;) {
+    const int64_t here = min64(min64(limit, inner - index % inner), end - index);
+    Group group = {index, here, row_at(rows, index), {}};
+    for (int operand = 0; operand < kOperands; ++operand)
+      group.step[operand] = rows.dims > 0 ? rows.stride[operand][last] : 0;
+    f(group);
+    index += here;
+  }
+}
+
+static inline Row row_of(const Group& group, int64_t i) {
+  Row row = group.first;
+  for (int operand = 0; operand < kOperands; ++operand)
+    row.offset[operand] += i * group.step[operand];
+  return row;
+}
+
+/// Classes from `class_begin` on of a group's rows in an operand.
+static inline Strided operand_matrix(const Arguments& a, const Group& group, Operand operand,
+                                     int64_t class_begin) {
+  const void* data = operand == Operand::kInput  ? a.input
+                     : operand == Operand::kGrad ? a.grad
+                                                 : a.output;
+  const DType type = operand == Operand::kInput  ? a.input_type
+                     : operand == Operand::kGrad ? a.grad_type
+                                                 : a.output_type;
+  const int64_t class_step = a.rows.step(operand);
+  const int64_t offset = group.first[operand] + class_begin * class_step;
+  return {static_cast<const char*>(data) + offset * element_size(type), type,
+          group.step_of(operand), class_step};
+}
+
+/// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
+/// copied to `room`.
+template <typename T>
+static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room) {
+  if (const T* values = packed_values<T>(from, rows, classes)) return values;
+  load_matrix(from, rows, classes, room);
+  return room;
+}
+
+static inline Group single_row(const Group& group, int64_t i) {
+  Group row = group;
+  row.index += i;
+  row.rows = 1;
+  row.first = row_of(group, i);
+  return row;
+}
+
+static inline double tau_at(const Arguments& a, const Row& row) {
+  if (a.tau == nullptr) return a.host_tau;
+  const int64_t at = row[Operand::kTau];
+  double tau = 0;
+  with_elements(a.tau_type, a.tau, [&](auto* data) { tau = widen(data[at]); });
+  return tau;
+}
+
+/// Whether all rows share one temperature.
+static inline bool uniform_tau(const Arguments& a, const Group& group) {
+  return a.tau == nullptr || group.rows == 1 || group.step_of(Operand::kTau) == 0;
+}
+
+static inline bool uniform_key(const Arguments& a, const Group& group) {
+  return a.key == nullptr || group.rows == 1 || group.step_of(Operand::kKey) == 0;
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA
