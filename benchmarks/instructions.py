@@ -118,10 +118,11 @@ def counted_per_element(library: Path) -> dict[str, dict[str, float]]:
         steady = [b for b in named if any(t.startswith(marker) and "zmm" in t for t in b)]
         if not steady:
             raise SystemExit(f"instructions: no loop of {pattern} with {marker} in {library}")
-        # The steady loop is the one that does most in a turn; of several, the longest.
+        # The steady loop is the one that does most in a turn, and that with least code: of others,
+        # a part lies outside of it, for what is left at the end of a row.
         marks = [sum(t.startswith(marker) and "zmm" in t for t in b) for b in steady]
         most = max(marks)
-        body = max((b for b, n in zip(steady, marks, strict=True) if n == most), key=len)
+        body = min((b for b, n in zip(steady, marks, strict=True) if n == most), key=len)
         elements = most * per_marker
         counts[stage] = {
             "instructions": round(len(body) / elements, 3),
