@@ -95,7 +95,8 @@ class Kernel:
         if instruction.base == "BRA":
             then = [self.labels[instruction.target]]
             return [*then, pc + 1] if instruction.conditional else then
-        return [pc + 1] if instruction.base not in ("RET", "BRX", "BPT") else []
+        # A call is a division's way out for operands of extreme size.
+        return [pc + 1] if instruction.base not in ("RET", "BRX", "BPT", "CALL") else []
 
     def path(self, begin=0, end=None, **wanted):
         """The shortest way from `begin` to `end`, or to an exit; None if there is none.

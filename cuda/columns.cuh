@@ -105,7 +105,7 @@ template <typename Element, typename Key>
 __device__ __forceinline__ void column_scores(const Columns<Element>& columns, const Key& key,
                                               int k, float (&x)[Element::kWidth]) {
   const uint64_t position = columns.word(k);
-  const Counters counters(key.offset() + position / 4);
+  const Counters<> counters(key.offset() + position / 4);
   float logit[Element::kWidth];
 #pragma unroll
   for (int j = 0; j < Element::kWidth; ++j) logit[j] = x[j];

@@ -20,6 +20,7 @@ struct RowKey<false> {
 
   __device__ __forceinline__ RowKey(const Problem& problem, const Row&) : p(problem) {}
   __device__ __forceinline__ uint64_t offset() const { return p.a.host_key.offset; }
+  __device__ __forceinline__ const math::RoundKeys<>& round_keys() const { return p.keys; }
   __device__ __forceinline__ math::Block words(math::Block counter) const {
     return math::philox4x32(counter, p.keys);
   }
@@ -36,6 +37,7 @@ struct RowKey<true> {
     first = key[1];
   }
   __device__ __forceinline__ uint64_t offset() const { return first; }
+  __device__ __forceinline__ const math::RoundKeys<>& round_keys() const { return keys; }
   __device__ __forceinline__ math::Block words(math::Block counter) const {
     return math::philox4x32(counter, keys);
   }
@@ -63,7 +65,10 @@ __device__ __forceinline__ float exact_noise(const Key& key, uint64_t position, 
   return math::gumbel(word, extension);
 }
 
-/// The counters of a thread's blocks: first, first + step, ... Only the low halves are added up.
+/// The counters of a thread's blocks: first, first + step, ... Only the low halves are added up; or,
+/// with kProducts, the products that Philox's first round makes of them, which saves an instruction
+/// and takes two registers.
+template <bool kProducts = true>
 struct Counters {
   uint32_t low;
   uint32_t high;
@@ -71,10 +76,13 @@ struct Counters {
   __device__ __forceinline__ explicit Counters(uint64_t first)
       : low(static_cast<uint32_t>(first)), high(static_cast<uint32_t>(first >> 32)) {}
 
-  __device__ __forceinline__ math::Block at(uint32_t step) const {
-    return {{low + step, high, 0, 0}};
+  template <typename Key>
+  __device__ __forceinline__ math::Block words(const Key& key, uint32_t step) const {
+    const uint64_t product = kProducts ? math::philox_product(low) + math::philox_product(step)
+                                       : math::philox_product(low + step);
+    return math::philox4x32(product, {{0, high, 0, 0}}, key.round_keys());
   }
-  /// Whether a step of up to `last` leaves the low half, so that at() is wrong.
+  /// Whether a step of up to `last` leaves the low half, so that words() is wrong.
   __device__ __forceinline__ bool wraps(uint32_t last) const { return low + last < low; }
 };
 
@@ -127,12 +135,12 @@ __device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t
 /// kCount logits, whose blocks of four begin `step` after the first, become fast scores: right but
 /// where a word is extended. `least` is the smallest turned word so far: at least kExtendBelow if
 /// no word was extended (the turned words keep fewer registers alive than the words do).
-template <Scoring kFor, int kCount, typename Key>
+template <Scoring kFor, int kCount, typename Key, typename Counters>
 __device__ __forceinline__ void add_fast_noise(const Key& key, const Counters& counters,
                                                uint32_t step, float* x, uint32_t& least) {
 #pragma unroll
   for (int i = 0; i < kCount; i += 4) {
-    const math::Block block = key.words(counters.at(step + i / 4));
+    const math::Block block = counters.words(key, step + i / 4);
     uint32_t turned[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {

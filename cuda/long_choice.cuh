@@ -70,13 +70,13 @@ struct Extremes {
 
 template <typename Element, typename Key>
 __device__ __forceinline__ Extremes extremes_of(const Bits128& raw, const Key& key,
-                                                const Counters& counters, uint32_t step) {
+                                                const Counters<>& counters, uint32_t step) {
   float x[Element::kWidth];
   Element::unpack(raw, x);
   Extremes found = {x[0], 0xFFFFFFFF};
 #pragma unroll
   for (int i = 0; i < Element::kWidth; i += 4) {
-    const math::Block block = key.words(counters.at(step + i / 4));
+    const math::Block block = counters.words(key, step + i / 4);
     found.word = min_word(found.word, block.word[0], block.word[1]);
     found.word = min_word(found.word, block.word[2], block.word[3]);
 #pragma unroll
@@ -93,7 +93,7 @@ __device__ __forceinline__ void hunt_share(const Line<Element>& line,
   Bits128 raw[kVectors];
   load_share<Element>(line.input, line.head, share, Element::kMasked, raw);
   constexpr uint32_t kStep = kWarpSize * (Element::kWidth / 4);
-  const Counters counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
+  const Counters<> counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
   Extremes extremes[kVectors];
 #pragma unroll
   for (int i = 0; i < kVectors; ++i)

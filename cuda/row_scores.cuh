@@ -138,7 +138,9 @@ struct Scores {
     load_share<Element>(line.input, line.head, share, Element::kMasked, raw);
     if (kEdgeFirst) load_edge(line, share, key, scaling);
     constexpr uint32_t kStep = kWarpSize * (kWidth / 4);
-    const Counters counters(key.offset() + (line.word + line.class_of(share.first)) / 4);
+    // With 64 classes in registers there is no room for products.
+    const Counters<Held::kClasses <= 32> counters(key.offset() +
+                                                  (line.word + line.class_of(share.first)) / 4);
     uint32_t least = 0xFFFFFFFF;
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], of + i * kWidth);

@@ -208,7 +208,7 @@ __device__ __forceinline__ void place_scores(const Problem& p, const Tile& tile,
   load_tile<Element>(p.a.input, tile, share, -kInfinity, x);
   scaling.apply(share, x);
   const uint64_t position = noise.first_word + static_cast<uint64_t>(share.first);
-  const Counters counters(key.offset() + position / 4);
+  const Counters<> counters(key.offset() + position / 4);
   uint32_t least = 0xFFFFFFFF;
 #pragma unroll
   for (int i = 0; i < Held::kVectors; ++i)

@@ -47,11 +47,21 @@ TG_HD RoundKeys<rounds> round_keys(uint64_t seed) {
   return keys;
 }
 
-TG_HD Block philox_round(Block c, uint32_t key0, uint32_t key1) {
-  const uint64_t a = static_cast<uint64_t>(c.word[0]) * philox::kMultiplier0;
+/// The product that a round makes of word 0.
+TG_HD uint64_t philox_product(uint32_t word) {
+  return static_cast<uint64_t>(word) * philox::kMultiplier0;
+}
+
+/// A round from that product; word 0 itself is not read.
+TG_HD Block philox_round(uint64_t product, Block c, uint32_t key0, uint32_t key1) {
   const uint64_t b = static_cast<uint64_t>(c.word[2]) * philox::kMultiplier1;
   return {{static_cast<uint32_t>(b >> 32) ^ c.word[1] ^ key0, static_cast<uint32_t>(b),
-           static_cast<uint32_t>(a >> 32) ^ c.word[3] ^ key1, static_cast<uint32_t>(a)}};
+           static_cast<uint32_t>(product >> 32) ^ c.word[3] ^ key1,
+           static_cast<uint32_t>(product)}};
+}
+
+TG_HD Block philox_round(Block c, uint32_t key0, uint32_t key1) {
+  return philox_round(philox_product(c.word[0]), c, key0, key1);
 }
 
 /// Philox4x32 with `rounds` rounds; 10 is what cuRAND, ATen, and Random123 use.
@@ -68,16 +78,22 @@ TG_HD Block philox4x32(Block counter, uint64_t seed) {
   return c;
 }
 
-/// The same from keys made before.
+/// The same from keys made before, and from the product that the first round makes of word 0: of
+/// counters that follow each other, an addition makes one from another's.
 template <int rounds>
-TG_HD Block philox4x32(Block counter, const RoundKeys<rounds>& keys) {
-  Block c = counter;
+TG_HD Block philox4x32(uint64_t product, Block counter, const RoundKeys<rounds>& keys) {
+  Block c = philox_round(product, counter, keys.word[0], keys.word[1]);
 #ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
-  for (int round = 0; round < rounds; ++round)
+  for (int round = 1; round < rounds; ++round)
     c = philox_round(c, keys.word[2 * round], keys.word[2 * round + 1]);
   return c;
+}
+
+template <int rounds>
+TG_HD Block philox4x32(Block counter, const RoundKeys<rounds>& keys) {
+  return philox4x32(philox_product(counter.word[0]), counter, keys);
 }
 
 /// Which of the two independent words of a position: its word, or the one that extends a small
