@@ -116,17 +116,15 @@ class BoundColumns {
         threshold[i] = pruning_threshold(best[i]);
       } else {
         threshold[i] = highest_[i];  // all are -inf, or finite and huge
+        at_[i] = -1;                 // none was offered
       }
     }
     for (int64_t k = 0; k < a_.rows.classes; ++k) {
-      const float* bounds = bounds_ + k * rows;
-      int any = 0;
-      for (int64_t i = 0; i < rows; ++i) any |= bounds[i] >= threshold[i];
-      for (int64_t i = 0; any && i < rows; ++i)
-        if (bounds[i] >= threshold[i]) {
-          best[i].offer(score(i, k), k);
-          threshold[i] = pruning_threshold(best[i]);
-        }
+      for_each_reaching(bounds_ + k * rows, threshold, [&](int64_t i) {
+        if (k == at_[i]) return;
+        best[i].offer(score(i, k), k);
+        threshold[i] = pruning_threshold(best[i]);
+      });
     }
     for (int64_t i = 0; i < rows; ++i) f(i, best[i]);
   }
@@ -144,6 +142,18 @@ class BoundColumns {
       at_[i] = bound > highest_[i] ? place : at_[i];
       highest_[i] = bound > highest_[i] ? bound : highest_[i];
       sum_[i] += bound;
+    }
+  }
+
+  /// f(i) for the rows whose bound reaches their threshold. What lies behind the last row is read.
+  template <typename F>
+  TG_MEMBER void for_each_reaching(const float* bounds, const float* threshold, F&& f) const {
+    for (int64_t i = 0; i < group_.rows; i += kLanes) {
+      uint32_t reached =
+          lanes_at_least(Lanes<float>::load(bounds + i), Lanes<float>::load(threshold + i));
+      if (reached == 0) continue;
+      if (group_.rows - i < kLanes) reached &= (1u << (group_.rows - i)) - 1;
+      for (; reached != 0; reached &= reached - 1) f(i + __builtin_ctz(reached));
     }
   }
 

@@ -6,6 +6,7 @@
 // then makes them probabilities, so a row needs its scores only once.
 #pragma once
 
+#include "reduce.h"
 #include "scores.h"
 #include "store.h"
 
@@ -44,14 +45,16 @@ static inline Factor<T> tile_factor(const TileStat& tile, const RowSum<T>& row,
 }
 
 /// Scratch scores of one tile -> exponentials relative to its maximum; a tile of -inf becomes 0.
+/// Returns their sum.
 template <typename T>
-static inline void exponentiate(T* scores, int64_t count, T reference, math::Exponent<T> scale) {
+static inline T exponentiate(T* scores, int64_t count, T reference, math::Exponent<T> scale) {
   constexpr int kStep = kVectorBytes / sizeof(T);
   const int64_t whole = kWholeRegisters<T> ? count : count / kStep * kStep, rest = count - whole;
-  for_each_place<T>(0, whole, [&](auto at) TG_INLINE {
-    at.store(math::exp_scaled(at.load(scores) - reference, scale), scores);
-  });
-  if (rest == 0) return;
+  const auto weight_of = [&](auto at) TG_INLINE {
+    return math::exp_scaled(at.load(scores) - reference, scale);
+  };
+  if (rest == 0) return make_and_sum(scores, count, weight_of);
+  for_each_place<T>(0, whole, [&](auto at) TG_INLINE { at.store(weight_of(at), scores); });
   T tail[kStep];  // the values behind the tile are put back
   memcpy(tail, scores + whole, sizeof tail);
   for (int j = 0; j < kStep; ++j) {
@@ -59,6 +62,7 @@ static inline void exponentiate(T* scores, int64_t count, T reference, math::Exp
     tail[j] = j < rest ? weight : tail[j];
   }
   memcpy(scores + whole, tail, sizeof tail);
+  return sum_of(scores, count);
 }
 
 template <typename T>
@@ -66,12 +70,42 @@ static inline T or_zero(T max) {
   return max > -static_cast<T>(__builtin_inf()) ? max : T{0};
 }
 
-/// Scratch scores of one tile become exponentials.
+/// Scratch scores of one tile, `max` the largest, become exponentials.
+template <typename T>
+static inline RowSum<T> soften_tile(T* scores, int64_t count, T max, math::Exponent<T> scale) {
+  return {max, exponentiate(scores, count, or_zero(max), scale), 0};
+}
 template <typename T>
 static inline RowSum<T> soften_tile(T* scores, int64_t count, math::Exponent<T> scale) {
-  const T max = max_of(scores, count);
-  exponentiate(scores, count, or_zero(max), scale);
-  return {max, sum_of(scores, count), 0};
+  return soften_tile(scores, count, max_of(scores, count), scale);
+}
+
+/// Exponentials of tiles of a group's rows of one temperature, to scratch, [rows][classes].
+/// see(i, what they come to).
+template <typename T, typename See>
+static inline void soften_tiles(const Arguments& a, const Group& group, int64_t begin,
+                                int64_t classes, math::Exponent<T> scale, T* values, See&& see) {
+  if constexpr (std::is_same_v<T, float>)
+    if (words_run_together(a, group, classes)) {
+      const T* x =
+          values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, classes, values);
+      alignas(64) float exponentials[kTile];
+      fill_exponentials(key_of(a, group.first),
+                        static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+                        group.rows * classes, exponentials, ahead_of(a, group, begin, classes));
+      for (int64_t i = 0; i < group.rows; ++i) {
+        const float *row_x = x + i * classes, *e = exponentials + i * classes;
+        float* row = values + i * classes;
+        const float max = make_and_max(row, classes, [&](auto at) TG_INLINE {
+          return Add::apply(at.load(row_x), at.load(e));
+        });
+        see(i, soften_tile(row, classes, max, scale));
+      }
+      return;
+    }
+  load_scores(a, group, begin, classes, values);
+  for (int64_t i = 0; i < group.rows; ++i)
+    see(i, soften_tile(values + i * classes, classes, scale));
 }
 
 /// Whether a row's exponentials are quotients, exp(x) / E: at a temperature of 1. Rows that may
@@ -99,44 +133,49 @@ static inline T quotient_reference(T largest_logit) {
 
 constexpr int64_t kShortRow = 256;  // up to here, rows take their exponentials in one flat pass
 
-/// values[k] = exp(x[k] - reference) / E, for rows whose words follow each other.
+/// values[k] = exp(x[k] - sums[i].max) / E of row i, for rows whose words follow each other, and
+/// their sums.
 static void divide_rows(const float* x, const float* exponentials, int64_t rows, int64_t classes,
-                        const float* reference, float* values) {
+                        float* values, RowSum<float>* sums) {
   if (classes > kShortRow) {
     for (int64_t i = 0; i < rows; ++i) {
-      const float zero = or_zero(reference[i]);
-      for_each_place<float>(i * classes, (i + 1) * classes, [&](auto at) TG_INLINE {
-        at.store(Weigh::apply(at.load(x) - zero, at.load(exponentials)), values);
+      const float *row_x = x + i * classes, *e = exponentials + i * classes;
+      const float reference = or_zero(sums[i].max);
+      sums[i].sum = make_and_sum(values + i * classes, classes, [&](auto at) TG_INLINE {
+        return Weigh::apply(at.load(row_x) - reference, at.load(e));
       });
     }
     return;
   }
-  alignas(64) float zeros[kTile + kLanes];
-  for (int64_t i = 0; i < rows; ++i) fill_over(zeros + i * classes, classes, or_zero(reference[i]));
+  alignas(64) float references[kTile + kLanes];
+  for (int64_t i = 0; i < rows; ++i)
+    fill_over(references + i * classes, classes, or_zero(sums[i].max));
   for_each_place<float>(0, rows * classes, [&](auto at) TG_INLINE {
-    at.store(Weigh::apply(at.load(x) - at.load(zeros), at.load(exponentials)), values);
+    at.store(Weigh::apply(at.load(x) - at.load(references), at.load(exponentials)), values);
   });
+  for (int64_t i = 0; i < rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
-/// Exponentials of tiles of a group's rows, relative to `reference`, one for each row. `values` is
+/// Exponentials of tiles of a group's rows as quotients, and what each row's come to. `values` is
 /// scratch, [rows][classes].
 static void load_quotients(const Arguments& a, const Group& group, int64_t begin, int64_t classes,
-                           float* values, float* reference) {
+                           float* values, RowSum<float>* sums) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, begin);
   const float* x = values_of(logits, group.rows, classes, values);
   for (int64_t i = 0; i < group.rows; ++i)
-    reference[i] = quotient_reference(max_of_memory(x + i * classes, classes));
+    sums[i] = {quotient_reference(max_of_memory(x + i * classes, classes)), 0, 0};
   const Ahead ahead = ahead_of(a, group, begin, classes);
   if (words_run_together(a, group, classes)) {
     alignas(64) float exponentials[kTile];
     fill_exponentials(key_of(a, group.first),
                       static_cast<uint64_t>(group.first[Operand::kWord] + begin),
                       group.rows * classes, exponentials, ahead);
-    return divide_rows(x, exponentials, group.rows, classes, reference, values);
+    return divide_rows(x, exponentials, group.rows, classes, values, sums);
   }
   for (int64_t i = 0; i < group.rows; ++i)
-    subtract_over(x + i * classes, classes, or_zero(reference[i]), values + i * classes);
+    subtract_over(x + i * classes, classes, or_zero(sums[i].max), values + i * classes);
   take_group_noise<Weigh>(a, group, begin, classes, values, values, ahead);
+  for (int64_t i = 0; i < group.rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
 /// Exponentials of one tile of one row, in scratch; `divided`: as quotients.
@@ -145,12 +184,14 @@ static RowSum<T> load_exponentials(const Arguments& a, const Group& row, int64_t
                                    int64_t count, bool divided, T* values) {
   if constexpr (std::is_same_v<T, float>)
     if (divided) {
-      float reference;
-      load_quotients(a, row, begin, count, values, &reference);
-      return {reference, sum_of(values, count), 0};
+      RowSum<float> quotients;
+      load_quotients(a, row, begin, count, values, &quotients);
+      return quotients;
     }
-  load_scores(a, row, begin, count, values);
-  return soften_tile(values, count, math::exponent_scale<T>(tau_at(a, row.first)));
+  RowSum<T> sum;
+  soften_tiles(a, row, begin, count, math::exponent_scale<T>(tau_at(a, row.first)), values,
+               [&](int64_t, const RowSum<T>& of_row) { sum = of_row; });
+  return sum;
 }
 
 /// log-sum-exp of (logits + g) / tau; -inf for a row without a finite logit.

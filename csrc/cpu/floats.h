@@ -108,6 +108,18 @@ TG_STAGE Floats<parts> times_power(const Floats<parts>& fraction, const WholeFlo
   });
 }
 
+template <int parts>
+TG_STAGE Floats<parts> half_of(const Words<parts>& words) {
+  return Floats<parts>::of(
+      [&](int p) TG_INLINE { return _mm512_cvtepi32_ps(_mm512_srli_epi32(words.part[p], 1)); });
+}
+
+template <int parts>
+TG_STAGE Floats<parts> number_of_bits(const Floats<parts>& x) {
+  return Floats<parts>::of(
+      [&](int p) TG_INLINE { return _mm512_cvtepi32_ps(_mm512_castps_si512(x.part[p])); });
+}
+
 constexpr int64_t kInRegister = 16;
 
 /// Elements of arrays from k on, as many as the registers hold.
@@ -124,6 +136,7 @@ struct Places {
     for (int p = 0; p < parts; ++p) words.part[p] = _mm512_loadu_si512(from + k + p * kInRegister);
     return words;
   }
+  TG_MEMBER Floats<parts> here(const Floats<parts>& values, float) const { return values; }
   TG_MEMBER void store(const Floats<parts>& values, float* to) const {
     for (int p = 0; p < parts; ++p) _mm512_storeu_ps(to + k + p * kInRegister, values.part[p]);
   }
@@ -142,6 +155,12 @@ struct LastPlaces {
   }
   TG_MEMBER Words<1> load(const uint32_t* from) const {
     return {{_mm512_mask_loadu_epi32(_mm512_set1_epi32(-1), there, from + k)}};
+  }
+  /// The values, and `rest` in place of those that are not there.
+  TG_MEMBER Floats<1> here(const Floats<1>& values, float rest) const {
+    return Floats<1>::of([&](int) TG_INLINE {
+      return _mm512_mask_mov_ps(_mm512_set1_ps(rest), there, values.part[0]);
+    });
   }
   TG_MEMBER void store(const Floats<1>& values, float* to) const {
     _mm512_mask_storeu_ps(to + k, there, values.part[0]);

@@ -7,8 +7,9 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Zeros in a run of bytes.
-static inline void clear_run(char* bytes, int64_t count, bool streams) {
+/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the stack
+/// at every step, which costs a tenth of a hard sample.
+__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool streams) {
   if (!streams || count < kLine) return (void)memset(bytes, 0, count);
   alignas(kLine) const char line[kLine] = {};
   const int64_t head = (kLine - reinterpret_cast<uintptr_t>(bytes) % kLine) % kLine;
@@ -25,7 +26,8 @@ static inline void clear_output(const Arguments& a, const Group& group, int64_t 
   auto* bytes = static_cast<char*>(const_cast<void*>(to.data));
   const int64_t size = element_size(to.type);
   const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
-  if (to.class_step == 1 && (group.rows == 1 || to.row_step == count)) {
+  const bool across = to.row_step == 1 && to.class_step == group.rows;
+  if (across || (to.class_step == 1 && (group.rows == 1 || to.row_step == count))) {
     clear_run(bytes, group.rows * count * size, streams(a));
   } else if (to.class_step == 1) {
     for (int64_t i = 0; i < group.rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
@@ -108,12 +110,90 @@ static void hard_narrow(const Arguments& a, const Group& group, T* scores) {
   if (to == scores) store_group(scores, group.rows, classes, output, streams(a));
 }
 
+// Rows that lie end to end and go past the caches. A 1 that is stored after its line was streamed
+// waits until the line comes back: so lines are streamed with their ones.
+
+constexpr int32_t kNoChoice = -1;  // of a row that is NaN all over
+
+/// Short rows are made in `made`: lines with and without ones follow each other as they like, which
+/// no processor predicts.
+template <typename Element>
+static void stream_short(const int32_t* choice, int64_t rows, int64_t classes, Element* made,
+                         Element* to) {
+  memset(made, 0, rows * classes * sizeof(Element));
+  for (int64_t i = 0; i < rows; ++i) {
+    Element* row = made + i * classes;
+    if (choice[i] != kNoChoice)
+      row[choice[i]] = narrow<Element>(1.0f);
+    else
+      for (int64_t k = 0; k < classes; ++k) row[k] = narrow<Element>(__builtin_nanf(""));
+  }
+  store_lines(
+      to, rows * classes, true,
+      [&](int64_t k, Element* line) TG_INLINE { memcpy(line, made + k, kLine); },
+      [&](int64_t k) { return made[k]; });
+}
+
+template <typename Element>
+static void stream_ones(const int32_t* choice, int64_t rows, int64_t classes, Element* to) {
+  constexpr int64_t kStep = kLine / sizeof(Element);
+  alignas(kLine) static constexpr char kZeros[kLine] = {};
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
+  const int64_t head = past == 0 ? 0 : (kLine - past) / static_cast<int64_t>(sizeof(Element));
+  const int64_t count = rows * classes, tail = head + (count - head) / kStep * kStep;
+  const auto one = narrow<Element>(1.0f);
+  memset(to, 0, head * sizeof(Element));
+  memset(to + tail, 0, (count - tail) * sizeof(Element));
+  int64_t k = head;
+  for (int64_t i = 0; i < rows; ++i) {
+    if (choice[i] == kNoChoice) continue;
+    const int64_t at = i * classes + choice[i];
+    for (; k + kStep <= at && k < tail; k += kStep) stream_line(kZeros, to + k);
+    if (at < k || at >= tail) {  // at an end, or in one line with the row before
+      to[at] = one;
+      continue;
+    }
+    alignas(kLine) Element line[kStep];
+    for (int64_t j = 0; j < kStep; ++j) line[j] = j == at - k ? one : Element{};
+    stream_line(line, to + k);
+    k += kStep;
+  }
+  for (; k < tail; k += kStep) stream_line(kZeros, to + k);
+}
+
+template <typename T>
+static void stream_hard(const Arguments& a, const Group& group, const Strided& output, T* scores) {
+  constexpr int64_t kShort = 256;
+  const int64_t classes = a.rows.classes;
+  int32_t choice[kTile];
+  bool all = true;
+  choose_group(a, group, false, scores, [&](int64_t i, const Best& best) {
+    const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
+    const bool drawn = best.drawn() && math::valid_temperature(tau);
+    choice[i] = drawn ? static_cast<int32_t>(best.index) : kNoChoice;
+    all &= drawn;
+  });
+  with_elements(output.type, output.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    auto* to = const_cast<Element*>(elements);
+    if (classes < kShort)
+      return stream_short(choice, group.rows, classes, reinterpret_cast<Element*>(scores), to);
+    stream_ones(choice, group.rows, classes, to);
+    for (int64_t i = 0; !all && i < group.rows; ++i)
+      if (choice[i] == kNoChoice) mark_choice(a, group, i, 0, classes, {});
+  });
+}
+
 template <typename T>
 static void hard_group(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   if (classes <= kSideRows<T> && uniform_tau(a, group) &&
       math::valid_temperature(tau_at(a, group.first)))
     return hard_narrow(a, group, scores);
+  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const bool fits = element_size(output.type) <= static_cast<int64_t>(sizeof(T));
+  if (streams(a) && fits && output.packed(group.rows, classes))
+    return stream_hard(a, group, output, scores);
   clear_output(a, group, 0, classes);
   choose_group(a, group, false, scores,
                [&](int64_t i, const Best& best) { mark_choice(a, group, i, 0, classes, best); });

@@ -39,9 +39,9 @@ static inline float pruning_threshold(const Best& best) {
   return math::pruning_threshold(static_cast<float>(best.score));
 }
 
-/// Part of one row, with bounds of its scores.
+/// Part of one row, and where the bounds of its scores go.
 struct Bounded {
-  const float* bounds;  // scratch
+  float* bounds;  // scratch
   const float* x;
   const uint32_t* words;
   int64_t position;  // of the first word in its run
@@ -76,10 +76,30 @@ static inline bool any_finite(const float* x, int64_t count) {
   return finite != 0;
 }
 
+/// Bounds of a part, to scratch. Returns the highest, and a sum that is NaN if one of them is.
+static inline float bound_scores(const float* x, const uint32_t* words, int64_t count,
+                                 float* bounds, float& sum) {
+#if defined(__AVX512F__)
+  RunningMax max;
+  RunningSum total;
+  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+    const auto bound = math::score_bound(at.load(x), at.load(words));
+    at.store(bound, bounds);
+    max.see(at, bound);
+    total.see(at, bound);
+  });
+  sum = total.total();
+  return max.value();
+#else
+  for (int64_t k = 0; k < count; ++k) bounds[k] = math::score_bound(x[k], words[k]);
+  return max_and_sum_of(bounds, count, sum);
+#endif
+}
+
 /// Best score of a part; `best` holds what earlier parts of the row gave.
 static void prune_part(const Bounded& part, const WordRun& run, int64_t first_class, Best& best) {
-  float sum;  // NaN if a bound is
-  const float highest = max_and_sum_of(part.bounds, part.count, sum);
+  float sum;
+  const float highest = bound_scores(part.x, part.words, part.count, part.bounds, sum);
   if (sum != sum && any_nan(part.bounds, part.count)) return best.spoil();
   // Finite logits may have bounds of -inf, where they are huge.
   if (highest == -__builtin_inff() && !any_finite(part.x, part.count)) return;
@@ -97,21 +117,16 @@ static void prune_part(const Bounded& part, const WordRun& run, int64_t first_cl
   if (tightened < near) offer_survivors(part, run, first_class, tightened, best);
 }
 
-static void bound_scores(const float* x, const uint32_t* words, int64_t count, float* bounds) {
-  for (int64_t k = 0; k < count; ++k) bounds[k] = math::score_bound(x[k], words[k]);
-}
-
 /// Best scores of parts of `rows` rows whose words follow each other, rows * count <= kTile;
 /// best[i] holds what earlier parts gave.
 static void prune_parts(const float* x, math::Key key, uint64_t position, int64_t rows,
                         int64_t count, int64_t first_class, Ahead ahead, Best* best) {
   const WordRun run(key, position, rows * count, ahead);
   alignas(64) float bounds[kTile + kLanes];
-  bound_scores(x, run.words(), rows * count, bounds);
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t at = i * count;
     if (!best[i].spoilt())
-      prune_part({bounds + at, x + at, run.words() + at, at, count}, run, first_class, best[i]);
+      prune_part({bounds, x + at, run.words() + at, at, count}, run, first_class, best[i]);
   }
 }
 

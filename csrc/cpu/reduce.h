@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "isa.h"
+#include "floats.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
@@ -55,25 +55,28 @@ TG_STAGE T sum_of_lanes(Lanes<T> lanes) {
   return lanes.part[0][0];
 }
 
-/// Bit j: whether lane j is at least `threshold`.
-TG_STAGE uint32_t lanes_at_least(const Lanes<float>& lanes, float threshold) {
+/// Bit j: whether lane j is at least that of `least`.
+TG_STAGE uint32_t lanes_at_least(const Lanes<float>& lanes, const Lanes<float>& least) {
   uint32_t bits = 0;
   for (int p = 0; p < Lanes<float>::kParts; ++p) {
 #if defined(__AVX512F__)
     const uint32_t part =
-        _mm512_cmp_ps_mask((__m512)lanes.part[p], _mm512_set1_ps(threshold), _CMP_GE_OQ);
+        _mm512_cmp_ps_mask((__m512)lanes.part[p], (__m512)least.part[p], _CMP_GE_OQ);
 #elif defined(__AVX2__)
-    const __m256 reached =
-        _mm256_cmp_ps((__m256)lanes.part[p], _mm256_set1_ps(threshold), _CMP_GE_OQ);
+    const __m256 reached = _mm256_cmp_ps((__m256)lanes.part[p], (__m256)least.part[p], _CMP_GE_OQ);
     const auto part = static_cast<uint32_t>(_mm256_movemask_ps(reached));
 #else
     uint32_t part = 0;
     for (int j = 0; j < Lanes<float>::kPerPart; ++j)
-      part |= static_cast<uint32_t>(lanes.part[p][j] >= threshold) << j;
+      part |= static_cast<uint32_t>(lanes.part[p][j] >= least.part[p][j]) << j;
 #endif
     bits |= part << (p * Lanes<float>::kPerPart);
   }
   return bits;
+}
+
+TG_STAGE uint32_t lanes_at_least(const Lanes<float>& lanes, float threshold) {
+  return lanes_at_least(lanes, Lanes<float>::all(threshold));
 }
 
 /// `count` values of scratch, and up to kLanes more.
@@ -176,6 +179,87 @@ TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
     lanes.store(to + k);
   }
   for (; k < count; ++k) to[k] = from[k] - reference;
+}
+
+// Loops that reduce what they make, where they are given whole registers: elsewhere a second loop
+// does, because compilers do not make vectors of a reduction.
+
+#if defined(__AVX512F__)
+
+/// The sum of a row's values, its first one at place 0, as sum_of adds them up.
+struct RunningSum {
+  Lanes<float> lanes = Lanes<float>::all(0);
+
+  TG_MEMBER void see(Places<2>, const Floats<2>& values) {
+    for (int p = 0; p < 2; ++p) lanes.part[p] += values.part[p];
+  }
+  template <typename At>
+  TG_MEMBER void see(At at, const Floats<1>& values) {
+    const auto here = at.here(values, 0.0f).part[0];
+    if (at.k % kLanes == 0)
+      lanes.part[0] += here;
+    else
+      lanes.part[1] += here;
+  }
+  TG_MEMBER float total() const { return sum_of_lanes(lanes); }
+};
+
+/// The largest value, NaN passed over.
+struct RunningMax {
+  Lanes<float> lanes = Lanes<float>::all(-__builtin_inff());
+
+  template <typename At, int parts>
+  TG_MEMBER void see(At at, const Floats<parts>& values) {
+    const auto here = at.here(values, -__builtin_inff());
+    for (int p = 0; p < parts; ++p) lanes.part[p] = larger(here.part[p], lanes.part[p]);
+  }
+  TG_MEMBER float value() const {
+    auto largest = lanes;
+    largest_of_runs<kLanes>(largest);
+    return largest.part[0][0];
+  }
+};
+
+#endif
+
+/// to[k] = make(its place) for a row of scratch; returns their sum.
+template <typename T, typename Make>
+TG_STAGE T make_and_sum(T* to, int64_t count, Make&& make) {
+#if defined(__AVX512F__)
+  if constexpr (kWholeRegisters<T>) {
+    RunningSum sum;
+    for_each_place<T>(0, count, [&](auto at) TG_INLINE {
+      const auto value = make(at);
+      at.store(value, to);
+      sum.see(at, value);
+    });
+    return sum.total();
+  } else
+#endif
+  {
+    for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
+    return sum_of(to, count);
+  }
+}
+
+/// The same; returns the largest one, NaN passed over.
+template <typename T, typename Make>
+TG_STAGE T make_and_max(T* to, int64_t count, Make&& make) {
+#if defined(__AVX512F__)
+  if constexpr (kWholeRegisters<T>) {
+    RunningMax max;
+    for_each_place<T>(0, count, [&](auto at) TG_INLINE {
+      const auto value = make(at);
+      at.store(value, to);
+      max.see(at, value);
+    });
+    return max.value();
+  } else
+#endif
+  {
+    for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
+    return max_of(to, count);
+  }
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

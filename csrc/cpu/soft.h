@@ -29,6 +29,16 @@ static void soft_narrow(const Arguments& a, const Group& group, const Strided& o
   if (direct == nullptr) store_group(scores, group.rows, classes, output, streams(a));
 }
 
+/// Whether rows are made in scratch and written at once. Streams break at the ends of rows, and the
+/// last line of a row is made of elements that were made before, unless these are ends of lines.
+static inline bool takes_rows_at_once(const Arguments& a, const Strided& output, int64_t rows) {
+  constexpr int64_t kFewLines = 4;
+  const int64_t classes = a.rows.classes;
+  if (whole_lines(classes, output.type)) return false;
+  const bool few = classes * element_size(output.type) < kFewLines * kLine;
+  return streams(a) || (few && output.packed(rows, classes));
+}
+
 template <typename T>
 static void soft_group(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
@@ -38,13 +48,12 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
   const auto see = [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);
   };
-  // Streams break at the ends of rows, unless these are ends of lines.
-  if (streams(a) && !whole_lines(classes, output.type)) {
+  if (takes_rows_at_once(a, output, group.rows)) {
     soften_rows(a, group, scores, see,
                 [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
                   scale_row(scores + i * classes + begin, count, factor);
                 });
-    return store_group(scores, group.rows, classes, output, true);
+    return store_group(scores, group.rows, classes, output, streams(a));
   }
   soften_rows(a, group, scores, see,
               [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {

@@ -63,10 +63,10 @@ static RowSum<T> quotients_of_row(const Arguments& a, const Group& row, T* value
   if constexpr (std::is_same_v<T, float>) {
     const int64_t classes = a.rows.classes;
     alignas(64) float room[kTile + kLanes];
-    float reference;
-    load_quotients(a, row, 0, classes, room, &reference);
+    RowSum<float> sum;
+    load_quotients(a, row, 0, classes, room, &sum);
     memcpy(values, room, classes * sizeof(float));
-    return {reference, sum_of(room, classes), 0};
+    return sum;
   } else {
     return {};
   }
@@ -92,15 +92,20 @@ static void soften_rows(const Arguments& a, const Group& group, T* values, See&&
   }
   if constexpr (std::is_same_v<T, float>)
     if (divides<T>(a, group)) {
-      float reference[kTile / kWidestSide];
-      load_quotients(a, group, 0, classes, values, reference);
+      RowSum<float> sums[kTile / kWidestSide];
+      load_quotients(a, group, 0, classes, values, sums);
       for (int64_t i = 0; i < group.rows; ++i) {
-        const RowSum<T> sum = {reference[i], sum_of(values + i * classes, classes), 0};
-        see(i, sum, tau);
-        scaled(i, 0, classes, single_factor(sum, true));
+        see(i, sums[i], tau);
+        scaled(i, 0, classes, single_factor(sums[i], true));
       }
       return;
     }
+  if (uniform && classes > kShortRow && !divides<T>(a, tau))
+    return soften_tiles(a, group, 0, classes, math::exponent_scale<T>(tau), values,
+                        [&](int64_t i, const RowSum<T>& sum) {
+                          see(i, sum, tau);
+                          scaled(i, 0, classes, single_factor(sum, false));
+                        });
   load_scores(a, group, 0, classes, values);
   if (uniform && classes <= kShortRow)
     return soften_short_rows(group, classes, tau, values, see, scaled);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -77,7 +78,8 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Columns, ::testing::ValuesIn(kAllOps), op_name
 /// A tensor, and its first rows alone: too small to stream, so the same bits by another way.
 class Streams : public ::testing::TestWithParam<Op> {
  protected:
-  void expect_first_rows_alone(Case wanted, int64_t alone) {
+  /// spoilt: every so many rows one without a distribution.
+  void expect_first_rows_alone(Case wanted, int64_t alone, int64_t spoilt = 0) {
     int count = 0;
     const IsaBuild* builds = fast_builds(count);
     for (int i = 0; i < count; ++i) {
@@ -85,6 +87,7 @@ class Streams : public ::testing::TestWithParam<Op> {
                                         << " " << ::testing::PrintToString(wanted.sizes));
       Problem whole(wanted);
       ASSERT_TRUE(cpu::streams(whole.arguments()));
+      spoil(whole, spoilt);
       whole.run(*builds[i].kernels);
       Case part = wanted;
       part.full = wanted.sizes;
@@ -92,6 +95,7 @@ class Streams : public ::testing::TestWithParam<Op> {
       part.sizes[0] = alone;
       Problem first(part);
       ASSERT_FALSE(cpu::streams(first.arguments()));
+      spoil(first, spoilt);
       first.run(*builds[i].kernels);
       for (int64_t row = 0; row < first.rows(); ++row)
         for (int64_t k = 0; k < first.classes(); ++k)
@@ -101,7 +105,13 @@ class Streams : public ::testing::TestWithParam<Op> {
   }
 
  private:
-  static uint64_t bits(double value) { return math::bit_cast<uint64_t>(value); }
+  static void spoil(Problem& problem, int64_t every) {
+    for (int64_t row = every / 2; every > 0 && row < problem.rows(); row += every)
+      problem.set_input(row, row % problem.classes(), std::nan(""));
+  }
+  static uint64_t bits(double value) {
+    return value != value ? ~uint64_t{0} : math::bit_cast<uint64_t>(value);
+  }
 };
 
 TEST_P(Streams, GiveTheBitsOfSmallOutputs) {
@@ -119,6 +129,18 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputs) {
   wanted.output = DType::kBFloat16;
   wanted.sizes = {4300, 1003};
   expect_first_rows_alone(wanted, 300);
+}
+
+TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereRowsAreSpoilt) {
+  Case wanted;
+  wanted.op = GetParam();
+  for (const Sizes& sizes : {Sizes{2100, 1024}, Sizes{4200, 501}, Sizes{70'000, 31}}) {
+    wanted.sizes = sizes;
+    expect_first_rows_alone(wanted, sizes[0] / 16, 7);
+  }
+  wanted.output = DType::kFloat16;
+  wanted.sizes = {70'000, 61};
+  expect_first_rows_alone(wanted, 4000, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Streams,
