@@ -36,14 +36,16 @@ CASES = [
 ]
 
 #: Stages of AVX-512: functions of the library that hold it, an instruction that tells its loop from
-#: others there, and elements for each time that it stands in the loop.
+#: others there, and elements for each time that it stands in the loop. Loops that reduce what they
+#: make are counted with it: scores with their maximum, quotients and exponentials with their sum,
+#: bounds with both.
 STAGES = {
     "random words": ("fill_words", "vpmuludq", 32 / 17),
     "word to E": ("fill_exponentials", "vgetmantps", 16),
-    "score": ("take_noise<.*Add|take_noise_run<.*Add|take_group_noise<.*Add", "vcvtdq2ps", 16),
+    "score": ("soften_tiles<float", "vcvtdq2ps", 16),
     "quotient": ("divide_rows|load_quotients|load_exponentials", "vdivps", 16),
-    "exponential": ("soften_tile<float>", "vscalefps", 16),
-    "bound": ("prune_parts", "vcvtdq2ps", 8),
+    "exponential": ("exponentiate<float>", "vscalefps", 16),
+    "bound": ("bound_scores", "vcvtdq2ps", 8),
 }
 
 
