@@ -80,7 +80,7 @@ static void choose_tile(const Arguments& a, const Group& row, int64_t begin, int
   alignas(64) float room[kTile];
   const float* x = choice_logits(a, row, begin, count, scaled, room);
   prune_parts(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin), 1,
-              count, begin, ahead_of(a, row, begin, count), &best);
+              count, begin, ahead_of(a, row, Operand::kInput, begin, count), &best);
 }
 
 /// The same by evaluating every score.
@@ -196,7 +196,7 @@ static void prune_group(const Arguments& a, const Group& group, bool scaled, flo
   Best best[kTile / kPruneFrom];
   prune_parts(choice_logits(a, group, 0, classes, scaled, room), key_of(a, group.first),
               static_cast<uint64_t>(group.first[Operand::kWord]), group.rows, classes, 0,
-              ahead_of(a, group, 0, classes), best);
+              ahead_of(a, group, Operand::kInput, 0, classes), best);
   for (int64_t i = 0; i < group.rows; ++i) f(i, best[i]);
 }
 

@@ -92,7 +92,7 @@ static inline void soften_tiles(const Arguments& a, const Group& group, int64_t 
       alignas(64) float exponentials[kTile];
       fill_exponentials(key_of(a, group.first),
                         static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                        group.rows * classes, exponentials, ahead_of(a, group, begin, classes));
+                        group.rows * classes, exponentials, next_reads(a, group, begin, classes));
       for (int64_t i = 0; i < group.rows; ++i) {
         const float *row_x = x + i * classes, *e = exponentials + i * classes;
         float* row = values + i * classes;
@@ -164,17 +164,17 @@ static void load_quotients(const Arguments& a, const Group& group, int64_t begin
   const float* x = values_of(logits, group.rows, classes, values);
   for (int64_t i = 0; i < group.rows; ++i)
     sums[i] = {quotient_reference(max_of_memory(x + i * classes, classes)), 0, 0};
-  const Ahead ahead = ahead_of(a, group, begin, classes);
+  const NextReads next = next_reads(a, group, begin, classes);
   if (words_run_together(a, group, classes)) {
     alignas(64) float exponentials[kTile];
     fill_exponentials(key_of(a, group.first),
                       static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                      group.rows * classes, exponentials, ahead);
+                      group.rows * classes, exponentials, next);
     return divide_rows(x, exponentials, group.rows, classes, values, sums);
   }
   for (int64_t i = 0; i < group.rows; ++i)
     subtract_over(x + i * classes, classes, or_zero(sums[i].max), values + i * classes);
-  take_group_noise<Weigh>(a, group, begin, classes, values, values, ahead);
+  take_group_noise<Weigh>(a, group, begin, classes, values, values, next);
   for (int64_t i = 0; i < group.rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 

@@ -20,11 +20,19 @@ static inline T differentiate(T* gradients, const T* y, const T* grad, int64_t c
   return -sum_of(terms, count);
 }
 
-/// The same gradients, from memory that may end there to memory, where nothing else is wanted.
-template <typename T>
+/// The same gradients, where nothing else is wanted; `gradients` may be y. `of` makes y of what is
+/// there.
+template <typename T, typename Of = AsItIs>
+static inline void make_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
+                                  T* gradients, Of&& of = {}) {
+  for (int64_t k = 0; k < count; ++k) gradients[k] = of(y[k]) * (grad[k] - dot) * inverse_tau;
+}
+
+/// The same, from memory that may end there to memory.
+template <typename T, typename Of = AsItIs>
 static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
-                            const Strided& to, bool streams) {
-  const auto value = [&](int64_t k) { return y[k] * (grad[k] - dot) * inverse_tau; };
+                            const Strided& to, bool streams, Of&& of = {}) {
+  const auto value = [&](int64_t k) { return of(y[k]) * (grad[k] - dot) * inverse_tau; };
   with_elements(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
@@ -32,11 +40,12 @@ static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T i
     const auto one = [&](int64_t k) { return narrow<Element>(value(k)); };
     store_lines(
         data, count, streams,
-        [&](int64_t k, Element * line) __attribute__((always_inline)) {
+        [&](int64_t k, Element* line) TG_INLINE {
           if constexpr (std::is_same_v<Element, T>)
             for (int j = k; j < k + kStep; j += kWidth)
-              store_register(load_register(y + j) * (load_register(grad + j) - dot) * inverse_tau,
-                             line + j - k);
+              store_register(
+                  of(load_register(y + j)) * (load_register(grad + j) - dot) * inverse_tau,
+                  line + j - k);
           else
             for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
         },
@@ -53,11 +62,12 @@ static void differentiate_row(const Arguments& a, int64_t row, const T* y, const
   const int64_t classes = a.rows.classes;
   const T inverse = math::inverse_temperature<T>(tau);
   if (direct) return store_gradients(y, grad, classes, dot, inverse, to, past_caches);
+  if (a.row_value == nullptr) return make_gradients(y, grad, classes, dot, inverse, room);
   T tau_gradient = 0;
   for (int64_t begin = 0; begin < classes; begin += kTile)
     tau_gradient += differentiate(room + begin, y + begin, grad + begin,
                                   min64(kTile, classes - begin), dot, inverse);
-  if (a.row_value != nullptr) static_cast<T*>(a.row_value)[row] = tau_gradient;
+  static_cast<T*>(a.row_value)[row] = tau_gradient;
 }
 
 template <typename T>
@@ -108,6 +118,12 @@ static void differentiate_narrow(const Arguments& a, const Group& group, const T
   });
 }
 
+/// Whether gradients at the logits go straight to memory.
+static inline bool stores_directly(const Arguments& a, const Strided& output, bool past_caches) {
+  return a.row_value == nullptr && output.class_step == 1 &&
+         (whole_lines(a.rows.classes, output.type) || !past_caches);
+}
+
 /// Backward of a group whose y is at hand. `room` may be y. `past_caches`: whether to write so; it
 /// pays where arithmetic comes between writes, and costs where there is little.
 template <typename T>
@@ -125,8 +141,7 @@ static void differentiate_group(const Arguments& a, const Group& group, const T*
     if (direct == nullptr) store_group(room, group.rows, classes, output, past_caches);
     return;
   }
-  const bool direct = a.row_value == nullptr && output.class_step == 1 &&
-                      (whole_lines(classes, output.type) || !past_caches);
+  const bool direct = stores_directly(a, output, past_caches);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T *row_y = y + i * classes, *grad = grads + i * classes;
     if (!uniform) tau = tau_at(a, row_of(group, i));
@@ -143,8 +158,45 @@ static void backward_group(const Arguments& a, const Group& group, T* room, T* g
   differentiate_group(a, group, y, room, grad_room, false);
 }
 
+/// Gradients of a row of one tile whose probabilities are exponentials times `factor`: directly to
+/// `to`, or in place. The probabilities are not stored between: the bits are those of stored ones.
+template <typename T>
+static void differentiate_exponentials(T* exponentials, const T* grad, int64_t classes,
+                                       Factor<T> factor, T inverse_tau, const Strided& to,
+                                       bool direct, bool past_caches) {
+  with_product(factor, [&](auto product) TG_INLINE {
+    const T dot = T{0} + dot_of(exponentials, grad, classes, product);
+    if (direct)
+      store_gradients(exponentials, grad, classes, dot, inverse_tau, to, past_caches, product);
+    else
+      make_gradients(exponentials, grad, classes, dot, inverse_tau, exponentials, product);
+  });
+}
+
+/// hard_backward_group of rows of one tile and one temperature, without a gradient at it.
+template <typename T>
+static void differentiate_scores(const Arguments& a, const Group& group, T* scores, T* grad_room) {
+  const int64_t classes = a.rows.classes;
+  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const Strided grad = operand_matrix(a, group, Operand::kGrad, 0);
+  const T* grads = values_of(grad, group.rows, classes, grad_room);
+  const T inverse = math::inverse_temperature<T>(tau_at(a, group.first));
+  const bool direct = stores_directly(a, output, streams(a));
+  soften_rows(
+      a, group, scores, [](auto...) {},
+      [&](int64_t i, int64_t, int64_t, const Factor<T>& factor) {
+        differentiate_exponentials(scores + i * classes, grads + i * classes, classes, factor,
+                                   inverse, part_of(output, i, 0), direct, streams(a));
+      });
+  if (!direct) store_group(scores, group.rows, classes, output, streams(a));
+}
+
 template <typename T>
 static void hard_backward_group(const Arguments& a, const Group& group, T* scores, T* grad_room) {
+  const bool one_tile = a.rows.classes > kSideRows<T> && a.rows.classes <= kTile;
+  const bool lines = a.rows.classes * element_size(a.output_type) >= kLine;
+  if (one_tile && (lines || streams(a)) && a.row_value == nullptr && uniform_tau(a, group))
+    return differentiate_scores(a, group, scores, grad_room);
   soften_group(a, group, scores);
   differentiate_group(a, group, scores, scores, grad_room, streams(a));
 }

@@ -122,6 +122,24 @@ TG_STAGE Register<float> load_first(const float* from, int64_t count, int first)
   return values;
 #endif
 }
+#if defined(__AVX512F__)
+TG_STAGE Register<uint32_t> load_first(const uint32_t* from, int64_t count) {
+  const auto mask = _mm512_movepi32_mask((__m512i)lanes_below<float>(count, 0));
+  return (Register<uint32_t>)_mm512_maskz_loadu_epi32(mask, from);
+}
+TG_STAGE void store_first(Register<float> values, float* to, int64_t count) {
+  const auto mask = _mm512_movepi32_mask((__m512i)lanes_below<float>(count, 0));
+  _mm512_mask_storeu_ps(to, mask, (__m512)values);
+}
+#elif defined(__AVX2__)
+TG_STAGE Register<uint32_t> load_first(const uint32_t* from, int64_t count) {
+  const auto mask = (__m256i)lanes_below<float>(count, 0);
+  return (Register<uint32_t>)_mm256_maskload_epi32(reinterpret_cast<const int*>(from), mask);
+}
+TG_STAGE void store_first(Register<float> values, float* to, int64_t count) {
+  _mm256_maskstore_ps(to, (__m256i)lanes_below<float>(count, 0), (__m256)values);
+}
+#endif
 TG_STAGE Register<double> load_first(const double* from, int64_t count, int first) {
   Register<double> values = {};
   for (int j = 0; j < kVectorBytes / 8; ++j) values[j] = first + j < count ? from[first + j] : 0;

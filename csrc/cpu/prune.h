@@ -76,31 +76,38 @@ static inline bool any_finite(const float* x, int64_t count) {
   return finite != 0;
 }
 
-/// Bounds of a part, to scratch. Returns the highest, and a sum that is NaN if one of them is.
-static inline float bound_scores(const float* x, const uint32_t* words, int64_t count,
-                                 float* bounds, float& sum) {
-#if defined(__AVX512F__)
-  RunningMax max;
-  RunningSum total;
+/// What the bounds of a part come to.
+struct Highest {
+  float bound;
+  float sum;  // NaN if a bound is
+};
+
+/// Bounds of a part, to scratch.
+static inline Highest bound_scores(const float* x, const uint32_t* words, int64_t count,
+                                   float* bounds) {
+#if defined(__AVX2__)
+  auto max = running_max();
+  auto total = running_sum();
   for_each_place<float>(0, count, [&](auto at) TG_INLINE {
     const auto bound = math::score_bound(at.load(x), at.load(words));
     at.store(bound, bounds);
     max.see(at, bound);
     total.see(at, bound);
   });
-  sum = total.total();
-  return max.value();
+  return {max.total(), total.total()};
 #else
   for (int64_t k = 0; k < count; ++k) bounds[k] = math::score_bound(x[k], words[k]);
-  return max_and_sum_of(bounds, count, sum);
+  float sum;
+  const float highest = max_and_sum_of(bounds, count, sum);
+  return {highest, sum};
 #endif
 }
 
 /// Best score of a part; `best` holds what earlier parts of the row gave.
-static void prune_part(const Bounded& part, const WordRun& run, int64_t first_class, Best& best) {
-  float sum;
-  const float highest = bound_scores(part.x, part.words, part.count, part.bounds, sum);
-  if (sum != sum && any_nan(part.bounds, part.count)) return best.spoil();
+static void prune_part(const Bounded& part, const Highest& of_part, const WordRun& run,
+                       int64_t first_class, Best& best) {
+  const float highest = of_part.bound;
+  if (of_part.sum != of_part.sum && any_nan(part.bounds, part.count)) return best.spoil();
   // Finite logits may have bounds of -inf, where they are huge.
   if (highest == -__builtin_inff() && !any_finite(part.x, part.count)) return;
   if (highest == __builtin_inff())
@@ -122,11 +129,17 @@ static void prune_part(const Bounded& part, const WordRun& run, int64_t first_cl
 static void prune_parts(const float* x, math::Key key, uint64_t position, int64_t rows,
                         int64_t count, int64_t first_class, Ahead ahead, Best* best) {
   const WordRun run(key, position, rows * count, ahead);
+  const uint32_t* words = run.words();
   alignas(64) float bounds[kTile + kLanes];
+  Highest highest[kTile / kPruneFrom + 1];
+  // All bounds first: a row's highest is known only after the last, and nothing would be at work.
+  for (int64_t i = 0; i < rows; ++i)
+    highest[i] = bound_scores(x + i * count, words + i * count, count, bounds + i * count);
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t at = i * count;
     if (!best[i].spoilt())
-      prune_part({bounds, x + at, run.words() + at, at, count}, run, first_class, best[i]);
+      prune_part({bounds + at, x + at, words + at, at, count}, highest[i], run, first_class,
+                 best[i]);
   }
 }
 

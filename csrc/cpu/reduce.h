@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "floats.h"
+#include "places.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
@@ -99,15 +99,24 @@ TG_STAGE T sum_of(const T* values, int64_t count) {
   return sum_of_lanes(sum);
 }
 
-/// sum_k a[k] b[k], of memory that may end there.
-template <typename T>
-TG_STAGE T dot_of(const T* a, const T* b, int64_t count) {
+struct AsItIs {
+  template <typename V>
+  TG_MEMBER V operator()(V value) const {
+    return value;
+  }
+};
+
+/// sum_k of(a[k]) b[k], of memory that may end there; of(0) is 0.
+template <typename T, typename Of = AsItIs>
+TG_STAGE T dot_of(const T* a, const T* b, int64_t count, Of&& of = {}) {
   auto sum = Lanes<T>::all(0);
+  const auto see = [&](Lanes<T> values, const Lanes<T>& factors) TG_INLINE {
+    for (auto& part : values.part) part = of(part);
+    sum.add_product(values, factors);
+  };
   int64_t k = 0;
-  for (; k + kLanes <= count; k += kLanes)
-    sum.add_product(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
-  if (k < count)
-    sum.add_product(Lanes<T>::load_some(a + k, count - k), Lanes<T>::load_some(b + k, count - k));
+  for (; k + kLanes <= count; k += kLanes) see(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
+  if (k < count) see(Lanes<T>::load_some(a + k, count - k), Lanes<T>::load_some(b + k, count - k));
   return sum_of_lanes(sum);
 }
 
@@ -181,85 +190,90 @@ TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
   for (; k < count; ++k) to[k] = from[k] - reference;
 }
 
-// Loops that reduce what they make, where they are given whole registers: elsewhere a second loop
-// does, because compilers do not make vectors of a reduction.
+// Loops that reduce what they make, in whole registers: elsewhere a second loop does, because
+// compilers do not make vectors of a reduction.
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 
-/// The sum of a row's values, its first one at place 0, as sum_of adds them up.
-struct RunningSum {
-  Lanes<float> lanes = Lanes<float>::all(0);
-
-  TG_MEMBER void see(Places<2>, const Floats<2>& values) {
-    for (int p = 0; p < 2; ++p) lanes.part[p] += values.part[p];
-  }
-  template <typename At>
-  TG_MEMBER void see(At at, const Floats<1>& values) {
-    const auto here = at.here(values, 0.0f).part[0];
-    if (at.k % kLanes == 0)
-      lanes.part[0] += here;
-    else
-      lanes.part[1] += here;
-  }
-  TG_MEMBER float total() const { return sum_of_lanes(lanes); }
-};
-
-/// The largest value, NaN passed over.
-struct RunningMax {
-  Lanes<float> lanes = Lanes<float>::all(-__builtin_inff());
+/// What the elements of a row come to, its first one at place 0: lane k % kLanes takes element k,
+/// and `nothing` changes none.
+template <typename Combine>
+class Running {
+ public:
+  TG_MEMBER Running(float nothing, Combine combine)
+      : nothing_(nothing), combine_(combine), lanes_(Lanes<float>::all(nothing)) {}
 
   template <typename At, int parts>
   TG_MEMBER void see(At at, const Floats<parts>& values) {
-    const auto here = at.here(values, -__builtin_inff());
-    for (int p = 0; p < parts; ++p) lanes.part[p] = larger(here.part[p], lanes.part[p]);
+    const auto here = at.here(values, nothing_);
+    const auto first = static_cast<int>(at.k / kInRegister % kParts);
+    for (int p = 0; p < parts; ++p)
+      if constexpr (parts % kParts == 0)
+        take(p % kParts, here.part[p]);
+      else  // an index of another kind would put the lanes into memory
+        for (int q = p % parts; q < kParts; q += parts)
+          if (q == first + p) take(q, here.part[p]);
   }
-  TG_MEMBER float value() const {
-    auto largest = lanes;
-    largest_of_runs<kLanes>(largest);
-    return largest.part[0][0];
+  TG_MEMBER float total() const {
+    auto all = lanes_;
+    combine_runs<kLanes>(all, combine_);
+    return all.part[0][0];
   }
+
+ private:
+  static constexpr int kParts = Lanes<float>::kParts;
+
+  TG_MEMBER void take(int part, Register<float> values) {
+    lanes_.part[part] = combine_(values, lanes_.part[part]);
+  }
+
+  float nothing_;
+  Combine combine_;
+  Lanes<float> lanes_;
 };
+
+/// The sum, as sum_of adds it up.
+TG_STAGE auto running_sum() {
+  return Running(0.0f, [](Register<float> a, Register<float> b) TG_INLINE { return a + b; });
+}
+
+/// The largest value, NaN passed over.
+TG_STAGE auto running_max() {
+  return Running(-__builtin_inff(),
+                 [](Register<float> a, Register<float> b) TG_INLINE { return larger(a, b); });
+}
+
+/// to[k] = make(its place) for a row of scratch; returns what they come to.
+template <typename Make, typename Sum>
+TG_STAGE float make_and_see(float* to, int64_t count, Make&& make, Sum sum) {
+  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+    const auto value = make(at);
+    at.store(value, to);
+    sum.see(at, value);
+  });
+  return sum.total();
+}
 
 #endif
 
 /// to[k] = make(its place) for a row of scratch; returns their sum.
 template <typename T, typename Make>
 TG_STAGE T make_and_sum(T* to, int64_t count, Make&& make) {
-#if defined(__AVX512F__)
-  if constexpr (kWholeRegisters<T>) {
-    RunningSum sum;
-    for_each_place<T>(0, count, [&](auto at) TG_INLINE {
-      const auto value = make(at);
-      at.store(value, to);
-      sum.see(at, value);
-    });
-    return sum.total();
-  } else
+#if defined(__AVX2__)
+  if constexpr (kWholeRegisters<T>) return make_and_see(to, count, make, running_sum());
 #endif
-  {
-    for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
-    return sum_of(to, count);
-  }
+  for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  return sum_of(to, count);
 }
 
 /// The same; returns the largest one, NaN passed over.
 template <typename T, typename Make>
 TG_STAGE T make_and_max(T* to, int64_t count, Make&& make) {
-#if defined(__AVX512F__)
-  if constexpr (kWholeRegisters<T>) {
-    RunningMax max;
-    for_each_place<T>(0, count, [&](auto at) TG_INLINE {
-      const auto value = make(at);
-      at.store(value, to);
-      max.see(at, value);
-    });
-    return max.value();
-  } else
+#if defined(__AVX2__)
+  if constexpr (kWholeRegisters<T>) return make_and_see(to, count, make, running_max());
 #endif
-  {
-    for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
-    return max_of(to, count);
-  }
+  for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  return max_of(to, count);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

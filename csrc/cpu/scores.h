@@ -2,8 +2,8 @@
 // Noise and scores (logits plus noise): the first stage of every op that draws.
 #pragma once
 
-#include "floats.h"
 #include "group.h"
+#include "places.h"
 #include "words.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -29,11 +29,26 @@ class WordRun {
   uint64_t first_;
 };
 
-/// E of words as if none were extended; returns the smallest of them. Asks for the gradients of
-/// `ahead`: logits and gradients at once would be more than memory gives while words are made.
+/// What is read next: logits, and incoming gradients where there are any.
+struct NextReads {
+  Ahead logits;
+  Ahead grads;
+
+  NextReads behind(int64_t words) const { return {logits.behind(words), grads.behind(words)}; }
+  /// Of a run of words: what to ask for while they are made, and what while exponentials are made
+  /// of them. All at once would be more than memory gives in that time.
+  void share(int64_t words, Ahead& first, Ahead& second) const {
+    first = logits, second = grads;
+    if (grads.data != nullptr) return;
+    first.bytes_per_word /= 2;
+    second = first.behind(words);
+  }
+};
+
+/// E of words as if none were extended; returns the smallest of them.
 TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* exponentials,
                                   Ahead ahead = {}) {
-  constexpr int64_t kStep = 512;
+  constexpr int64_t kStep = 128;  // elements between two demands: more lines at once would wait
   Smallest smallest;
   for (int64_t begin = 0; begin < count; begin += kStep) {
     for_each_place<float>(begin, min64(begin + kStep, count), [&](auto at) TG_INLINE {
@@ -41,7 +56,7 @@ TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* e
       at.store(math::exponential(word), exponentials);
       smallest.see(word);
     });
-    ahead.fetch(Ahead::kGrads, begin, min64(kStep, count - begin));
+    ahead.fetch(begin, min64(kStep, count - begin));
   }
   return smallest.word();
 }
@@ -75,19 +90,21 @@ struct Weigh {
 
 /// E of positions first, ..., first + count - 1, count <= kTile.
 static void fill_exponentials(math::Key key, uint64_t first, int64_t count, float* exponentials,
-                              Ahead ahead) {
-  const WordRun run(key, first, count, ahead);
+                              const NextReads& next) {
+  Ahead while_words, while_exponentials;
+  next.share(count, while_words, while_exponentials);
+  const WordRun run(key, first, count, while_words);
   const uint32_t* words = run.words();
-  if (exponentials_of(words, count, exponentials, ahead) < math::kExtendBelow)
+  if (exponentials_of(words, count, exponentials, while_exponentials) < math::kExtendBelow)
     extend_exponentials(run, count, exponentials);
 }
 
 /// result[i] = Take of x[i] and the noise of position first + i, count <= kTile; x may be result.
 template <typename Take>
 static void take_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* result,
-                       Ahead ahead) {
+                       const NextReads& next) {
   alignas(64) float exponentials[kTile];
-  fill_exponentials(key, first, count, exponentials, ahead);
+  fill_exponentials(key, first, count, exponentials, next);
   for_each_place<float>(0, count, [&](auto at) TG_INLINE {
     at.store(Take::apply(at.load(x), at.load(exponentials)), result);
   });
@@ -95,10 +112,9 @@ static void take_noise(math::Key key, uint64_t first, int64_t count, const float
 
 template <typename Take>
 static void take_noise(math::Key key, uint64_t first, int64_t count, const double* x,
-                       double* result, Ahead ahead) {
-  const WordRun run(key, first, count, ahead);
-  ahead.fetch(Ahead::kGrads, 0, count);
-  const WordRun extensions(key, first, count, {}, math::Plane::kExtension);
+                       double* result, const NextReads& next) {
+  const WordRun run(key, first, count, next.logits);
+  const WordRun extensions(key, first, count, next.grads, math::Plane::kExtension);
   const uint32_t *words = run.words(), *second = extensions.words();
   for (int64_t i = 0; i < count; ++i)
     result[i] = Take::apply(x[i], math::gumbel64(words[i], second[i]));
@@ -107,12 +123,10 @@ static void take_noise(math::Key key, uint64_t first, int64_t count, const doubl
 /// take_noise for a run of any length.
 template <typename Take, typename T>
 static inline void take_noise_run(math::Key key, uint64_t first, int64_t count, const T* x,
-                                  T* result, Ahead ahead = {}) {
-  for (int64_t done = 0; done < count; done += kTile) {
+                                  T* result, const NextReads& next = {}) {
+  for (int64_t done = 0; done < count; done += kTile)
     take_noise<Take>(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done,
-                     result + done, ahead);
-    ahead.skip(kTile);
-  }
+                     result + done, next.behind(done));
 }
 
 /// Noise of one position; for Take, its exponential.
@@ -173,7 +187,7 @@ static inline bool words_run_together(const Arguments& a, const Group& group, in
 /// of a group. `x` is [rows][classes], or the result itself.
 template <typename Take, typename T>
 static void take_group_noise(const Arguments& a, const Group& group, int64_t class_begin,
-                             int64_t classes, const T* x, T* result, Ahead ahead = {}) {
+                             int64_t classes, const T* x, T* result, const NextReads& next = {}) {
   if (!words_run_along_classes(a.rows)) {
     if (x != result) memcpy(result, x, group.rows * classes * sizeof(T));
     const bool across = group.rows > 1 && group.step_of(Operand::kWord) == 1;
@@ -184,7 +198,7 @@ static void take_group_noise(const Arguments& a, const Group& group, int64_t cla
   const auto first = static_cast<uint64_t>(group.first[Operand::kWord] + class_begin);
   if (words_run_together(a, group, classes))
     return take_noise_run<Take>(key_of(a, group.first), first, group.rows * classes, x, result,
-                                ahead);
+                                next);
   for (int64_t i = 0; i < group.rows; ++i) {
     const Row row = row_of(group, i);
     take_noise_run<Take>(key_of(a, row), static_cast<uint64_t>(row[Operand::kWord] + class_begin),
@@ -192,21 +206,21 @@ static void take_group_noise(const Arguments& a, const Group& group, int64_t cla
   }
 }
 
-/// What lies behind a group's classes in memory: the next thing to be read, if rows are walked in
-/// order.
-static inline Ahead ahead_of(const Arguments& a, const Group& group, int64_t class_begin,
-                             int64_t classes) {
-  Ahead ahead;
-  const Operand operands[] = {Operand::kInput, Operand::kGrad};
-  for (int i = 0; i < 2; ++i) {
-    const Strided matrix = operand_matrix(a, group, operands[i], class_begin);
-    if (!matrix.packed(group.rows, classes) || (operands[i] == Operand::kGrad && a.grad == nullptr))
-      continue;
-    const int64_t size = element_size(matrix.type);
-    ahead.data[i] = static_cast<const char*>(matrix.data) + group.rows * classes * size;
-    ahead.bytes_per_word[i] = size;
-  }
-  return ahead;
+/// What lies behind a group's classes in an operand: the next of it to be read, if rows are walked
+/// in order.
+static inline Ahead ahead_of(const Arguments& a, const Group& group, Operand operand,
+                             int64_t class_begin, int64_t classes) {
+  const Strided matrix = operand_matrix(a, group, operand, class_begin);
+  const bool absent = operand == Operand::kGrad && a.grad == nullptr;
+  if (absent || !matrix.packed(group.rows, classes)) return {};
+  return Ahead{static_cast<const char*>(matrix.data), element_size(matrix.type)}.behind(group.rows *
+                                                                                        classes);
+}
+
+static inline NextReads next_reads(const Arguments& a, const Group& group, int64_t class_begin,
+                                   int64_t classes) {
+  return {ahead_of(a, group, Operand::kInput, class_begin, classes),
+          ahead_of(a, group, Operand::kGrad, class_begin, classes)};
 }
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
@@ -216,7 +230,7 @@ static void load_scores(const Arguments& a, const Group& group, int64_t class_be
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
   take_group_noise<Add>(a, group, class_begin, classes,
                         values_of(logits, group.rows, classes, scores), scores,
-                        ahead_of(a, group, class_begin, classes));
+                        next_reads(a, group, class_begin, classes));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -112,7 +112,8 @@ struct FoldedRounds {
   }
 };
 
-constexpr int kLots = 4;  // vectors of blocks that are made together
+/// Vectors of blocks that are made together: of four, 16 registers hold no more than three.
+constexpr int kLots = kVectorBytes == 64 ? 4 : 3;
 
 /// A vector of blocks: its first low counter word, which must not wrap in it, and where its words
 /// go.
@@ -161,18 +162,14 @@ static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
 /// bursts of reads, with thousands of cycles of arithmetic between them: so the arithmetic asks, a
 /// little at a time, for what comes after it.
 struct Ahead {
-  const char* data[2] = {};  // logits, and incoming gradients where there are any
-  int64_t bytes_per_word[2] = {};
+  const char* data = nullptr;
+  int64_t bytes_per_word = 0;
 
-  enum Which { kLogits, kGrads };
-  TG_MEMBER void fetch(Which which, int64_t word, int64_t words) const {
-    const int64_t size = bytes_per_word[which];
-    for (int64_t at = 0; at < words * size; at += kLine)
-      __builtin_prefetch(data[which] + word * size + at);
+  TG_MEMBER void fetch(int64_t word, int64_t words) const {
+    for (int64_t at = 0; at < words * bytes_per_word; at += kLine)
+      __builtin_prefetch(data + word * bytes_per_word + at);
   }
-  void skip(int64_t words) {
-    for (int i = 0; i < 2; ++i) data[i] += words * bytes_per_word[i];
-  }
+  Ahead behind(int64_t words) const { return {data + words * bytes_per_word, bytes_per_word}; }
 };
 
 /// Words of blocks [first, first + blocks) of a key. May write up to kWordSlack words more.
@@ -195,10 +192,10 @@ static void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plan
       return {low + static_cast<uint64_t>(block - begin), out + 4 * block};
     };
     for (; done + (kLots - 1) * kBlocks < end; done += kLots * kBlocks) {
-      philox_lots<kLots>(
-          keys, start,
-          {lot(done), lot(done + kBlocks), lot(done + 2 * kBlocks), lot(done + 3 * kBlocks)});
-      ahead.fetch(Ahead::kLogits, 4 * done, 4 * kLots * kBlocks);
+      Lot lots[kLots];
+      for (int i = 0; i < kLots; ++i) lots[i] = lot(done + i * kBlocks);
+      philox_lots<kLots>(keys, start, lots);
+      ahead.fetch(4 * done, 4 * kLots * kBlocks);
     }
     for (; done < end; done += kBlocks) philox_lots<1>(keys, start, {lot(done)});
   }

@@ -31,17 +31,17 @@ struct NearOne {
   F exponent;
 };
 
-constexpr int32_t kTwoThirds = 0x3F2AAAAB;  // the bits of 2/3
+constexpr uint32_t kTwoThirds = 0x3F2AAAAB;  // the bits of 2/3
 
 /// Exactly, for normal positive x.
-TG_HD NearOne<float> near_one(float x) {
-  const auto bits = bit_cast<int32_t>(x);
-  const int32_t exponent = (bits - kTwoThirds) >> 23;
-  return {bit_cast<float>(bits - exponent * (1 << 23)) - 1.0f, static_cast<float>(exponent)};
+template <typename F>
+TG_HD NearOne<F> near_one(F x) {
+  const auto bits = bits_of(x);
+  const auto exponent = signed_shift(bits - kTwoThirds, 23);
+  return {float_of(bits - exponent * (1u << 23)) - 1.0f, signed_float(exponent)};
 }
 
 /// log(x) for normal positive x; error below 1.4 * 2^-24 max(1, |log x|).
-/// `F`: float, or a vector of them that has its own `near_one`.
 template <typename F>
 TG_HD F log_normal(F x) {
   static_assert(!std::is_integral_v<F>);
@@ -58,26 +58,21 @@ struct Halved {
   F halvings;
 };
 
-/// w, or w - 2^32 when w >= 2^31.
-TG_HD float centred(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word)); }
-
-/// Exactly, from q = v, or v - 1 when w >= 2^31.
-TG_HD Halved<float> halved(uint32_t word, float q) {
-  const bool upper = static_cast<int32_t>(word) < 0;
-  const auto bits = bit_cast<uint32_t>(q) & 0x7FFFFFFFu;
-  const float mantissa =
-      bit_cast<float>((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
-  const float k = static_cast<float>(126 - static_cast<int32_t>(bits >> 23));
-  return {upper ? 1.0f - mantissa : q, upper ? k : 0.0f};
+/// Exactly, from a word and q = v, or v - 1 when w >= 2^31: so the word's highest bit is q's too.
+template <typename Word, typename F>
+TG_HD Halved<F> halved(Word, F q) {
+  const auto bits = bits_of(q);
+  const F mantissa = float_of((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
+  const auto k = or_none(-130u - signed_shift(bits, 23));           // the sign bit is -256
+  return {by_sign(bits, 1.0f - mantissa, q), signed_float(k)};
 }
 
 /// The exponential of a word without extension: in [2^-33, 23], never 0, infinite, or NaN; relative
 /// error below 1.25 * 2^-23.
 /// For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail is right too.
-/// `Word`: uint32_t, or a vector of them that has its own `centred` and `halved`.
 template <typename Word>
 TG_HD auto exponential(Word word) {
-  const auto q = fused(centred(word), 0x1p-32f, 0x1p-33f);
+  const auto q = fused(signed_float(word), 0x1p-32f, 0x1p-33f);
   const auto [t, halvings] = halved(word, q);
   return fused(halvings, 0x1.62e430p-1f, minus_log1p_minus(t));
 }

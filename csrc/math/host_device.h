@@ -39,6 +39,29 @@ TG_HD double fused(double a, double b, double c) {
 #endif
 }
 
+// Steps of the formulas that are not arithmetic. A room may have them for vectors too: then a
+// formula over any type `F` of floats gives the bits that it gives for a float.
+
+TG_HD uint32_t bits_of(float x) { return bit_cast<uint32_t>(x); }
+TG_HD float float_of(uint32_t bits) { return bit_cast<float>(bits); }
+
+/// bits / 2^count rounded down, of a signed number.
+TG_HD uint32_t signed_shift(uint32_t bits, int count) {
+  return static_cast<uint32_t>(static_cast<int32_t>(bits) >> count);
+}
+/// A signed number, or 0 if it is negative.
+TG_HD uint32_t or_none(uint32_t bits) { return static_cast<int32_t>(bits) > 0 ? bits : 0; }
+
+/// A signed number as a float. Of a random word w: w, or w - 2^32 when w >= 2^31.
+TG_HD float signed_float(uint32_t bits) { return static_cast<float>(static_cast<int32_t>(bits)); }
+
+/// A choice by the highest bit.
+TG_HD float by_sign(uint32_t bits, float set, float clear) {
+  return static_cast<int32_t>(bits) < 0 ? set : clear;
+}
+/// value, or 0 where x < least.
+TG_HD float zero_below(float least, float x, float value) { return x < least ? 0.0f : value; }
+
 /// c0 + c1 x + c2 x^2 + ...
 template <typename T>
 TG_HD T horner(T, std::type_identity_t<T> c0) {

@@ -16,17 +16,13 @@ constexpr float kBoundScale = 0x1.715476p+23f;    // kOctave log2(e)
 constexpr float kBoundOffset = 158.0f * kOctave;  // bias of float exponents, and v = (w / 2) 2^-31
 constexpr float kLargestBounded = 2e31f;          // beyond, bounds overflow
 
-/// (word - word % 2) / 2 and the integer that the bits of a float make, as floats.
-TG_HD float half_of(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word >> 1)); }
-TG_HD float number_of_bits(float x) { return static_cast<float>(bit_cast<int32_t>(x)); }
-
 /// Bound of x + noise(word), in units of 1 / kBoundScale and shifted by kBoundOffset. It rises with
 /// x and falls with the word, so the bound of the largest x and the smallest word of several
 /// classes bounds them all. NaN for a NaN x.
-/// `F`: float, or a vector of them that has its own `half_of` and `number_of_bits`.
 template <typename F, typename Word>
 TG_HD F score_bound(const F& x, const Word& word) {
-  return fused(x, F{kBoundScale}, -number_of_bits(half_of(word)));
+  const auto half = signed_float(word >> 1);
+  return fused(x, F{kBoundScale}, -signed_float(bits_of(half)));
 }
 
 /// A class can reach a score of at least `best` only if its bound is at least this. `best` may be

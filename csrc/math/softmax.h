@@ -73,28 +73,31 @@ TG_HD Exponent<double> exponent_scale<double>(double tau) {
   return {inverse_temperature<double>(tau), 0.0};
 }
 
-/// The whole number nearest to x >= -127, and its bits in the low end of a float's.
+/// The whole number nearest to x, |x| < 2^22, and its bits in the low end of a float's.
+template <typename F, typename Bits>
 struct Whole {
-  float number;
-  uint32_t bits;
+  F number;
+  Bits bits;
 };
 
-TG_HD Whole nearest_whole(float x) {
+template <typename F>
+TG_HD auto nearest_whole(F x) {
   constexpr float kRoundToInteger = 0x1.8p23f;
-  const float shifted = (x < -127.0f ? -127.0f : x) + kRoundToInteger;
-  return {shifted - kRoundToInteger, bit_cast<uint32_t>(shifted)};
+  const F shifted = x + kRoundToInteger;
+  return Whole{F{shifted - kRoundToInteger}, bits_of(shifted)};
 }
 
-/// fraction * 2^n, n nearest to x, and 0 for x below -126.
-TG_HD float times_power(float fraction, Whole n, float x) {
+/// fraction * 2^n, n nearest to x, and 0 for x below -126, whatever n is there.
+template <typename F, typename Bits>
+TG_HD F times_power(F fraction, Whole<F, Bits> n, F x) {
   // Unsigned, so that a NaN's bits may wrap: NaN times any power is NaN.
-  const uint32_t biased = n.bits - 0x4B400000u + 127u;
-  return x < -126.0f ? 0.0f : fraction * bit_cast<float>(biased << 23);
+  const Bits biased = n.bits - (0x4B400000u - 127u);
+  return zero_below(-126.0f, x, fraction * float_of(biased * (1u << 23)));
 }
 
 /// 2^(d (high + low)) for d high < 127; relative error about 2^-23 + |d high| 2^-46; below 2^-126
 /// it is 0. NaN stays NaN.
-/// `F`: float, or a vector of them that has its own `nearest_whole` and `times_power`; `S` too.
+/// `S`: what a temperature is given as, a float or an `F`.
 template <typename F, typename S>
 TG_HD F exp_scaled(F d, Exponent<S> scale) {
   const F high = scale.high, low = scale.low, x = d * high;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Front door of gumbel_argmax.
-#include <ATen/ops/scalar_tensor.h>
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include "checks.h"
+#include "eager.h"
 #include "keys.h"
 #include "ops.h"
 
@@ -62,7 +62,7 @@ Tensor front_door(const Tensor& logits, int64_t dim, bool keepdim, const at::Sca
   checks::logits(kName, logits);
   checks::sampling_temperature(kName, temperature.toDouble());
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  return draw(logits, at::scalar_tensor(temperature, at::kDouble),
+  return draw(logits, ops::temperature_of_call(logits, temperature.toDouble()),
               {wrapped, keepdim, std::move(num_samples)}, generator, key);
 }
 

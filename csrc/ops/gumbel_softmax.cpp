@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Front door of gumbel_softmax: checks every argument once, makes a key, calls the private op.
 #include <ATen/autocast_mode.h>
-#include <ATen/ops/scalar_tensor.h>
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include "checks.h"
+#include "eager.h"
 #include "keys.h"
 #include "ops.h"
 
@@ -51,9 +51,8 @@ Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t dim,
                       optional<at::Generator> generator, const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau);
-  const Tensor tau_tensor = at::scalar_tensor(tau, at::kDouble);
-  return sample(logits, tau_tensor, hard, checks::wrapped_dim(kName, dim, logits.dim()), generator,
-                key);
+  const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
+  return sample(logits, ops::temperature_of_call(logits, tau), hard, wrapped, generator, key);
 }
 
 Tensor gumbel_softmax(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,

@@ -5,14 +5,12 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/scalar_tensor.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include "../math/philox.h"
 #include "checks.h"
+#include "eager.h"
 #include "ops.h"
 
 namespace torch_gumbel {
@@ -50,15 +48,19 @@ at::Tensor empty_key(const at::Tensor& anchor) {
 }
 
 /// 128 fresh bits of a CPU generator.
-at::Tensor new_key_cpu(const at::Tensor& anchor, std::optional<at::Generator> generator) {
+at::Tensor key_of_generator(const std::optional<at::Generator>& generator) {
   auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(
       generator, at::detail::getDefaultCPUGenerator());
-  at::Tensor key = empty_key(anchor);
+  at::Tensor key = at::empty({2}, at::TensorOptions().dtype(at::kUInt64));
   auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
   const std::lock_guard<std::mutex> lock(source->mutex_);
   words[0] = source->random64();
   words[1] = source->random64();
   return key;
+}
+
+at::Tensor new_key_cpu(const at::Tensor&, std::optional<at::Generator> generator) {
+  return key_of_generator(generator);
 }
 
 at::Tensor new_key_meta(const at::Tensor& anchor, std::optional<at::Generator>) {
@@ -122,19 +124,6 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_meta));
 }
 
-/// Nothing records, transforms, or replays this call.
-bool plainly_eager(const at::Tensor& logits) {
-  const auto special = c10::DispatchKeySet(
-      {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchBatched,
-       c10::DispatchKey::FuncTorchGradWrapper, c10::DispatchKey::Functionalize});
-  const auto local = c10::impl::tls_local_dispatch_key_set().included_;
-  const auto layers =
-      c10::DispatchKeySet({c10::DispatchKey::FuncTorchDynamicLayerFrontMode,
-                           c10::DispatchKey::FuncTorchVmapMode, c10::DispatchKey::Tracer});
-  return (logits.key_set() & special).empty() && (local & layers).empty() &&
-         !c10::impl::TorchDispatchModeTLS::any_modes_set();
-}
-
 }  // namespace
 
 void register_host_key(HostKey hook) { host_key_hook = hook; }
@@ -145,7 +134,9 @@ at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits) {
 }
 
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator) {
-  if (logits.is_cuda() && host_key_hook != nullptr && plainly_eager(logits)) {
+  const bool on_host = logits.is_cpu() || (logits.is_cuda() && host_key_hook != nullptr);
+  if (on_host && plainly_eager(logits)) {
+    if (logits.is_cpu()) return key_of_generator(generator);
     at::Tensor key = host_key_hook(logits, generator);
     if (key.defined()) return key;
   }

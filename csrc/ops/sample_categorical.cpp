@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Front door of sample_categorical: gumbel_softmax of the logarithm of probabilities.
-#include <ATen/ops/scalar_tensor.h>
 #include <torch/library.h>
 #include <torch_gumbel/probabilities.h>
 
 #include "checks.h"
+#include "eager.h"
 #include "keys.h"
 #include "ops.h"
 #include "probabilities.h"
@@ -33,7 +33,8 @@ Tensor front_door(const Tensor& probs, const at::Scalar& temperature, bool hard,
   checks::temperature(kName, "temperature", temperature.toDouble());
   const int64_t wrapped = checks::wrapped_dim(kName, dim, probs.dim());
   if (validate_args) ops::check_probabilities(kName, "probs", probs, wrapped);
-  return sample(probs, at::scalar_tensor(temperature, at::kDouble), hard, wrapped, generator, key);
+  return sample(probs, ops::temperature_of_call(probs, temperature.toDouble()), hard, wrapped,
+                generator, key);
 }
 
 Tensor front_door_tensor(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,

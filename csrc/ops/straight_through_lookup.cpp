@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "checks.h"
+#include "eager.h"
 #include "keys.h"
 #include "lookup.h"
 #include "ops.h"
@@ -101,8 +102,8 @@ std::tuple<Tensor, Tensor> front_door(const Tensor& logits, const Tensor& codebo
                                       const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau.toDouble());
-  return draw(logits, codebook, at::scalar_tensor(tau, at::kDouble), hard, generator, key,
-              return_index);
+  return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()), hard, generator,
+              key, return_index);
 }
 
 std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor& codebook,

@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "cpu/convert.h"
-#include "cpu/floats.h"
+#include "cpu/places.h"
 #include "cpu/words.h"
 
 #define TG_TEXT_OF(name) #name

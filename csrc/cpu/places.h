@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loops over arrays of floats. Where there are registers for it (floats.h), the body of a loop is
+// given several at once: a formula is one chain of steps that wait for each other, and a processor
+// looks only a few chains ahead. Elsewhere it is given one element, and the compiler makes vectors
+// of the loop.
+#pragma once
+
+#include "floats.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+#if defined(__AVX2__)
+
+constexpr int64_t kInRegister = kVectorBytes / sizeof(float);
+
+/// Elements of arrays from k on, as many as the registers hold.
+template <int parts>
+struct Places {
+  int64_t k;
+
+  TG_MEMBER Floats<parts> load(const float* from) const {
+    return Floats<parts>::of([&](int p)
+                                 TG_INLINE { return load_register(from + k + p * kInRegister); });
+  }
+  TG_MEMBER Words<parts> load(const uint32_t* from) const {
+    return Words<parts>::of([&](int p)
+                                TG_INLINE { return load_register(from + k + p * kInRegister); });
+  }
+  TG_MEMBER Floats<parts> here(const Floats<parts>& values, float) const { return values; }
+  TG_MEMBER void store(const Floats<parts>& values, float* to) const {
+    for (int p = 0; p < parts; ++p) store_register(values.part[p], to + k + p * kInRegister);
+  }
+};
+
+/// The last ones, fewer than a register holds. What is not there counts as 0 and, of words, as the
+/// largest.
+struct LastPlaces {
+  int64_t k;
+  int64_t count;
+
+  TG_MEMBER auto there() const { return lanes_below<float>(count, 0); }
+  TG_MEMBER Floats<1> load(const float* from) const {
+    return Floats<1>::of([&](int) TG_INLINE { return load_first(from + k, count, 0); });
+  }
+  TG_MEMBER Words<1> load(const uint32_t* from) const {
+    return Words<1>::of(
+        [&](int) TG_INLINE { return load_first(from + k, count) | ~(Register<uint32_t>)there(); });
+  }
+  /// The values, and `rest` in place of those that are not there.
+  TG_MEMBER Floats<1> here(const Floats<1>& values, float rest) const {
+    return Floats<1>::of(
+        [&](int) TG_INLINE { return there() ? values.part[0] : Register<float>{} + rest; });
+  }
+  TG_MEMBER void store(const Floats<1>& values, float* to) const {
+    store_first(values.part[0], to + k, count);
+  }
+};
+
+#endif
+
+/// Element k of arrays.
+struct Place {
+  int64_t k;
+
+  template <typename T>
+  TG_MEMBER T load(const T* from) const {
+    return from[k];
+  }
+  template <typename T>
+  TG_MEMBER void store(T value, T* to) const {
+    to[k] = value;
+  }
+};
+
+/// Calls body(places) until all of [begin, end) of arrays of T, and of their words, were its
+/// places.
+template <typename T, typename F>
+TG_STAGE void for_each_place(int64_t begin, int64_t end, F&& body) {
+#if defined(__AVX2__)
+  if constexpr (kWholeRegisters<T>) {
+    int64_t k = begin;
+    for (; k + 4 * kInRegister <= end; k += 4 * kInRegister) body(Places<4>{k});
+    if (k + 2 * kInRegister <= end) body(Places<2>{k}), k += 2 * kInRegister;
+    if (k + kInRegister <= end) body(Places<1>{k}), k += kInRegister;
+    if (k < end) body(LastPlaces{k, end - k});
+  } else
+#endif
+    for (int64_t k = begin; k < end; ++k) body(Place{k});
+}
+
+/// The smallest of the words that a loop sees.
+struct Smallest {
+#if defined(__AVX2__)
+  Register<uint32_t> of = ~Register<uint32_t>{};
+  template <int parts>
+  TG_MEMBER void see(const Words<parts>& words) {
+    for (int p = 0; p < parts; ++p) of = words.part[p] < of ? words.part[p] : of;
+  }
+  TG_MEMBER uint32_t word() const {
+    uint32_t smallest = ~0u;
+    for (int j = 0; j < kInRegister; ++j) smallest = of[j] < smallest ? of[j] : smallest;
+    return smallest;
+  }
+#else
+  uint32_t of = ~0u;
+  TG_MEMBER void see(uint32_t word) { of = word < of ? word : of; }
+  TG_MEMBER uint32_t word() const { return of; }
+#endif
+};
+
+}  // namespace torch_gumbel::cpu::TG_ISA
