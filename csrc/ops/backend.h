@@ -5,6 +5,7 @@
 // which runs one op on the device of `on`.
 #pragma once
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -14,25 +15,34 @@
 
 namespace torch_gumbel::ops {
 
+/// Contents undefined, contiguous, where `like` is. On a CPU without a dispatch, since small calls
+/// take little more time than their tensors do; but a fake tensor says that it is on a CPU, too.
+inline Tensor empty_near(const Tensor& like, c10::SymIntArrayRef shape, ScalarType type) {
+  const auto keys = like.key_set();
+  if (keys.has_backend(c10::BackendComponent::CPUBit) && !keys.has(c10::DispatchKey::Python))
+    return Tensor(at::detail::empty_cpu(C10_AS_INTARRAYREF_SLOW(shape), type));
+  return at::empty_symint(shape, like.options().dtype(type).memory_format(std::nullopt));
+}
+
 inline Tensor empty_like_shape(const Tensor& like, ScalarType type) {
-  return at::empty_symint(like.sym_sizes(), like.options().dtype(type).memory_format(std::nullopt));
+  return empty_near(like, like.sym_sizes(), type);
 }
 
 inline Tensor empty_rows(const Tensor& like, int64_t dim, ScalarType type) {
-  return at::empty_symint(rows_shape(like, dim),
-                          like.options().dtype(type).memory_format(std::nullopt));
+  return empty_near(like, rows_shape(like, dim), type);
 }
 
 /// The second result of a backward that was not asked for it.
 inline Tensor no_rows(const Tensor& like) {
-  return at::empty({0}, like.options().dtype(compute_type(like.scalar_type())));
+  const c10::SymInt none = 0;
+  return empty_near(like, none, compute_type(like.scalar_type()));
 }
 
 /// One number for the choice of each row: without `keepdim`, `dim` is dropped.
 inline Tensor empty_choices(const Tensor& logits, int64_t dim, bool keepdim, ScalarType type) {
   auto shape = rows_shape(logits, dim);
   if (!keepdim && !shape.empty()) shape.erase(shape.begin() + dim);
-  return at::empty_symint(shape, logits.options().dtype(type));
+  return empty_near(logits, shape, type);
 }
 
 /// A stray meta tensor among real ones brings a call to the meta kernels, where there is no data to

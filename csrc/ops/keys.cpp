@@ -3,6 +3,7 @@
 #include "keys.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
@@ -51,7 +52,7 @@ at::Tensor empty_key(const at::Tensor& anchor) {
 at::Tensor key_of_generator(const std::optional<at::Generator>& generator) {
   auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(
       generator, at::detail::getDefaultCPUGenerator());
-  at::Tensor key = at::empty({2}, at::TensorOptions().dtype(at::kUInt64));
+  const at::Tensor key(at::detail::empty_cpu({2}, at::kUInt64));
   auto* words = static_cast<uint64_t*>(key.mutable_data_ptr());
   const std::lock_guard<std::mutex> lock(source->mutex_);
   words[0] = source->random64();
