@@ -29,11 +29,11 @@ float* values(int64_t count) {
 
 void run(const cpu::Kernels& kernels, Op op, const Arguments& a) {
   void* scratch = ::operator new(cpu::scratch_bytes(op, a), std::align_val_t{64});
-  if (!cpu::in_tiles(a)) return kernels.rows(op, a, 0, a.rows.count, scratch);
+  if (!cpu::in_tiles(op, a)) return kernels.rows(op, a, 0, a.rows.count, scratch);
   const int64_t tiles = cpu::tiles_of(a.rows.classes);
   std::vector<cpu::TileStat> stats(tiles);
-  void* kept = ::operator new(cpu::kept_bytes(op, a) + 64, std::align_val_t{64});
-  if (cpu::kept_bytes(op, a) == 0) kept = nullptr;
+  const int64_t bytes = cpu::kept_bytes(op, a, 1);
+  void* kept = bytes == 0 ? nullptr : ::operator new(bytes, std::align_val_t{64});
   for (int64_t row = 0; row < a.rows.count; ++row) {
     kernels.reduce_tiles(op, a, row, 0, tiles, stats.data(), scratch, kept);
     kernels.finish_tiles(op, a, row, 0, tiles, stats.data(), scratch, kept);

@@ -90,9 +90,9 @@ static inline void soften_tiles(const Arguments& a, const Group& group, int64_t 
       const T* x =
           values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, classes, values);
       alignas(64) float exponentials[kTile];
-      fill_exponentials(key_of(a, group.first),
-                        static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                        group.rows * classes, exponentials, next_reads(a, group, begin, classes));
+      fill_exponentials(
+          key_of(a, group.first), static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+          group.rows * classes, exponentials, next_lines(a, group, begin, classes, values));
       for (int64_t i = 0; i < group.rows; ++i) {
         const float *row_x = x + i * classes, *e = exponentials + i * classes;
         float* row = values + i * classes;
@@ -164,7 +164,7 @@ static void load_quotients(const Arguments& a, const Group& group, int64_t begin
   const float* x = values_of(logits, group.rows, classes, values);
   for (int64_t i = 0; i < group.rows; ++i)
     sums[i] = {quotient_reference(max_of_memory(x + i * classes, classes)), 0, 0};
-  const NextReads next = next_reads(a, group, begin, classes);
+  const NextLines next = next_lines(a, group, begin, classes, values);
   if (words_run_together(a, group, classes)) {
     alignas(64) float exponentials[kTile];
     fill_exponentials(key_of(a, group.first),

@@ -13,78 +13,58 @@ namespace torch_gumbel::cpu::TG_ISA {
 template <typename T>
 constexpr bool kWholeRegisters = std::is_same_v<T, float>;
 
-/// Registers of 32-bit words, in arithmetic without a sign.
-template <int parts>
-struct Words {
-  Register<uint32_t> part[parts];
+/// Registers of floats, or of 32-bit words in arithmetic without a sign.
+template <typename T, int parts>
+struct Registers {
+  Register<T> part[parts];
 
   /// f(p) for each part.
   template <typename F>
-  TG_STAGE Words of(F&& f) {
-    Words result;
+  TG_STAGE Registers of(F&& f) {
+    Registers result;
     for (int p = 0; p < parts; ++p) result.part[p] = f(p);
     return result;
   }
-  Words() = default;
-  TG_MEMBER Words(uint32_t value) {
-    for (int p = 0; p < parts; ++p) part[p] = Register<uint32_t>{} + value;
+  Registers() = default;
+  TG_MEMBER Registers(T value) {
+    for (int p = 0; p < parts; ++p) part[p] = Register<T>{} + value;
   }
 
-  TG_MEMBER friend Words operator+(Words a, Words b) {
+  TG_MEMBER friend Registers operator-(Registers a) {
+    return of([&](int p) TG_INLINE { return -a.part[p]; });
+  }
+  TG_MEMBER friend Registers operator+(Registers a, Registers b) {
     return of([&](int p) TG_INLINE { return a.part[p] + b.part[p]; });
   }
-  TG_MEMBER friend Words operator-(Words a, Words b) {
+  TG_MEMBER friend Registers operator-(Registers a, Registers b) {
     return of([&](int p) TG_INLINE { return a.part[p] - b.part[p]; });
   }
-  TG_MEMBER friend Words operator*(Words a, Words b) {
+  TG_MEMBER friend Registers operator*(Registers a, Registers b) {
     return of([&](int p) TG_INLINE { return a.part[p] * b.part[p]; });
   }
-  TG_MEMBER friend Words operator&(Words a, Words b) {
+  // Of floats only.
+  TG_MEMBER friend Registers operator/(Registers a, Registers b) {
+    return of([&](int p) TG_INLINE { return a.part[p] / b.part[p]; });
+  }
+  TG_MEMBER friend Registers fused(Registers a, Registers b, Registers c) {
+    return of([&](int p) TG_INLINE { return TG_ISA::fused(a.part[p], b.part[p], c.part[p]); });
+  }
+  // Of words only.
+  TG_MEMBER friend Registers operator&(Registers a, Registers b) {
     return of([&](int p) TG_INLINE { return a.part[p] & b.part[p]; });
   }
-  TG_MEMBER friend Words operator|(Words a, Words b) {
+  TG_MEMBER friend Registers operator|(Registers a, Registers b) {
     return of([&](int p) TG_INLINE { return a.part[p] | b.part[p]; });
   }
-  TG_MEMBER friend Words operator>>(Words a, int count) {
+  TG_MEMBER friend Registers operator>>(Registers a, int count) {
     return of([&](int p) TG_INLINE { return a.part[p] >> count; });
   }
 };
 
-/// Registers of floats.
 template <int parts>
-struct Floats {
-  Register<float> part[parts];
-
-  template <typename F>
-  TG_STAGE Floats of(F&& f) {
-    Floats result;
-    for (int p = 0; p < parts; ++p) result.part[p] = f(p);
-    return result;
-  }
-  Floats() = default;
-  TG_MEMBER Floats(float value) {
-    for (int p = 0; p < parts; ++p) part[p] = Register<float>{} + value;
-  }
-
-  TG_MEMBER friend Floats operator-(Floats a) {
-    return of([&](int p) TG_INLINE { return -a.part[p]; });
-  }
-  TG_MEMBER friend Floats operator+(Floats a, Floats b) {
-    return of([&](int p) TG_INLINE { return a.part[p] + b.part[p]; });
-  }
-  TG_MEMBER friend Floats operator-(Floats a, Floats b) {
-    return of([&](int p) TG_INLINE { return a.part[p] - b.part[p]; });
-  }
-  TG_MEMBER friend Floats operator*(Floats a, Floats b) {
-    return of([&](int p) TG_INLINE { return a.part[p] * b.part[p]; });
-  }
-  TG_MEMBER friend Floats operator/(Floats a, Floats b) {
-    return of([&](int p) TG_INLINE { return a.part[p] / b.part[p]; });
-  }
-  TG_MEMBER friend Floats fused(Floats a, Floats b, Floats c) {
-    return of([&](int p) TG_INLINE { return TG_ISA::fused(a.part[p], b.part[p], c.part[p]); });
-  }
-};
+using Words = Registers<uint32_t, parts>;
+template <int parts>
+using Floats = Registers<float, parts>;
 
 // The steps of csrc/math/host_device.h.
 

@@ -120,12 +120,12 @@ static void differentiate_narrow(const Arguments& a, const Group& group, const T
 
 /// Whether gradients at the logits go straight to memory.
 static inline bool stores_directly(const Arguments& a, const Strided& output, bool past_caches) {
-  return a.row_value == nullptr && output.class_step == 1 &&
-         (whole_lines(a.rows.classes, output.type) || !past_caches);
+  const bool few_ends = whole_lines(a.rows.classes, output.type) || a.rows.classes > kTile;
+  return a.row_value == nullptr && output.class_step == 1 && (few_ends || !past_caches);
 }
 
 /// Backward of a group whose y is at hand. `room` may be y. `past_caches`: whether to write so; it
-/// pays where arithmetic comes between writes, and costs where there is little.
+/// pays where other work comes between writes: arithmetic, or the reads of a long row.
 template <typename T>
 static void differentiate_group(const Arguments& a, const Group& group, const T* y, T* room,
                                 T* grad_room, bool past_caches) {
@@ -155,7 +155,7 @@ template <typename T>
 static void backward_group(const Arguments& a, const Group& group, T* room, T* grad_room) {
   const int64_t classes = a.rows.classes;
   const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, room);
-  differentiate_group(a, group, y, room, grad_room, false);
+  differentiate_group(a, group, y, room, grad_room, streams(a) && classes > kTile);
 }
 
 /// Gradients of a row of one tile whose probabilities are exponentials times `factor`: directly to
@@ -231,7 +231,7 @@ static void hard_backward_reduce_tile(const Arguments& a, const Group& row, int6
 template <typename T>
 static void write_gradient_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                                 const T* y, T dot, TileStat& stat, T* room) {
-  alignas(64) T grad_room[kTile];
+  alignas(64) T grad_room[kTile + kLanes];
   const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
   const T* grad = grads_of(a, row, begin, count, grad_room);
   const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
@@ -241,21 +241,38 @@ static void write_gradient_tile(const Arguments& a, const Group& row, int64_t be
   store_matrix(room, 1, count, output);
 }
 
+/// Whether the lines that tiles share are written once, with the tile that they begin in.
+static inline bool writes_lines(const Arguments& a) {
+  return a.row_value == nullptr && streams(a) && a.rows.step(Operand::kOutput) == 1;
+}
+
 template <typename T>
 static void backward_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                                  T dot, TileStat& stat, T* room) {
+  if (writes_lines(a)) {
+    const int64_t end = next_line(a, row, begin + count);
+    begin = next_line(a, row, begin), count = end - begin;
+  }
   const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, room);
   write_gradient_tile(a, row, begin, count, y, dot, stat, room);
 }
 
-/// `dot`: of y and grad over the whole row.
+/// `dot`: of y and grad over the whole row. `next`: the next tile's factor.
 template <typename T>
 static void hard_backward_finish_tile(const Arguments& a, const Group& row, int64_t begin,
-                                      int64_t count, Factor<T> factor, T dot, TileStat& stat,
-                                      T* scores, void* kept) {
-  const T* exponentials = exponentials_of_tile(a, row, begin, count, false, scores, kept);
-  for (int64_t k = 0; k < count; ++k) scores[k] = factor.of(exponentials[k]);
-  write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);
+                                      int64_t count, Factor<T> factor, Factor<T> next, T dot,
+                                      TileStat& stat, T* scores, void* kept) {
+  if (kept == nullptr || !writes_lines(a)) {
+    const T* exponentials = exponentials_of_tile(a, row, begin, count, false, scores, kept);
+    for (int64_t k = 0; k < count; ++k) scores[k] = factor.of(exponentials[k]);
+    return write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);
+  }
+  const auto* exponentials = static_cast<const T*>(kept);
+  const int64_t first = next_line(a, row, begin), end = next_line(a, row, begin + count);
+  int64_t k = first;
+  for (; k < begin + count; ++k) scores[k - first] = factor.of(exponentials[k]);
+  for (; k < end; ++k) scores[k - first] = next.of(exponentials[k]);
+  write_gradient_tile(a, row, first, end - first, scores, dot, stat, scores);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

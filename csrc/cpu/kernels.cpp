@@ -123,20 +123,21 @@ RowTotal<T> total_of(Op op, const Arguments& a, const Group& row, const TileStat
 
 template <typename T>
 void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const RowTotal<T>& total,
-                 TileStat& stat, T* scratch, void* kept) {
+                 TileStat* stats, T* scratch, void* kept) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
-  const auto factor = [&] {
-    return tile_factor(stat, total.sum, math::exponent_scale<T>(tau_at(a, row.first)),
+  const auto factor = [&](int64_t tile) {
+    return tile_factor(stats[tile], total.sum, math::exponent_scale<T>(tau_at(a, row.first)),
                        op == Op::kSoft && divides<T>(a, row));
   };
+  const int64_t next = begin + count < a.rows.classes ? t + 1 : t;
   switch (op) {
     case Op::kSoft:
-      return soft_finish_tile(a, row, begin, count, factor(), scratch, kept);
+      return soft_finish_tile(a, row, begin, count, factor(t), factor(next), scratch, kept);
     case Op::kHardBackward:
-      return hard_backward_finish_tile(a, row, begin, count, factor(),
-                                       total.sum.dot / total.sum.sum, stat, scratch, kept);
+      return hard_backward_finish_tile(a, row, begin, count, factor(t), factor(next),
+                                       total.sum.dot / total.sum.sum, stats[t], scratch, kept);
     case Op::kBackward:
-      return backward_finish_tile(a, row, begin, count, total.dot, stat, scratch);
+      return backward_finish_tile(a, row, begin, count, total.dot, stats[t], scratch);
     case Op::kHard:
       clear_output(a, row, begin, count);
       return mark_choice(a, row, 0, begin, count, total.best);
@@ -185,7 +186,7 @@ void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t
     const Group group = group_of_row(a.rows, row);
     const auto total = total_of<T>(op, a, group, stats);
     for (int64_t t = begin; t < end; ++t)
-      finish_tile(op, a, group, t, total, stats[t], static_cast<T*>(scratch), kept);
+      finish_tile(op, a, group, t, total, stats, static_cast<T*>(scratch), kept);
     if (streams(a)) end_streaming();
   });
 }

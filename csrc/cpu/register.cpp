@@ -9,31 +9,46 @@
 namespace torch_gumbel::cpu {
 namespace {
 
-void run_one_long_row(const Kernels& kernels, Op op, const Arguments& a, int64_t row, bool share,
-                      std::vector<TileStat>& stats, void* kept) {
+constexpr int64_t kTilesPerThread = kElementsPerThread / kTile;
+
+/// Whether threads share the tiles of each row, and not the rows: the busiest one then takes fewer.
+bool share_tiles(const Arguments& a) {
+  const auto parts = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
+  const int64_t threads = at::get_num_threads(), tiles = tiles_of(a.rows.classes);
+  const int64_t per_row = std::min(threads, parts(tiles, kTilesPerThread));
+  return a.rows.count * parts(tiles, per_row) < parts(a.rows.count, threads) * tiles;
+}
+
+void run_shared_rows(const Kernels& kernels, Op op, const Arguments& a) {
   const int64_t tiles = tiles_of(a.rows.classes);
-  const int64_t grain = share ? kElementsPerThread / kTile : tiles;
-  const auto pass = [&](auto tile_function) {
-    const auto work = [&](int64_t begin, int64_t end) {
+  std::vector<TileStat> stats(tiles);
+  const Scratch kept(kept_bytes(op, a, at::get_num_threads()));
+  const auto pass = [&](auto tile_function, int64_t row) {
+    at::parallel_for(0, tiles, kTilesPerThread, [&](int64_t begin, int64_t end) {
       const Scratch scratch(scratch_bytes(op, a));
-      tile_function(op, a, row, begin, end, stats.data(), scratch.get(), kept);
-    };
-    share ? at::parallel_for(0, tiles, grain, work) : work(0, tiles);
+      tile_function(op, a, row, begin, end, stats.data(), scratch.get(), kept.get());
+    });
   };
-  pass(kernels.reduce_tiles);
-  pass(kernels.finish_tiles);
-  kernels.finish_row(op, a, row, stats.data());
+  for (int64_t row = 0; row < a.rows.count; ++row) {
+    pass(kernels.reduce_tiles, row);
+    pass(kernels.finish_tiles, row);
+    kernels.finish_row(op, a, row, stats.data());
+  }
 }
 
 void run_long_rows(const Kernels& kernels, Op op, const Arguments& a) {
-  const bool share = a.rows.count < 2 * at::get_num_threads();
-  const auto work = [&](int64_t begin, int64_t end) {
-    std::vector<TileStat> stats(tiles_of(a.rows.classes));
-    const Scratch kept(kept_bytes(op, a));
-    for (int64_t row = begin; row < end; ++row)
-      run_one_long_row(kernels, op, a, row, share, stats, kept.get());
-  };
-  share ? work(0, a.rows.count) : at::parallel_for(0, a.rows.count, 1, work);
+  if (share_tiles(a)) return run_shared_rows(kernels, op, a);
+  const int64_t tiles = tiles_of(a.rows.classes);
+  const int64_t grain = std::max<int64_t>(1, kTilesPerThread / tiles);
+  at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
+    std::vector<TileStat> stats(tiles);
+    const Scratch kept(kept_bytes(op, a, at::get_num_threads())), scratch(scratch_bytes(op, a));
+    for (int64_t row = begin; row < end; ++row) {
+      kernels.reduce_tiles(op, a, row, 0, tiles, stats.data(), scratch.get(), kept.get());
+      kernels.finish_tiles(op, a, row, 0, tiles, stats.data(), scratch.get(), kept.get());
+      kernels.finish_row(op, a, row, stats.data());
+    }
+  });
 }
 
 void run_rows(const Kernels& kernels, Op op, const Arguments& a) {
@@ -50,7 +65,7 @@ void run_rows(const Kernels& kernels, Op op, const Arguments& a) {
 struct Backend {
   static void run(Op op, const Arguments& a, const at::Tensor&) {
     const Kernels& kernels = selected_kernels();
-    in_tiles(a) ? run_long_rows(kernels, op, a) : run_rows(kernels, op, a);
+    in_tiles(op, a) ? run_long_rows(kernels, op, a) : run_rows(kernels, op, a);
   }
 };
 

@@ -29,17 +29,21 @@ class WordRun {
   uint64_t first_;
 };
 
-/// What is read next: logits, and incoming gradients where there are any.
-struct NextReads {
+/// What is needed next: logits to read, and incoming gradients where there are any; and lines to
+/// write where a result waits in them for its factor.
+struct NextLines {
   Ahead logits;
   Ahead grads;
+  Ahead made;
 
-  NextReads behind(int64_t words) const { return {logits.behind(words), grads.behind(words)}; }
+  NextLines behind(int64_t words) const {
+    return {logits.behind(words), grads.behind(words), made.behind(words)};
+  }
   /// Of a run of words: what to ask for while they are made, and what while exponentials are made
   /// of them. All at once would be more than memory gives in that time.
   void share(int64_t words, Ahead& first, Ahead& second) const {
-    first = logits, second = grads;
-    if (grads.data != nullptr) return;
+    first = logits, second = grads.data != nullptr ? grads : made;
+    if (second.data != nullptr) return;
     first.bytes_per_word /= 2;
     second = first.behind(words);
   }
@@ -90,7 +94,7 @@ struct Weigh {
 
 /// E of positions first, ..., first + count - 1, count <= kTile.
 static void fill_exponentials(math::Key key, uint64_t first, int64_t count, float* exponentials,
-                              const NextReads& next) {
+                              const NextLines& next) {
   Ahead while_words, while_exponentials;
   next.share(count, while_words, while_exponentials);
   const WordRun run(key, first, count, while_words);
@@ -102,7 +106,7 @@ static void fill_exponentials(math::Key key, uint64_t first, int64_t count, floa
 /// result[i] = Take of x[i] and the noise of position first + i, count <= kTile; x may be result.
 template <typename Take>
 static void take_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* result,
-                       const NextReads& next) {
+                       const NextLines& next) {
   alignas(64) float exponentials[kTile];
   fill_exponentials(key, first, count, exponentials, next);
   for_each_place<float>(0, count, [&](auto at) TG_INLINE {
@@ -112,7 +116,7 @@ static void take_noise(math::Key key, uint64_t first, int64_t count, const float
 
 template <typename Take>
 static void take_noise(math::Key key, uint64_t first, int64_t count, const double* x,
-                       double* result, const NextReads& next) {
+                       double* result, const NextLines& next) {
   const WordRun run(key, first, count, next.logits);
   const WordRun extensions(key, first, count, next.grads, math::Plane::kExtension);
   const uint32_t *words = run.words(), *second = extensions.words();
@@ -123,7 +127,7 @@ static void take_noise(math::Key key, uint64_t first, int64_t count, const doubl
 /// take_noise for a run of any length.
 template <typename Take, typename T>
 static inline void take_noise_run(math::Key key, uint64_t first, int64_t count, const T* x,
-                                  T* result, const NextReads& next = {}) {
+                                  T* result, const NextLines& next = {}) {
   for (int64_t done = 0; done < count; done += kTile)
     take_noise<Take>(key, first + static_cast<uint64_t>(done), min64(kTile, count - done), x + done,
                      result + done, next.behind(done));
@@ -187,7 +191,7 @@ static inline bool words_run_together(const Arguments& a, const Group& group, in
 /// of a group. `x` is [rows][classes], or the result itself.
 template <typename Take, typename T>
 static void take_group_noise(const Arguments& a, const Group& group, int64_t class_begin,
-                             int64_t classes, const T* x, T* result, const NextReads& next = {}) {
+                             int64_t classes, const T* x, T* result, const NextLines& next = {}) {
   if (!words_run_along_classes(a.rows)) {
     if (x != result) memcpy(result, x, group.rows * classes * sizeof(T));
     const bool across = group.rows > 1 && group.step_of(Operand::kWord) == 1;
@@ -217,10 +221,12 @@ static inline Ahead ahead_of(const Arguments& a, const Group& group, Operand ope
                                                                                         classes);
 }
 
-static inline NextReads next_reads(const Arguments& a, const Group& group, int64_t class_begin,
-                                   int64_t classes) {
+static inline NextLines next_lines(const Arguments& a, const Group& group, int64_t class_begin,
+                                   int64_t classes, const float* made = nullptr) {
+  const bool waits = made != nullptr && group.rows == 1;  // perhaps in the output
   return {ahead_of(a, group, Operand::kInput, class_begin, classes),
-          ahead_of(a, group, Operand::kGrad, class_begin, classes)};
+          ahead_of(a, group, Operand::kGrad, class_begin, classes),
+          waits ? Ahead{reinterpret_cast<const char*>(made), sizeof(float)} : Ahead{}};
 }
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
@@ -230,7 +236,7 @@ static void load_scores(const Arguments& a, const Group& group, int64_t class_be
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
   take_group_noise<Add>(a, group, class_begin, classes,
                         values_of(logits, group.rows, classes, scores), scores,
-                        next_reads(a, group, class_begin, classes));
+                        next_lines(a, group, class_begin, classes));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -106,9 +106,39 @@ static const T* exponentials_of_tile(const Arguments& a, const Group& row, int64
   return scores;
 }
 
+/// Classes from a line's first one to `at` in a row's output.
+static inline int64_t into_line(const Arguments& a, const Group& row, int64_t at) {
+  const Strided to = operand_matrix(a, row, Operand::kOutput, at);
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to.data) % kLine) / element_size(to.type);
+}
+
+/// The first class from a tile's end on with which a line begins, or the row ends. Where tiles end
+/// within lines, a line belongs to the tile that it begins in: written twice, it waits for itself.
+static inline int64_t next_line(const Arguments& a, const Group& row, int64_t end) {
+  const int64_t past = into_line(a, row, end);
+  if (end == 0 || past == 0) return end;
+  return min64(a.rows.classes, end - past + kLine / element_size(a.output_type));
+}
+
+/// Kept exponentials of a tile to its lines; `next` is the next tile's factor.
+template <typename T>
+static void soft_finish_lines(const Arguments& a, const Group& row, int64_t begin, int64_t end,
+                              Factor<T> factor, Factor<T> next, T* scores, const T* kept) {
+  const int64_t first = next_line(a, row, begin), last = next_line(a, row, end);
+  const int64_t shared = last > end ? end - into_line(a, row, end) : end;
+  const auto to = [&](int64_t k) { return operand_matrix(a, row, Operand::kOutput, k); };
+  if (first < shared) store_scaled(kept + first, shared - first, factor, to(first), true);
+  for (int64_t k = shared; k < last; ++k)
+    scores[k - shared] = k < end ? factor.of(kept[k]) : next.of(kept[k]);
+  if (shared < last) store_scaled(scores, last - shared, Factor<T>{1}, to(shared), true);
+}
+
 template <typename T>
 static void soft_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                             Factor<T> factor, T* scores, void* kept) {
+                             Factor<T> factor, Factor<T> next, T* scores, void* kept) {
+  if (kept != nullptr && streams(a) && a.rows.step(Operand::kOutput) == 1)
+    return soft_finish_lines(a, row, begin, begin + count, factor, next, scores,
+                             static_cast<const T*>(kept));
   const T* values = exponentials_of_tile(a, row, begin, count, divides<T>(a, row), scores, kept);
   const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
   if (values == output.data) return scale_row(const_cast<T*>(values), count, factor);

@@ -143,6 +143,23 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereRowsAreSpoilt) {
   expect_first_rows_alone(wanted, 4000, 5);
 }
 
+/// Lines then belong to two tiles, and exponentials wait in the output or in a room of their own.
+TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereTilesEndWithinLines) {
+  Case wanted;
+  wanted.op = GetParam();
+  wanted.row_value = false;
+  for (const int threads : {1, 64})
+    for (const Sizes& sizes : {Sizes{40, 60'001}, Sizes{500, 5'001}}) {
+      wanted.sizes = sizes, wanted.threads = threads;
+      if (threads == 1 || wanted.op == Op::kSoft) expect_first_rows_alone(wanted, sizes[0] / 16);
+    }
+  for (const DType type : {DType::kBFloat16, DType::kFloat64}) {
+    wanted.input = wanted.grad = wanted.output = type;
+    wanted.sizes = {type == DType::kFloat64 ? 20 : 80, 60'001};
+    expect_first_rows_alone(wanted, 1);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, Streams,
                          ::testing::Values(Op::kSoft, Op::kHard, Op::kBackward, Op::kHardBackward),
                          op_name);

@@ -237,14 +237,14 @@ void Problem::with_scratch(const std::function<void(void*)>& work) {
 }
 
 void Problem::run(const cpu::Kernels& kernels) {
-  if (!cpu::in_tiles(arguments_)) {
+  if (!cpu::in_tiles(case_.op, arguments_)) {
     with_scratch([&](void* s) { kernels.rows(case_.op, arguments_, 0, rows(), s); });
   } else {
     const int64_t tiles = cpu::tiles_of(classes());
     std::vector<cpu::TileStat> stats(tiles);
     for (int64_t r = 0; r < rows(); ++r)
       with_scratch([&](void* s) {
-        const GuardedRoom kept(cpu::kept_bytes(case_.op, arguments_));
+        const GuardedRoom kept(cpu::kept_bytes(case_.op, arguments_, case_.threads));
         kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s, kept.get());
         kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s, kept.get());
         kernels.finish_row(case_.op, arguments_, r, stats.data());

@@ -50,6 +50,7 @@ struct Case {
   Sizes full = {};  // of which `sizes` is a part beginning at `start`; empty: the whole
   Sizes start = {};
   bool row_value = true;
+  int threads = 1;    // that share the memory, as far as the kernels are told
   double spread = 8;  // logits lie within +-spread; one in eleven is masked where `masks`
   bool masks = true;
 };

@@ -39,7 +39,7 @@ void run_divided(Problem& problem, const cpu::Kernels& kernels, const Division& 
   const Arguments& a = problem.arguments();
   for (int64_t row = problem.rows() - 1; row >= 0; --row) {
     std::vector<cpu::TileStat> stats(cpu::tiles_of(problem.classes()));
-    const GuardedRoom kept(cpu::kept_bytes(op, a));
+    const GuardedRoom kept(cpu::kept_bytes(op, a, problem.wanted().threads));
     for (const auto& [begin, end] : reduce)
       problem.with_scratch([&, begin = begin, end = end](void* scratch) {
         kernels.reduce_tiles(op, a, row, begin, end, stats.data(), scratch, kept.get());
