@@ -24,6 +24,7 @@ LABELS = {
     "softmax": "softmax",
     "argmax": "argmax",
     "copy": "copy",
+    "arithmetic": "arithmetic",
 }
 SAMPLERS = ("ours", "eager", "compiled", "jax", "paddle")
 CONTESTANTS = {
@@ -42,6 +43,7 @@ OTHER_DTYPES = ("bfloat16", "float16", "float64")
 SMALL = (4, 10)
 IMAGES, IMAGES_LAST = (32, 1024, 16, 16), (32, 16, 16, 1024)
 ELEMENTS, QUICK_ELEMENTS = 2**22, 2**18
+FULL_GAIN = 1.9  # of arithmetic from a second thread, or the machine gave it no core
 COLD_SETS = 6  # inputs and outputs in rotation: more than any cache holds
 
 
@@ -106,7 +108,7 @@ def settings(threads: int, builds: Iterable[str]) -> list[Setting]:
     """`builds`: the instruction sets that run here."""
     found = [Setting("one thread", 1)]
     if threads > 1:
-        found.append(Setting("many threads", threads))
+        found += [Setting("many threads", threads), Setting("scaling", threads)]
     if "avx2" in builds:
         forced = {"TORCH_GUMBEL_CPU": "avx2", "ATEN_CPU_CAPABILITY": "avx2"}
         found.append(Setting("avx2", 1, forced))
@@ -153,7 +155,9 @@ class Grid:
                 *self.memory(1),
             ]
         if setting.name == "many threads":
-            return [*self.many(setting.threads), *self.scaling()]
+            return self.many(setting.threads)
+        if setting.name == "scaling":
+            return self.scaling()
         return self.avx2() if setting.name == "avx2" else []
 
     def by_classes(self) -> list[Case]:
@@ -231,7 +235,7 @@ class Grid:
         return found
 
     def scaling(self) -> list[Case]:
-        """Two threads against one, of ours and of a copy, in the same rounds."""
+        """Two threads against one: ours, a copy, and arithmetic alone, in the same rounds."""
         found = []
         for kind in (SOFT, HARD, INDEX, BACKWARD):
             sets = COLD_SETS if kind == BACKWARD else 1
@@ -239,7 +243,7 @@ class Grid:
                 one = Task(kind, (max(1, ELEMENTS // k), k), sets=sets)
                 entries = [
                     Entry(f"{LABELS[who]}, {threads} threads", who, replace(one, threads=threads))
-                    for who in ("ours", "copy")
+                    for who in ("ours", "copy", "arithmetic")
                     for threads in (1, 2)
                 ]
                 found.append(Case("scaling", tuple(entries)))

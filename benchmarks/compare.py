@@ -79,7 +79,6 @@ def measure(quick: bool, threads: int) -> dict[str, Any]:
     return {
         "machine": where,
         "quick": quick,
-        "two_processes": next((r["two_processes"] for r in records if "two_processes" in r), None),
         "noise": [r for r in records if "noise" in r],
         "died": [r for r in records if "died" in r],
         "cases": [r for r in records if "entries" in r],

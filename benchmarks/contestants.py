@@ -127,6 +127,13 @@ def copy(task: Task, logits: Tensor, grad: Tensor) -> Call:
     return lambda: out.copy_(logits)
 
 
+def arithmetic(task: Task, logits: Tensor, grad: Tensor) -> Call:
+    """Hundreds of steps for each of some values that stay in the caches."""
+    values = torch.linspace(1, 9, 2**16)
+    out = torch.empty_like(values)
+    return lambda: torch.lgamma(values, out=out)
+
+
 MAKERS: dict[str, Maker] = {
     "ours": ours,
     "eager": eager,
@@ -135,4 +142,5 @@ MAKERS: dict[str, Maker] = {
     "softmax": softmax,
     "argmax": argmax,
     "copy": copy,
+    "arithmetic": arithmetic,
 }

@@ -100,13 +100,11 @@ def last_dim_share(case: Case) -> float | None:
 
 
 def targets(results: Results) -> list[Target]:
-    gain = results["two_processes"]
-
     def cases(section: str, kind: str, wanted: Iterable[int] | None = None) -> list[Case]:
         found = select(results, section, kind=kind)
         return [c for c in found if wanted is None or classes(first_of(c)) in wanted]
 
-    return [*main_targets(cases), *index_targets(cases), *shape_targets(cases, gain), *small(cases)]
+    return [*main_targets(cases), *index_targets(cases), *shape_targets(cases), *small(cases)]
 
 
 Cases = Callable[..., list[Case]]
@@ -146,7 +144,7 @@ def index_targets(cases: Cases) -> list[Target]:
     ]
 
 
-def shape_targets(cases: Cases, two_processes: float | None) -> list[Target]:
+def shape_targets(cases: Cases) -> list[Target]:
     def everywhere(wanted: Iterable[int]) -> list[Case]:
         known = list(wanted)
         both = cases("classes", SOFT, known) + cases("odd classes", SOFT, known)
@@ -155,13 +153,12 @@ def shape_targets(cases: Cases, two_processes: float | None) -> list[Target]:
     forward = cases("scaling", SOFT) + cases("scaling", HARD)
     layouts = [c for k in (SOFT, HARD, SOFT_TRAINING, HARD_TRAINING) for c in cases("dim=1", k)]
     eager = f"against {LABELS['eager']}"
-    control = f" (two processes: {two_processes}x)" if two_processes else ""
     plain, back = cases("bfloat16", SOFT), cases("scaling", BACKWARD)
     return [
         Target(f"soft, K >= 10, {eager}", 12, "x", everywhere(WIDE), against("eager")),
         Target(f"soft, K < 10, {eager}", 8, "x", everywhere(NARROW), against("eager")),
         Target("soft, bfloat16 against float32", 1.25, "x", plain, bfloat16_over_float32, True),
-        Target(f"forward, 2 threads against 1{control}", 1.8, "x", forward, speed_up),
+        Target("forward, 2 threads against 1", 1.8, "x", forward, speed_up),
         Target(
             "backward, share of a copy's 2-thread scaling", 90, " %", back, share_of_copy_scaling
         ),
