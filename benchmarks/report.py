@@ -85,8 +85,8 @@ def scaling(results: Results) -> Lines:
     how = [
         "",
         "Arithmetic is `torch.lgamma` of values that stay in the caches, timed in the same rounds:",
-        f"what the machine's cores gave just then. Where that was less than {FULL_GAIN}x, the rounds",
-        "of all were taken again.",
+        f"what the machine's cores gave just then. Where that was less than {FULL_GAIN}x, the",
+        "rounds of all were taken again.",
     ]
     return [*how, *table(header, rows)]
 
