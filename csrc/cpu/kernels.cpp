@@ -139,7 +139,6 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
     case Op::kBackward:
       return backward_finish_tile(a, row, begin, count, total.dot, stats[t], scratch);
     case Op::kHard:
-      clear_output(a, row, begin, count);
       return mark_choice(a, row, 0, begin, count, total.best);
     case Op::kNoise:
       memset(scratch, 0, count * sizeof(T));
@@ -170,12 +169,23 @@ void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scrat
   });
 }
 
+/// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them:
+/// then not all are at memory at once.
+void clear_tiles(const Arguments& a, const Group& row, int64_t begin, int64_t end) {
+  const int64_t first = begin * kTile;
+  clear_output(a, row, first, min64(end * kTile, a.rows.classes) - first);
+  if (streams(a)) end_streaming();
+}
+
 void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                   TileStat* stats, void* scratch, void* kept) {
   with_compute_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
+    const bool zeros_first = begin / (end - begin) % 2 == 1;
+    if (op == Op::kHard && zeros_first) clear_tiles(a, group, begin, end);
     for (int64_t t = begin; t < end; ++t)
       reduce_tile(op, a, group, t, stats[t], static_cast<decltype(zero)*>(scratch), kept);
+    if (op == Op::kHard && !zeros_first) clear_tiles(a, group, begin, end);
   });
 }
 

@@ -175,11 +175,12 @@ struct Kernels {
   /// caller's own, 64-byte aligned.
   void (*rows)(Op op, const Arguments& a, int64_t begin, int64_t end, void* scratch);
   /// First pass over tiles [begin, end) of one long row; `stats` has one entry per tile of the row.
-  /// `kept`: kept_bytes(op, a, threads) for the whole row, or null.
+  /// `kept`: kept_bytes(op, a, threads) for the whole row, or null. Writes the zeros of a hard row,
+  /// and may leave exponentials in the output.
   void (*reduce_tiles)(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                        TileStat* stats, void* scratch, void* kept);
-  /// Second pass, once `stats` is complete: writes the output of tiles [begin, end), and their
-  /// `tau`.
+  /// Second pass, once `stats` is complete: writes the output of tiles [begin, end), lines that
+  /// tiles share with the first of them, and their `tau`.
   void (*finish_tiles)(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                        TileStat* stats, void* scratch, void* kept);
   /// The row's own results (index, log-sum-exp, gradient at tau), after both passes.
