@@ -10,14 +10,15 @@ namespace {
 using at::Tensor;
 using std::optional;
 
-Tensor softmax(const Tensor& logits, double tau, bool hard, int64_t dim,
+Tensor softmax(const Tensor& logits, double tau, bool hard, int64_t dim, bool recompute,
                optional<at::Generator> generator, const optional<Tensor>& key) {
-  return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, std::move(generator), key);
+  return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, recompute, std::move(generator), key);
 }
 
 Tensor softmax_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
-                      optional<at::Generator> generator, const optional<Tensor>& key) {
-  return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, std::move(generator), key);
+                      bool recompute, optional<at::Generator> generator,
+                      const optional<Tensor>& key) {
+  return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, recompute, std::move(generator), key);
 }
 
 Tensor argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature,

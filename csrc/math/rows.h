@@ -71,6 +71,7 @@ struct Arguments {
   const void* input = nullptr;  // logits, or the soft sample y in the backward from y
   const void* grad = nullptr;   // gradient of the loss at the output
   void* output = nullptr;       // sample, noise, or gradient at the logits
+  void* one_hot = nullptr;      // the hard sample beside a soft one; type and strides of `output`
   const void* tau = nullptr;    // temperature: one value, or one per row
   const uint64_t* key = nullptr;
   void* row_value = nullptr;  // [rows] log-sum-exp, d loss / d tau, or best score: float, double

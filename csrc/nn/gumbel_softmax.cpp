@@ -64,7 +64,8 @@ at::Tensor GumbelSoftmaxImpl::forward(const at::Tensor& logits,
                                       std::optional<at::Generator> generator,
                                       std::optional<at::Tensor> key) {
   if (is_training() || options.eval_mode() == EvalMode::kSample)
-    return gumbel_softmax(logits, tau(), options.hard(), options.dim(), std::move(generator), key);
+    return gumbel_softmax(logits, tau(), options.hard(), options.dim(), false, std::move(generator),
+                          key);
   if (options.eval_mode() == EvalMode::kSoft)
     return (logits / tau().to(logits.scalar_type())).softmax(options.dim());
   return one_hot_of_largest(logits, options.dim());

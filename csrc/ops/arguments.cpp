@@ -253,6 +253,7 @@ Call describe(const char* who, const Operands& given) {
   a.grad = reads(operands.grad), a.grad_type = type_of(operands.grad);
   a.output = writes(operands.output), a.output_type = type_of(operands.output);
   a.tau = reads(operands.tau), a.tau_type = type_of(operands.tau);
+  a.one_hot = writes(operands.one_hot);
   a.row_value = writes(operands.row_value);
   a.index = static_cast<int64_t*>(writes(operands.index));
   const bool host_key = operands.key.defined() && operands.key.is_cpu() && operands.key.dim() == 1;

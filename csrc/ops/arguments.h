@@ -13,6 +13,7 @@ struct Operands {
   at::Tensor input = {};      // logits, or y in the backward from y
   at::Tensor grad = {};       // same shape
   at::Tensor output = {};     // same shape, contiguous
+  at::Tensor one_hot = {};    // shape, strides, and type of output
   at::Tensor tau = {};        // broadcasts, size 1 at dim
   at::Tensor key = {};        // [*batch, 2]
   at::Tensor row_value = {};  // one per row, contiguous

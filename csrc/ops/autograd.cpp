@@ -76,6 +76,66 @@ Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor&
   return output;
 }
 
+/// The gradient at the one-hot is that at the soft sample of the same noise, which is kept: as a
+/// result, so that second derivatives go through it, too.
+struct GumbelSoftmaxHardBackward : public torch::autograd::Node {
+  SavedVariable soft, tau;
+  ScalarType logits_type = ScalarType::Float;
+  int64_t dim = 0;
+
+  std::string name() const override { return "GumbelSoftmaxHardBackward"; }
+
+  variable_list apply(variable_list&& grads) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!grads[0].defined() && !grads[1].defined()) return variable_list(2);
+    const bool both = grads[0].defined() && grads[1].defined();
+    const Tensor grad = both ? grads[0] + grads[1] : grads[0].defined() ? grads[0] : grads[1];
+    const Tensor temperature = tau.unpack();
+    const bool tau_grad = task_should_compute_output(1);
+    const auto [grad_logits, rows] = backward().call(grad, soft.unpack(pointer_to(this)),
+                                                     temperature, dim, logits_type, tau_grad);
+    variable_list result(2);
+    if (task_should_compute_output(0)) result[0] = grad_logits;
+    if (tau_grad) result[1] = reduce_to_tau(rows, temperature);
+    return result;
+  }
+
+  void release_variables() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto* saved : {&soft, &tau}) saved->reset_data();
+  }
+};
+
+TensorPair hard_soft_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
+                              const Tensor& key, int64_t dim, std::optional<ScalarType> dtype,
+                              Shape full_shape, Shape start) {
+  const auto node = node_if_needed<GumbelSoftmaxHardBackward>(logits, tau);
+  auto results = below_autograd(hard_soft(), keys, logits, tau, key, dim, dtype, full_shape, start);
+  const auto& [one_hot, soft] = results;
+  if (node) torch::autograd::set_history({one_hot, soft}, node.pointer);
+  if (isFwGradDefined(logits) || isFwGradDefined(tau)) {
+    const Tensor tangent = tangent_of_sample(tangent_of(logits), tangent_of(tau), soft, primal(tau),
+                                             dim, soft.scalar_type());
+    set_tangent(one_hot, tangent);
+    set_tangent(soft, tangent);
+  }
+  if (!node) return results;
+  node->soft = SavedVariable(soft, /*is_output=*/true);
+  node->tau = SavedVariable(tau, false);
+  node->dim = dim;
+  node->logits_type = logits.scalar_type();
+  return results;
+}
+
+/// The soft sample is made only where a derivative needs it.
+Tensor hard_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
+                     const Tensor& key, int64_t dim, std::optional<ScalarType> dtype,
+                     Shape full_shape, Shape start) {
+  if (!is_differentiated(logits, tau))
+    return below_autograd(hard(), keys, logits, tau, key, dim, dtype, full_shape, start);
+  return std::get<0>(hard_soft().call(logits, tau, key, dim, dtype, full_shape, start));
+}
+
 struct GumbelSoftmaxLseBackward : public torch::autograd::Node {
   SavedVariable output, lse, tau;
   ScalarType logits_type = ScalarType::Float;
@@ -197,10 +257,7 @@ TensorPair backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tens
 TensorPair hard_backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tensor& logits,
                                   const Tensor& tau, const Tensor& key, int64_t dim, bool tau_grad,
                                   Shape full_shape, Shape start) {
-  const bool differentiated = torch::autograd::compute_requires_grad(grad, logits, tau) ||
-                              isFwGradDefined(grad) || isFwGradDefined(logits) ||
-                              isFwGradDefined(tau);
-  if (!differentiated)
+  if (!is_differentiated(grad, logits, tau))
     return below_autograd(hard_backward(), keys, grad, logits, tau, key, dim, tau_grad, full_shape,
                           start);
   const Tensor y = softmax().call(logits, tau, key, dim, false, compute_type(logits.scalar_type()),
@@ -229,6 +286,8 @@ Tensor noise_autograd(DispatchKeySet keys, const Tensor& like, const Tensor& key
 
 TORCH_LIBRARY_IMPL(torch_gumbel, Autograd, m) {
   m.impl("_gumbel_softmax", TORCH_FN(softmax_autograd));
+  m.impl("_gumbel_softmax_hard", TORCH_FN(hard_autograd));
+  m.impl("_gumbel_softmax_hard_soft", TORCH_FN(hard_soft_autograd));
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_autograd));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_autograd));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_autograd));

@@ -76,6 +76,29 @@ struct PrivateOps {
     return output;
   }
 
+  static Tensor hard(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                     std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+    return softmax(logits, tau, key, dim, /*hard=*/true, dtype, full_shape, start);
+  }
+
+  static TensorPair hard_soft(const Tensor& logits, const Tensor& tau, const Tensor& key,
+                              int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
+                              Shape start) {
+    const auto type = dtype.value_or(logits.scalar_type());
+    Tensor one_hot = empty_like_shape(logits, type), soft = empty_like_shape(logits, type);
+    Operands operands = {.input = logits,
+                         .output = one_hot,
+                         .tau = tau,
+                         .key = key,
+                         .dim = dim,
+                         .full_shape = full_shape,
+                         .start = start};
+    run("_gumbel_softmax_hard_soft", Op::kHard, operands);
+    operands.output = soft;
+    run("_gumbel_softmax_hard_soft", Op::kSoft, operands);
+    return {one_hot, soft};
+  }
+
   static TensorPair softmax_lse(const Tensor& logits, const Tensor& tau, const Tensor& key,
                                 int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
                                 Shape start) {
@@ -169,6 +192,8 @@ struct PrivateOps {
 
   static void register_on(torch::Library& m) {
     m.impl("_gumbel_softmax", TORCH_FN(softmax));
+    m.impl("_gumbel_softmax_hard", TORCH_FN(hard));
+    m.impl("_gumbel_softmax_hard_soft", TORCH_FN(hard_soft));
     m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse));
     m.impl("_gumbel_softmax_backward", TORCH_FN(backward));
     m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward));

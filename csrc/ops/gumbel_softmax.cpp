@@ -26,47 +26,52 @@ optional<at::ScalarType> output_type(const Tensor& logits) {
   return std::nullopt;
 }
 
-Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
+Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim, bool recompute,
               const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   if (hard) checks::has_classes(kName, logits, dim);
   const Tensor key = ops::key_of_call(kName, logits, dim, generator, given_key);
+  if (hard && !recompute)
+    return ops::hard().call(logits, tau, key, dim, output_type(logits), std::nullopt, std::nullopt);
   return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt,
                              std::nullopt);
 }
 
 Tensor front_door(const Tensor& logits, const at::Scalar& tau, bool hard, int64_t dim,
-                  optional<at::Generator> generator, const optional<Tensor>& key) {
-  return gumbel_softmax(logits, tau.toDouble(), hard, dim, std::move(generator), key);
+                  bool recompute, optional<at::Generator> generator, const optional<Tensor>& key) {
+  return gumbel_softmax(logits, tau.toDouble(), hard, dim, recompute, std::move(generator), key);
 }
 
 Tensor front_door_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
-                         optional<at::Generator> generator, const optional<Tensor>& key) {
-  return gumbel_softmax(logits, tau, hard, dim, std::move(generator), key);
+                         bool recompute, optional<at::Generator> generator,
+                         const optional<Tensor>& key) {
+  return gumbel_softmax(logits, tau, hard, dim, recompute, std::move(generator), key);
 }
 
 }  // namespace
 
-Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t dim,
+Tensor gumbel_softmax(const Tensor& logits, double tau, bool hard, int64_t dim, bool recompute,
                       optional<at::Generator> generator, const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  return sample(logits, ops::temperature_of_call(logits, tau), hard, wrapped, generator, key);
+  return sample(logits, ops::temperature_of_call(logits, tau), hard, wrapped, recompute, generator,
+                key);
 }
 
 Tensor gumbel_softmax(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
-                      optional<at::Generator> generator, const optional<Tensor>& key) {
+                      bool recompute, optional<at::Generator> generator,
+                      const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
   checks::temperature(kName, "tau", tau, logits, wrapped);
-  return sample(logits, checks::as_floating(tau), hard, wrapped, generator, key);
+  return sample(logits, checks::as_floating(tau), hard, wrapped, recompute, generator, key);
 }
 
 Tensor gumbel_softmax(const Tensor& logits, const GumbelSoftmaxFuncOptions& options) {
   const auto call = [&](const auto& tau) {
-    return gumbel_softmax(logits, tau, options.hard(), options.dim(), options.generator(),
-                          options.key());
+    return gumbel_softmax(logits, tau, options.hard(), options.dim(), options.recompute(),
+                          options.generator(), options.key());
   };
   return std::visit(call, options.tau());
 }

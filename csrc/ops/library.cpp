@@ -27,11 +27,11 @@ TORCH_LIBRARY(torch_gumbel, m) {
   // into a number.
   m.def(
       "gumbel_softmax.tensor_tau(Tensor logits, Tensor tau, bool hard=False, int dim=-1, *, "
-      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      "bool recompute=False, Generator? generator=None, Tensor? key=None) -> Tensor",
       pure);
   m.def(
       "gumbel_softmax(Tensor logits, Scalar tau=1, bool hard=False, int dim=-1, *, "
-      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      "bool recompute=False, Generator? generator=None, Tensor? key=None) -> Tensor",
       pure);
   m.def(
       "gumbel_argmax.tensor_temperature(Tensor logits, Tensor temperature, int dim=-1, bool "
@@ -105,11 +105,23 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def("_fold_in_key.tensor(Tensor key, Tensor data) -> Tensor", pure);
 
   // softmax((logits + g) / tau), or its one-hot; with the log-sum-exp rows; and the backward of
-  // each.
+  // each. A hard sample of _gumbel_softmax keeps logits and key for its backward; that of
+  // _gumbel_softmax_hard keeps the soft sample, and is the first result of
+  // _gumbel_softmax_hard_soft where a derivative is wanted.
   m.def(
       "_gumbel_softmax(Tensor logits, Tensor tau, Tensor key, int dim, bool hard, *, ScalarType? "
       "dtype=None, "
       "SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
+      pure);
+  m.def(
+      "_gumbel_softmax_hard(Tensor logits, Tensor tau, Tensor key, int dim, *, ScalarType? "
+      "dtype=None, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
+      pure);
+  m.def(
+      "_gumbel_softmax_hard_soft(Tensor logits, Tensor tau, Tensor key, int dim, *, ScalarType? "
+      "dtype=None, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor one_hot, Tensor soft)",
       pure);
   m.def(
       "_gumbel_softmax_lse(Tensor logits, Tensor tau, Tensor key, int dim, *, ScalarType? "

@@ -16,6 +16,18 @@ Tensor softmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t,
   return empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
 }
 
+Tensor hard_meta(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                 std::optional<ScalarType> dtype, SymShape full_shape, SymShape start) {
+  return softmax_meta(logits, tau, key, dim, true, dtype, full_shape, start);
+}
+
+TensorPair hard_soft_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t,
+                          std::optional<ScalarType> dtype, SymShape, SymShape) {
+  check_meta(logits);
+  const auto type = dtype.value_or(logits.scalar_type());
+  return {empty_like_shape(logits, type), empty_like_shape(logits, type)};
+}
+
 TensorPair softmax_lse_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
                             std::optional<ScalarType> dtype, SymShape, SymShape) {
   check_meta(logits);
@@ -56,6 +68,8 @@ Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_softmax", TORCH_FN(softmax_meta));
+  m.impl("_gumbel_softmax_hard", TORCH_FN(hard_meta));
+  m.impl("_gumbel_softmax_hard_soft", TORCH_FN(hard_soft_meta));
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_meta));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_meta));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_meta));

@@ -69,6 +69,12 @@ NewNode<Node> node_if_needed(const Tensors&... inputs) {
   return made;
 }
 
+/// Whether a gradient or a tangent of some input is wanted.
+template <typename... Tensors>
+bool is_differentiated(const Tensors&... inputs) {
+  return torch::autograd::compute_requires_grad(inputs...) || (isFwGradDefined(inputs) || ...);
+}
+
 /// full_shape or start, kept for the backward.
 class SavedShape {
  public:

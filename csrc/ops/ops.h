@@ -26,6 +26,10 @@ using SoftmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int
 using SoftmaxLseSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t,
                                        std::optional<ScalarType>, OptionalSymIntArrayRef,
                                        OptionalSymIntArrayRef);
+using HardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                             std::optional<ScalarType>, OptionalSymIntArrayRef,
+                             OptionalSymIntArrayRef);
+using HardSoftSignature = SoftmaxLseSignature;
 using BackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t,
                                      std::optional<ScalarType>, bool);
 using HardBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
@@ -49,6 +53,8 @@ using FoldInKeyTensorSignature = Tensor(const Tensor&, const Tensor&);
   }
 TG_OP(softmax, SoftmaxSignature, "_gumbel_softmax")
 TG_OP(softmax_lse, SoftmaxLseSignature, "_gumbel_softmax_lse")
+TG_OP(hard, HardSignature, "_gumbel_softmax_hard")
+TG_OP(hard_soft, HardSoftSignature, "_gumbel_softmax_hard_soft")
 TG_OP(backward, BackwardSignature, "_gumbel_softmax_backward")
 TG_OP(hard_backward, HardBackwardSignature, "_gumbel_softmax_hard_backward")
 TG_OP(max, MaxSignature, "_gumbel_max")

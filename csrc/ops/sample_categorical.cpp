@@ -22,8 +22,12 @@ Tensor sample(const Tensor& probs, const Tensor& temperature, bool hard, int64_t
   checks::source(kName, probs, generator, given_key);
   if (hard) checks::has_classes(kName, probs, dim);
   const Tensor key = ops::key_of_call(kName, probs, dim, generator, given_key);
-  return ops::softmax().call(ops::log_probabilities(probs), temperature, key, dim, hard,
-                             probs.scalar_type(), std::nullopt, std::nullopt);
+  const Tensor logits = ops::log_probabilities(probs);
+  if (hard)
+    return ops::hard().call(logits, temperature, key, dim, probs.scalar_type(), std::nullopt,
+                            std::nullopt);
+  return ops::softmax().call(logits, temperature, key, dim, hard, probs.scalar_type(), std::nullopt,
+                             std::nullopt);
 }
 
 Tensor front_door(const Tensor& probs, const at::Scalar& temperature, bool hard, int64_t dim,

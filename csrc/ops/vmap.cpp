@@ -24,6 +24,31 @@ Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key,
   return lanes.wrap(output, lanes.rank(logits) == 0);
 }
 
+Tensor hard_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                  std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &tau, &key}))
+    return hard().call(logits, tau, key, dim, dtype, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const Tensor output =
+      hard().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, dtype, full_shape, start);
+  return lanes.wrap(output, lanes.rank(logits) == 0);
+}
+
+TensorPair hard_soft_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                           std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  const NoBatching guard(DispatchKey::FuncTorchBatched);
+  const Lanes lanes;
+  if (!lanes.any({&logits, &tau, &key}))
+    return hard_soft().call(logits, tau, key, dim, dtype, full_shape, start);
+  const Tensor x = lanes.operand(logits);
+  const auto [one_hot, soft] = hard_soft().call(x, lanes.temperature(tau, x), lanes.key(key),
+                                                dim + 1, dtype, full_shape, start);
+  const bool scalar = lanes.rank(logits) == 0;
+  return {lanes.wrap(one_hot, scalar), lanes.wrap(soft, scalar)};
+}
+
 TensorPair softmax_lse_batch(const Tensor& logits, const Tensor& tau, const Tensor& key,
                              int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
                              Shape start) {
@@ -147,6 +172,8 @@ Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> genera
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_gumbel_softmax", TORCH_FN(softmax_batch));
+  m.impl("_gumbel_softmax_hard", TORCH_FN(hard_batch));
+  m.impl("_gumbel_softmax_hard_soft", TORCH_FN(hard_soft_batch));
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_batch));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_batch));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_batch));

@@ -28,6 +28,7 @@ def gumbel_softmax(
     tau: float | Tensor,
     hard: bool,
     dim: int,
+    recompute: bool,
     generator: Generator | None,
     key: Tensor | None,
 ) -> DTensor:
@@ -40,7 +41,9 @@ def gumbel_softmax(
     part = _part(logits, dim, generator, key)
     local_tau = _local_tau(_front.temperature_tensor(tau), part)
     dtype = _front.output_type(part.local)
-    local = _vocabulary.sample(part.local, local_tau, part.key, hard, dtype, part.shard)
+    local = _vocabulary.sample(
+        part.local, local_tau, part.key, hard, dtype, part.shard, recompute=recompute
+    )
     return _as_dtensor(local, part.mesh, part.placements, logits.shape)
 
 

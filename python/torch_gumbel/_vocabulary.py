@@ -43,10 +43,22 @@ class Shard:
 
 
 def sample(
-    logits: Tensor, tau: Tensor, key: Tensor, hard: bool, dtype: torch.dtype, shard: Shard
+    logits: Tensor,
+    tau: Tensor,
+    key: Tensor,
+    hard: bool,
+    dtype: torch.dtype,
+    shard: Shard,
+    *,
+    recompute: bool = False,
 ) -> Tensor:
-    """The local part of a sample, of type ``dtype``."""
+    """The local part of a sample, of type ``dtype``.
+
+    ``recompute`` is for samples whose classes are all here; others keep the soft sample.
+    """
     if shard.group is None:
+        if hard and not recompute:
+            return _hard_here(logits, tau, key, dtype, shard)
         return _sample_here(logits, tau, key, hard, dtype, shard)
     differentiated = torch.is_grad_enabled() and (logits.requires_grad or tau.requires_grad)
     if hard and not differentiated:
@@ -95,6 +107,15 @@ def _sample_here(
         full_shape=shard.full_shape,
         start=shard.start,
     )
+    return drawn
+
+
+def _hard_here(
+    logits: Tensor, tau: Tensor, key: Tensor, dtype: torch.dtype, shard: Shard
+) -> Tensor:
+    """The hard sample of the classes here alone, which keeps the soft one for its backward."""
+    place = {"full_shape": shard.full_shape, "start": shard.start}
+    drawn: Tensor = _ops._gumbel_softmax_hard(logits, tau, key, shard.dim, dtype=dtype, **place)
     return drawn
 
 

@@ -36,6 +36,7 @@ def gumbel_softmax(
     eps: float = 1e-10,
     dim: int = -1,
     *,
+    recompute: bool = False,
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
@@ -53,9 +54,14 @@ def gumbel_softmax(
             value per row (size 1, or absent, at ``dim``). A tensor gets a gradient and is never
             read on the host: an entry that is not positive and finite makes its rows NaN.
         hard: return the one-hot of the sample, with the gradient of the soft sample of the same
-            noise (straight-through). Exactly one 1 and K - 1 zeros.
+            noise (straight-through). Exactly one 1 and K - 1 zeros. Where a gradient is wanted, the
+            soft sample is kept for it, as PyTorch keeps it; without one, nothing is.
         eps: ignored, as by PyTorch.
         dim: the class dimension.
+        recompute: for the backward of a hard sample, keep logits and key and make the noise again,
+            instead of keeping the soft sample: one tensor less in memory. Until that backward
+            neither ``logits`` nor ``key`` may be edited: an in-place edit raises there, an edit
+            through ``.data`` changes the gradient in silence. Soft samples ignore it.
         generator: where the key of this call is drawn from (default: the device's generator).
         key: explicit randomness, a uint64 or int64 tensor ``[*batch, 2]`` (:func:`key`,
             :func:`new_key`): the sample is a pure function of logits, tau, and key, the same
@@ -81,7 +87,7 @@ def gumbel_softmax(
                 [0., 0., 1.]])
     """
     if _is_compiling():
-        return _traced_softmax(logits, tau, hard, dim, generator, key)
+        return _traced_softmax(logits, tau, hard, dim, recompute, generator, key)
     if has_torch_function_variadic(logits, tau, key):
         return handle_torch_function(
             gumbel_softmax,
@@ -91,17 +97,18 @@ def gumbel_softmax(
             hard=hard,
             eps=eps,
             dim=dim,
+            recompute=recompute,
             generator=generator,
             key=key,
         )
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     if type(logits) is not Tensor and is_dtensor(logits):
-        return _softmax_of_dtensor(logits, tau, hard, dim, generator, key)
+        return _softmax_of_dtensor(logits, tau, hard, dim, recompute, generator, key)
     check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     if isinstance(tau, Tensor):
-        return _softmax_tensor_tau(logits, tau, hard, dim, generator, key)
-    return _softmax(logits, tau, hard, dim, generator, key)
+        return _softmax_tensor_tau(logits, tau, hard, dim, recompute, generator, key)
+    return _softmax(logits, tau, hard, dim, recompute, generator, key)
 
 
 def gumbel_argmax(
@@ -188,15 +195,16 @@ def _traced_softmax(
     tau: float | Tensor,
     hard: bool,
     dim: int,
+    recompute: bool,
     generator: Generator | None,
     key: Tensor | None,
 ) -> Tensor:
     refuse_traced_generator("gumbel_softmax", generator)
     if is_dtensor(logits):
-        return _softmax_of_dtensor(logits, tau, hard, dim, None, key)
+        return _softmax_of_dtensor(logits, tau, hard, dim, recompute, None, key)
     temperature = traced_temperature("gumbel_softmax", "tau", logits, tau)
     sample: Tensor = torch.ops.torch_gumbel.gumbel_softmax.tensor_tau(
-        logits, temperature, hard, dim, key=key
+        logits, temperature, hard, dim, recompute=recompute, key=key
     )
     return sample
 

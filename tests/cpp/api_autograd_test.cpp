@@ -23,7 +23,7 @@ at::Tensor some(at::IntArrayRef shape, double phase, at::ScalarType type = at::k
 
 at::Tensor sample(const at::Tensor& logits, const at::Tensor& tau, bool hard = false,
                   int64_t dim = -1) {
-  return gumbel_softmax(logits, tau, hard, dim, nullopt, key(7));
+  return gumbel_softmax(logits, tau, hard, dim, false, nullopt, key(7));
 }
 
 /// The gradient at `x` of sum(weights * f(x)), by central differences in float64.

@@ -41,14 +41,14 @@ TEST(Errors, TemperatureMustBePositiveAndFinite) {
   for (const double tau : {0.0, -0.0, -1.0, kInfinity, -kInfinity, std::nan("")}) {
     expect_error<c10::ValueError>(
         "gumbel_softmax: tau must be > 0 and finite, got ",
-        [&](const at::Generator& g) { gumbel_softmax(logits(), tau, false, -1, g); });
+        [&](const at::Generator& g) { gumbel_softmax(logits(), tau, false, -1, false, g); });
     if (tau == 0) continue;  // the plain argmax
     expect_error<c10::ValueError>(
         "gumbel_argmax: temperature must be >= 0 and finite, got ",
         [&](const at::Generator& g) { gumbel_argmax(logits(), -1, false, tau, g); });
   }
-  expect_error<c10::ValueError>("got -1",
-                                [](auto g) { gumbel_softmax(logits(), -1.0, false, -1, g); });
+  expect_error<c10::ValueError>(
+      "got -1", [](auto g) { gumbel_softmax(logits(), -1.0, false, -1, false, g); });
 }
 
 TEST(Errors, TemperatureTensorMustFit) {
@@ -56,10 +56,10 @@ TEST(Errors, TemperatureTensorMustFit) {
                           at::ones({1, 2, 1}), at::ones({0})})
     expect_error<c10::ValueError>(
         "gumbel_softmax: tau must have one value, or one per row",
-        [&](const at::Generator& g) { gumbel_softmax(logits(), tau, false, -1, g); });
+        [&](const at::Generator& g) { gumbel_softmax(logits(), tau, false, -1, false, g); });
   for (const auto type : {at::kBool, at::kComplexFloat})
     expect_error<c10::TypeError>("gumbel_softmax: tau must be a real tensor, got ", [&](auto g) {
-      gumbel_softmax(logits(), at::ones({}, type), false, -1, g);
+      gumbel_softmax(logits(), at::ones({}, type), false, -1, false, g);
     });
 }
 
@@ -69,42 +69,45 @@ TEST(Errors, LogitsMustBeFloatingPoint) {
     const auto wrong = at::zeros({2, 3}, type);
     expect_error<c10::TypeError>(
         "gumbel_softmax: logits must be float32, float64, float16, or bfloat16, got ",
-        [&](const at::Generator& g) { gumbel_softmax(wrong, 1.0, false, -1, g); });
+        [&](const at::Generator& g) { gumbel_softmax(wrong, 1.0, false, -1, false, g); });
     expect_error<c10::TypeError>("gumbel_argmax: logits must be ",
                                  [&](auto g) { gumbel_argmax(wrong, -1, false, 1.0, g); });
   }
   expect_error<c10::TypeError>("logits must be a strided tensor", [](const at::Generator& g) {
-    gumbel_softmax(at::eye(3).to_sparse(), 1.0, false, -1, g);
+    gumbel_softmax(at::eye(3).to_sparse(), 1.0, false, -1, false, g);
   });
-  expect_error<c10::TypeError>("logits must be a tensor, got an undefined one",
-                               [](auto g) { gumbel_softmax(at::Tensor(), 1.0, false, -1, g); });
+  expect_error<c10::TypeError>("logits must be a tensor, got an undefined one", [](auto g) {
+    gumbel_softmax(at::Tensor(), 1.0, false, -1, false, g);
+  });
 }
 
 TEST(Errors, DimMustBeInRange) {
   for (const int64_t dim : {2, -3, 100}) {
     expect_error<c10::IndexError>(
         "gumbel_softmax: dim must be in [-2, 1], got " + std::to_string(dim),
-        [&](const at::Generator& g) { gumbel_softmax(logits(), 1.0, false, dim, g); });
+        [&](const at::Generator& g) { gumbel_softmax(logits(), 1.0, false, dim, false, g); });
     expect_error<c10::IndexError>(
         "gumbel_argmax: dim must be in [-2, 1], got ",
         [&](const at::Generator& g) { gumbel_argmax(logits(), dim, false, 1.0, g); });
   }
   expect_error<c10::IndexError>("dim must be in [-1, 0], got 1", [](const at::Generator& g) {
-    gumbel_softmax(at::zeros({}), 1.0, false, 1, g);
+    gumbel_softmax(at::zeros({}), 1.0, false, 1, false, g);
   });
 }
 
 TEST(Errors, AChoiceNeedsAClass) {
   const auto empty = at::zeros({2, 0});
   expect_error<c10::IndexError>("gumbel_softmax: wanted at least one class",
-                                [&](auto g) { gumbel_softmax(empty, 1.0, true, -1, g); });
+                                [&](auto g) { gumbel_softmax(empty, 1.0, true, -1, false, g); });
   expect_error<c10::IndexError>("gumbel_argmax: wanted at least one class",
                                 [&](auto g) { gumbel_argmax(empty, -1, false, 1.0, g); });
 }
 
 TEST(Errors, KeyMustFit) {
   const auto soft = [](const at::Tensor& wrong) {
-    return [=](const at::Generator&) { gumbel_softmax(logits(), 1.0, false, -1, nullopt, wrong); };
+    return [=](const at::Generator&) {
+      gumbel_softmax(logits(), 1.0, false, -1, false, nullopt, wrong);
+    };
   };
   for (const auto type : {at::kInt, at::kFloat, at::kUInt32})
     expect_error<c10::TypeError>("gumbel_softmax: key must be a uint64 or int64 tensor, got ",
@@ -122,7 +125,7 @@ TEST(Errors, KeyMustFit) {
 TEST(Errors, KeyAndGeneratorExcludeEachOther) {
   expect_error<c10::ValueError>(
       "gumbel_softmax: wanted a key or a generator, got both",
-      [](const at::Generator& g) { gumbel_softmax(logits(), 1.0, false, -1, g, key(1)); });
+      [](const at::Generator& g) { gumbel_softmax(logits(), 1.0, false, -1, false, g, key(1)); });
   expect_error<c10::ValueError>(
       "gumbel_argmax: wanted a key or a generator, got both",
       [](const at::Generator& g) { gumbel_argmax(logits(), -1, false, 1.0, g, key(1)); });
@@ -131,7 +134,7 @@ TEST(Errors, KeyAndGeneratorExcludeEachOther) {
 TEST(Errors, GeneratorMustBeOnTheDevice) {
   const auto meta = at::zeros({2, 3}, at::TensorOptions().device(at::kMeta));
   expect_error<c10::ValueError>("gumbel_softmax: generator must be on meta, got one on cpu",
-                                [&](auto g) { gumbel_softmax(meta, 1.0, false, -1, g); });
+                                [&](auto g) { gumbel_softmax(meta, 1.0, false, -1, false, g); });
   expect_error<c10::ValueError>("new_key: generator must be on meta, got one on cpu",
                                 [](auto g) { new_key(g, at::Device(at::kMeta)); });
 }
@@ -150,9 +153,9 @@ TEST(Errors, KeysMustBeKeys) {
 TEST(Errors, TheNextCallIsUnaffected) {
   const auto first = at::make_generator<at::CPUGeneratorImpl>(3);
   const auto second = at::make_generator<at::CPUGeneratorImpl>(3);
-  EXPECT_THROW(gumbel_softmax(logits(), 0.0, false, -1, first), c10::ValueError);
-  EXPECT_TRUE(at::equal(gumbel_softmax(logits(), 1.0, false, -1, first),
-                        gumbel_softmax(logits(), 1.0, false, -1, second)));
+  EXPECT_THROW(gumbel_softmax(logits(), 0.0, false, -1, false, first), c10::ValueError);
+  EXPECT_TRUE(at::equal(gumbel_softmax(logits(), 1.0, false, -1, false, first),
+                        gumbel_softmax(logits(), 1.0, false, -1, false, second)));
 }
 
 }  // namespace

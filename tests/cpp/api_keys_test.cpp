@@ -25,7 +25,7 @@ std::pair<uint64_t, uint64_t> words(const at::Tensor& key) {
 }
 
 at::Tensor draw(const at::Tensor& logits, const at::Generator& source) {
-  return gumbel_softmax(logits, 1.0, false, -1, source);
+  return gumbel_softmax(logits, 1.0, false, -1, false, source);
 }
 
 TEST(Keys, OfASeed) {
@@ -54,8 +54,8 @@ TEST(Keys, OfInt64HoldTheSameBits) {
   const auto logits = at::zeros({3, 5});
   const auto unsigned_key = fold_in(key(~0ull), 3);
   const auto signed_key = unsigned_key.view(at::kLong);
-  EXPECT_TRUE(at::equal(gumbel_softmax(logits, 1.0, false, -1, nullopt, unsigned_key),
-                        gumbel_softmax(logits, 1.0, false, -1, nullopt, signed_key)));
+  EXPECT_TRUE(at::equal(gumbel_softmax(logits, 1.0, false, -1, false, nullopt, unsigned_key),
+                        gumbel_softmax(logits, 1.0, false, -1, false, nullopt, signed_key)));
   EXPECT_TRUE(at::equal(fold_in(unsigned_key, 1), fold_in(signed_key, 1).view(at::kUInt64)));
 }
 
@@ -63,9 +63,10 @@ TEST(Keys, OfABatchDrawEachSliceAsIfAlone) {
   const auto logits = at::arange(2 * 3 * 7, at::kFloat).view({2, 3, 7}).sin();
   const auto keys = torch_gumbel::split(key(8), 2);
   for (const bool hard : {false, true}) {
-    const auto y = gumbel_softmax(logits, 0.5, hard, -1, nullopt, keys);
+    const auto y = gumbel_softmax(logits, 0.5, hard, -1, false, nullopt, keys);
     for (int64_t i = 0; i < 2; ++i)
-      EXPECT_TRUE(at::equal(y[i], gumbel_softmax(logits[i], 0.5, hard, -1, nullopt, keys[i])));
+      EXPECT_TRUE(
+          at::equal(y[i], gumbel_softmax(logits[i], 0.5, hard, -1, false, nullopt, keys[i])));
   }
   const auto padded = keys.view({2, 1, 1, 2});
   EXPECT_TRUE(at::equal(gumbel_argmax(logits, -1, false, 1.0, nullopt, keys),
@@ -86,7 +87,7 @@ TEST(Generators, DecideTheSample) {
   const auto a = draw(logits, first), b = draw(logits, second);
   EXPECT_TRUE(at::equal(a, b));
   EXPECT_FALSE(at::equal(a, draw(logits, first)));
-  const auto keyed = gumbel_softmax(logits, 1.0, false, -1, nullopt, new_key(generator(1)));
+  const auto keyed = gumbel_softmax(logits, 1.0, false, -1, false, nullopt, new_key(generator(1)));
   EXPECT_TRUE(at::equal(a, keyed));
 }
 
@@ -98,7 +99,7 @@ TEST(Generators, DefaultOneIsUsedWithoutAnyOther) {
   EXPECT_TRUE(at::equal(a, gumbel_softmax(logits)));
   EXPECT_FALSE(at::equal(a, b));
   at::manual_seed(99);
-  EXPECT_TRUE(at::equal(a, gumbel_softmax(logits, 1.0, false, -1, nullopt, new_key())));
+  EXPECT_TRUE(at::equal(a, gumbel_softmax(logits, 1.0, false, -1, false, nullopt, new_key())));
 }
 
 /// Runs f(0) and f(1) at once.

@@ -23,7 +23,7 @@ Tensor logits() { return torch::arange(60, torch::kFloat).sin().view({3, 4, 5});
 TEST(Module, SamplesInTraining) {
   GumbelSoftmax sample(GumbelSoftmaxOptions().tau(0.5).hard(true).dim(1));
   EXPECT_TRUE(torch::equal(sample->forward(logits(), {}, key(5)),
-                           gumbel_softmax(logits(), 0.5, true, 1, {}, key(5))));
+                           gumbel_softmax(logits(), 0.5, true, 1, false, {}, key(5))));
   torch::manual_seed(1);
   const Tensor drawn = sample->forward(logits());
   torch::manual_seed(1);
@@ -44,12 +44,12 @@ TEST(Module, SwitchesWhatItGivesInEvaluation) {
   EXPECT_EQ(argmax.sum().item<double>(), 15);
   EXPECT_TRUE(torch::allclose(evaluated(EvalMode::kSoft), (logits() / 0.5).softmax(1)));
   EXPECT_TRUE(torch::equal(evaluated(EvalMode::kSample),
-                           gumbel_softmax(logits(), 0.5, true, 1, {}, key(5))));
+                           gumbel_softmax(logits(), 0.5, true, 1, false, {}, key(5))));
   GumbelSoftmax sample(options);
   sample->eval();
   sample->train();
   EXPECT_TRUE(torch::equal(sample->forward(logits(), {}, key(5)),
-                           gumbel_softmax(logits(), 0.5, true, 1, {}, key(5))));
+                           gumbel_softmax(logits(), 0.5, true, 1, false, {}, key(5))));
 }
 
 TEST(Module, DrawsNothingInEvaluation) {

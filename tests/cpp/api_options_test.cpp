@@ -18,17 +18,17 @@ at::Generator generator() { return at::make_generator<at::CPUGeneratorImpl>(7); 
 TEST(Options, OfASoftmaxAreItsArguments) {
   const auto x = logits();
   EXPECT_TRUE(at::equal(gumbel_softmax(x, SoftmaxOptions().key(key(5))),
-                        gumbel_softmax(x, 1.0, false, -1, nullopt, key(5))));
+                        gumbel_softmax(x, 1.0, false, -1, false, nullopt, key(5))));
   EXPECT_TRUE(at::equal(gumbel_softmax(x, SoftmaxOptions().tau(0.5).hard(true).dim(1).key(key(5))),
-                        gumbel_softmax(x, 0.5, true, 1, nullopt, key(5))));
+                        gumbel_softmax(x, 0.5, true, 1, false, nullopt, key(5))));
   EXPECT_TRUE(at::equal(gumbel_softmax(x, SoftmaxOptions().tau(2).generator(generator())),
-                        gumbel_softmax(x, 2.0, false, -1, generator())));
+                        gumbel_softmax(x, 2.0, false, -1, false, generator())));
 }
 
 TEST(Options, TakeATensorAsTemperatureAndGiveItItsGradient) {
   const auto tau = at::full({3, 1, 5}, 0.7).set_requires_grad(true);
   const auto y = gumbel_softmax(logits(), SoftmaxOptions().tau(tau).dim(1).key(key(5)));
-  EXPECT_TRUE(at::equal(y, gumbel_softmax(logits(), tau, false, 1, nullopt, key(5))));
+  EXPECT_TRUE(at::equal(y, gumbel_softmax(logits(), tau, false, 1, false, nullopt, key(5))));
   (y * logits()).sum().backward();
   EXPECT_EQ(tau.grad().sizes(), tau.sizes());
   EXPECT_GT(tau.grad().abs().max().item<double>(), 0);

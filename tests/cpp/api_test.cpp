@@ -39,7 +39,7 @@ TEST(GumbelSoftmax, IsTheSoftmaxOfLogitsPlusNoise) {
   for (const int64_t dim : {0, 1, 2, -1})
     for (const double tau : {0.5, 1.0, 3.0}) {
       const auto logits = some_logits({5, 6, 7});
-      const auto y = gumbel_softmax(logits, tau, false, dim, std::nullopt, key(11));
+      const auto y = gumbel_softmax(logits, tau, false, dim, false, std::nullopt, key(11));
       const auto expected = scores(logits, {11, 0}).div(tau).softmax(dim);
       EXPECT_TRUE(at::allclose(y.to(at::kDouble), expected, 3e-5, 1e-9)) << dim << " " << tau;
     }
@@ -48,7 +48,7 @@ TEST(GumbelSoftmax, IsTheSoftmaxOfLogitsPlusNoise) {
 TEST(GumbelSoftmax, HardIsTheOneHotOfTheLargestScore) {
   for (const int64_t dim : {0, 1, 2}) {
     const auto logits = some_logits({5, 6, 7});
-    const auto hard = gumbel_softmax(logits, 0.5, true, dim, std::nullopt, key(11));
+    const auto hard = gumbel_softmax(logits, 0.5, true, dim, false, std::nullopt, key(11));
     const auto position = scores(logits, {11, 0}).argmax(dim, /*keepdim=*/true);
     const auto expected = at::zeros_like(logits).scatter(dim, position, 1.0);
     EXPECT_TRUE(at::equal(hard, expected)) << dim;
@@ -61,7 +61,7 @@ TEST(GumbelSoftmax, KeepsShapeAndDtypeAndIsContiguous) {
     for (const auto& shape : shapes)
       for (const bool hard : {false, true}) {
         const auto logits = some_logits(shape, type);
-        const auto y = gumbel_softmax(logits, 1.0, hard, -1, std::nullopt, key(1));
+        const auto y = gumbel_softmax(logits, 1.0, hard, -1, false, std::nullopt, key(1));
         EXPECT_EQ(y.sizes(), logits.sizes());
         EXPECT_EQ(y.scalar_type(), type);
         EXPECT_TRUE(y.is_contiguous());
@@ -91,9 +91,10 @@ TEST(GumbelSoftmax, LayoutsThreadsAndCallsDoNotChangeBits) {
   const int threads = at::get_num_threads();
   for (const int64_t dim : {0, 1, 2, 3})
     for (const bool hard : {false, true}) {
-      const auto y = gumbel_softmax(logits, 0.7, hard, dim, std::nullopt, key(3));
+      const auto y = gumbel_softmax(logits, 0.7, hard, dim, false, std::nullopt, key(3));
       const auto same = [&](const at::Tensor& other) {
-        EXPECT_TRUE(at::equal(y, gumbel_softmax(other, 0.7, hard, dim, std::nullopt, key(3))));
+        EXPECT_TRUE(
+            at::equal(y, gumbel_softmax(other, 0.7, hard, dim, false, std::nullopt, key(3))));
       };
       same(logits.transpose(0, 2).contiguous().transpose(0, 2));
       same(logits.contiguous(at::MemoryFormat::ChannelsLast));
@@ -106,13 +107,13 @@ TEST(GumbelSoftmax, LayoutsThreadsAndCallsDoNotChangeBits) {
 
 TEST(GumbelSoftmax, TemperatureMayBeATensor) {
   const auto logits = some_logits({5, 6, 7});
-  const auto y = gumbel_softmax(logits, 0.5, false, 1, std::nullopt, key(2));
+  const auto y = gumbel_softmax(logits, 0.5, false, 1, false, std::nullopt, key(2));
   for (const auto& tau : {at::scalar_tensor(0.5), at::scalar_tensor(0.5, at::kDouble),
                           at::full({1}, 0.5), at::full({5, 1, 7}, 0.5), at::full({1, 7}, 0.5)})
-    EXPECT_TRUE(at::equal(y, gumbel_softmax(logits, tau, false, 1, std::nullopt, key(2))));
+    EXPECT_TRUE(at::equal(y, gumbel_softmax(logits, tau, false, 1, false, std::nullopt, key(2))));
   auto taus = at::full({5, 1, 1}, 0.5);
   taus[2] = -1;
-  const auto partly = gumbel_softmax(logits, taus, false, 1, std::nullopt, key(2));
+  const auto partly = gumbel_softmax(logits, taus, false, 1, false, std::nullopt, key(2));
   EXPECT_TRUE(partly[2].isnan().all().item<bool>());
   EXPECT_TRUE(at::equal(partly[3], y[3]));
 }
@@ -140,7 +141,7 @@ TEST(GumbelArgmax, IsThePositionOfTheOne) {
   for (const auto type : kTypes)
     for (const int64_t dim : {0, 1, 2}) {
       const auto logits = some_logits({4, 300, 3}, type);
-      const auto hard = gumbel_softmax(logits, 1.0, true, dim, std::nullopt, key(4));
+      const auto hard = gumbel_softmax(logits, 1.0, true, dim, false, std::nullopt, key(4));
       const auto index = gumbel_argmax(logits, dim, false, 1.0, std::nullopt, key(4));
       EXPECT_EQ(index.scalar_type(), at::kLong);
       EXPECT_TRUE(at::equal(index, hard.argmax(dim)));

@@ -87,7 +87,7 @@ TEST(Lookup, IsTheProductWithTheOneHot) {
     return std::get<0>(straight_through_lookup(x, c, 0.5, true, nullopt, key(5)));
   });
   const auto product = run([](const Tensor& x, const Tensor& c) {
-    return gumbel_softmax(x, 0.5, true, -1, nullopt, key(5)).matmul(c);
+    return gumbel_softmax(x, 0.5, true, -1, false, nullopt, key(5)).matmul(c);
   });
   for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], product[i])) << i;
 }

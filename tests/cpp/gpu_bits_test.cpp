@@ -74,7 +74,7 @@ void for_all_logits(Check check) {
 TEST_F(GpuBits, OfHardSamples) {
   for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
     const auto hard = [&](const at::Tensor& of) {
-      return gumbel_softmax(of, 0.7, true, dim, nullopt, key(11));
+      return gumbel_softmax(of, 0.7, true, dim, false, nullopt, key(11));
     };
     EXPECT_TRUE(same_bits(hard(on_gpu(x)), hard(x))) << name;
   });
@@ -102,7 +102,7 @@ TEST_F(GpuBits, OfRowsWithMasksAndWithoutADistribution) {
       x[5].slice(0, 0, classes - 1).fill_(-kInfinity);
       x[6].fill_(6e4);
       const auto hard = [&](const at::Tensor& of) {
-        return gumbel_softmax(of, 0.7, true, -1, nullopt, key(13));
+        return gumbel_softmax(of, 0.7, true, -1, false, nullopt, key(13));
       };
       const auto index = [&](const at::Tensor& of) {
         return gumbel_argmax(of, -1, false, 1.0, nullopt, key(13));
@@ -119,7 +119,7 @@ TEST_F(GpuBits, OfKeys) {
   EXPECT_TRUE(at::equal(fold_in(on_gpu(many), ~0ull).cpu(), fold_in(many, ~0ull)));
   const at::Tensor logits = some_logits({1000, 40});
   const auto hard = [&](const at::Tensor& of, const at::Tensor& with) {
-    return gumbel_softmax(of, 1.0, true, -1, nullopt, with);
+    return gumbel_softmax(of, 1.0, true, -1, false, nullopt, with);
   };
   EXPECT_TRUE(same_bits(hard(on_gpu(logits), on_gpu(many)), hard(logits, many)));
 }
@@ -157,7 +157,7 @@ double accuracy(at::ScalarType type, double of_float) {
 
 TEST_F(GpuBits, SoftSamplesAreNear) {
   for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
-    const at::Tensor y = gumbel_softmax(on_gpu(x), kTau, false, dim, nullopt, key(14));
+    const at::Tensor y = gumbel_softmax(on_gpu(x), kTau, false, dim, false, nullopt, key(14));
     const at::Tensor wanted = exact_sample(x, dim, key(14));
     expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
   });

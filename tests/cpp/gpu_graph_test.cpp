@@ -50,7 +50,7 @@ TEST_F(GpuRepeats, AKeyGivesTheSameSoftBitsAndGradientsAgain) {
   const at::Tensor tau = at::scalar_tensor(0.7, at::kDouble);
   for (const auto& shape : kShapes) {
     const at::Tensor x = on_gpu(some_logits(shape)), grad = x.flip(-1);
-    const auto soft = [&] { return gumbel_softmax(x, 0.7, false, -1, nullopt, key(3)); };
+    const auto soft = [&] { return gumbel_softmax(x, 0.7, false, -1, false, nullopt, key(3)); };
     const auto backward = [&] {
       return ops::hard_backward().call(grad, x, tau, key(3), 1, true, nullopt, nullopt);
     };
@@ -112,10 +112,10 @@ TEST_F(GpuGraph, AKeyOnTheDeviceIsReadByEveryReplay) {
   const at::Tensor held = on_gpu(key(3));
   at::cuda::CUDAGraph graph;
   const at::Tensor hard =
-      capture(graph, [&] { return gumbel_softmax(there, 0.7, true, -1, nullopt, held); });
+      capture(graph, [&] { return gumbel_softmax(there, 0.7, true, -1, false, nullopt, held); });
   for (const uint64_t seed : {3, 4, 3}) {
     held.copy_(key(seed));
-    const at::Tensor wanted = gumbel_softmax(logits, 0.7, true, -1, nullopt, key(seed));
+    const at::Tensor wanted = gumbel_softmax(logits, 0.7, true, -1, false, nullopt, key(seed));
     EXPECT_TRUE(same_bits(replay(graph, hard), wanted)) << seed;
   }
 }
@@ -135,7 +135,7 @@ TEST_F(GpuGraph, ACallIsOneLaunchAndASharedRowTwo) {
     const at::Tensor x = on_gpu(some_logits(shape));
     const size_t forward = shape[0] == 1 ? 2 : 1;
     for (const bool hard : {false, true})
-      EXPECT_EQ(launches([&] { return gumbel_softmax(x, 0.7, hard, -1, nullopt, key(3)); }),
+      EXPECT_EQ(launches([&] { return gumbel_softmax(x, 0.7, hard, -1, false, nullopt, key(3)); }),
                 forward);
     EXPECT_EQ(launches([&] { return gumbel_argmax(x, -1, false, 1.0, nullopt, key(3)); }), forward);
     for (const bool tau_grad : {false, true}) {

@@ -21,15 +21,15 @@ constexpr at::ScalarType kTypes[] = {at::kFloat, at::kDouble, at::kHalf, at::kBF
 void check(const at::Tensor& logits, int64_t dim, const at::Tensor& held_key) {
   const at::Tensor x = on_gpu(logits), grad = x.flip(0).contiguous();
   const at::Tensor tau = at::scalar_tensor(0.7, at::kDouble);
-  const at::Tensor hard = gumbel_softmax(x, 0.7, true, dim, nullopt, held_key);
-  EXPECT_TRUE(same_bits(hard, gumbel_softmax(logits, 0.7, true, dim, nullopt, key(3))));
+  const at::Tensor hard = gumbel_softmax(x, 0.7, true, dim, false, nullopt, held_key);
+  EXPECT_TRUE(same_bits(hard, gumbel_softmax(logits, 0.7, true, dim, false, nullopt, key(3))));
   const at::Tensor index = gumbel_argmax(x, dim, false, 0.7, nullopt, held_key);
   EXPECT_TRUE(same_bits(index, gumbel_argmax(logits, dim, false, 0.7, nullopt, key(3))));
   const at::Tensor noise = ops::noise().call(x, held_key, nullopt, nullopt);
   EXPECT_TRUE(same_bits(noise, ops::noise().call(logits, key(3), nullopt, nullopt)));
 
-  const at::Tensor y = gumbel_softmax(x, 0.7, false, dim, nullopt, held_key);
-  const at::Tensor wanted = gumbel_softmax(logits, 0.7, false, dim, nullopt, key(3));
+  const at::Tensor y = gumbel_softmax(x, 0.7, false, dim, false, nullopt, held_key);
+  const at::Tensor wanted = gumbel_softmax(logits, 0.7, false, dim, false, nullopt, key(3));
   const double half = x.element_size() == 2 ? 1e-2 : 1e-4;
   EXPECT_TRUE(at::allclose(y.cpu().to(at::kDouble), wanted.to(at::kDouble), half, 1e-6));
   for (const bool tau_grad : {false, true}) {

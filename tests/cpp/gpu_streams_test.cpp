@@ -27,8 +27,8 @@ using Work = std::function<at::Tensor(const at::Tensor& logits)>;
 std::map<std::string, Work> every_work() {
   const at::Tensor tau = at::scalar_tensor(0.7, at::kDouble);
   return {
-      {"soft", [](auto& x) { return gumbel_softmax(x, 0.7, false, -1, nullopt, key(3)); }},
-      {"hard", [](auto& x) { return gumbel_softmax(x, 0.7, true, -1, nullopt, key(3)); }},
+      {"soft", [](auto& x) { return gumbel_softmax(x, 0.7, false, -1, false, nullopt, key(3)); }},
+      {"hard", [](auto& x) { return gumbel_softmax(x, 0.7, true, -1, false, nullopt, key(3)); }},
       {"index", [](auto& x) { return gumbel_argmax(x, -1, false, 0.7, nullopt, key(3)); }},
       {"backward",
        [=](auto& x) {
@@ -85,13 +85,13 @@ TEST_F(GpuStreams, StreamsSideBySideGiveTheSameBits) {
 TEST_F(GpuStreams, EveryDeviceWorksWhileAnotherIsCurrent) {
   const auto count = c10::cuda::device_count();
   const at::Tensor logits = some_logits({40, 300});
-  const at::Tensor wanted = gumbel_softmax(logits, 0.7, true, -1, nullopt, key(3));
+  const at::Tensor wanted = gumbel_softmax(logits, 0.7, true, -1, false, nullopt, key(3));
   for (c10::DeviceIndex index = 0; index < count; ++index) {
     const auto other = static_cast<c10::DeviceIndex>((index + 1) % count);
     const c10::cuda::CUDAGuard elsewhere(other);
     const at::Device device(at::kCUDA, index);
     const at::Tensor x = logits.to(device);
-    const at::Tensor hard = gumbel_softmax(x, 0.7, true, -1, nullopt, key(3));
+    const at::Tensor hard = gumbel_softmax(x, 0.7, true, -1, false, nullopt, key(3));
     EXPECT_EQ(hard.device(), device);
     EXPECT_TRUE(same_bits(hard, wanted)) << device;
     EXPECT_EQ(gumbel_softmax(x, 0.7, true).device(), device);

@@ -36,6 +36,10 @@ struct GumbelSoftmaxFuncOptions {
   /// The class dimension.
   TORCH_ARG(int64_t, dim) = -1;
 
+  /// Of a hard sample: make the noise again in the backward, for which logits and key are kept and
+  /// must not be edited, instead of keeping the soft sample.
+  TORCH_ARG(bool, recompute) = false;
+
   /// Where the call's key is drawn from; absent: the device's default generator.
   TORCH_ARG(std::optional<at::Generator>, generator);
 

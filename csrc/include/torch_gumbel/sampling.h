@@ -23,7 +23,12 @@ namespace torch_gumbel {
 ///     NaN.
 /// \param tau  temperature > 0, finite.
 /// \param hard  false: the soft sample. true: its one-hot, with the gradient of the soft sample of
-///     the same noise (straight-through); exactly one 1 and K - 1 zeros.
+///     the same noise (straight-through); exactly one 1 and K - 1 zeros. Where a gradient is wanted
+///     the soft sample is kept for it, as PyTorch keeps it.
+/// \param recompute  keep logits and key for the backward of a hard sample instead, and make the
+///     noise again: one tensor less in memory. Until then neither logits nor key may be edited:
+///     in-place edits raise in the backward, edits by way of `data()` or `set_data` change the
+///     gradient in silence. Soft samples ignore it.
 /// \return  shape and dtype of `logits` (under autocast on CUDA: float32), contiguous;
 ///     differentiable.
 /// \throws c10::ValueError  tau not positive and finite, key or generator of the wrong device or
@@ -32,6 +37,7 @@ namespace torch_gumbel {
 /// \throws c10::IndexError  dim out of range; hard with K = 0.
 TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, double tau = 1.0,
                                            bool hard = false, int64_t dim = -1,
+                                           bool recompute = false,
                                            std::optional<at::Generator> generator = std::nullopt,
                                            const std::optional<at::Tensor>& key = std::nullopt);
 
@@ -41,6 +47,7 @@ TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, double tau 
 /// \throws c10::ValueError  also if tau's shape would enlarge logits.
 TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, const at::Tensor& tau,
                                            bool hard = false, int64_t dim = -1,
+                                           bool recompute = false,
                                            std::optional<at::Generator> generator = std::nullopt,
                                            const std::optional<at::Tensor>& key = std::nullopt);
 
