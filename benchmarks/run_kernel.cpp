@@ -15,8 +15,9 @@ using namespace torch_gumbel;
 namespace {
 
 Op op_of(const std::string& name) {
-  const char* names[] = {"soft", "hard", "index", "backward", "hard backward", "noise"};
-  for (int i = 0; i < 6; ++i)
+  const char* names[] = {"soft",     "hard",          "hard soft", "index",
+                         "backward", "hard backward", "noise"};
+  for (int i = 0; i < 7; ++i)
     if (name == names[i]) return static_cast<Op>(i);
   std::abort();
 }
@@ -61,6 +62,7 @@ int main(int count, char** arguments) {
   const bool backward = op == Op::kBackward || op == Op::kHardBackward;
   a.grad = backward ? values(elements) : nullptr;
   a.output = values(elements);
+  a.one_hot = op == Op::kHardSoft ? values(elements) : nullptr;
   a.index = op == Op::kArgmax ? reinterpret_cast<int64_t*>(values(2 * a.rows.count)) : nullptr;
   a.host_key = {5, 0};
   run(*kernels, op, a);

@@ -3,6 +3,7 @@
 // every score.
 #pragma once
 
+#include "first_maximum.h"
 #include "narrow.h"
 #include "prune.h"
 
@@ -31,20 +32,10 @@ static inline bool any_undefined(const T* scores, int64_t count) {
 }
 
 /// best_of_scores of scratch without undefined scores. Reads as max_of does.
-static inline Best first_maximum(const float* scores, int64_t count) {
-  const float top = max_of(scores, count);
-  for (int64_t k = 0; k < count; k += kLanes) {
-    const uint32_t reached = lanes_at_least(Lanes<float>::load(scores + k), top);
-    if (reached != 0 && k + __builtin_ctz(reached) < count)
-      return {top, k + __builtin_ctz(reached)};
-  }
-  return {};
-}
-static inline Best first_maximum(const double* scores, int64_t count) {
-  const double top = max_of(scores, count);
-  for (int64_t k = 0; k < count; ++k)
-    if (scores[k] == top) return {top, k};
-  return {};
+template <typename T>
+static inline Best first_maximum(const T* scores, int64_t count) {
+  const T top = max_of(scores, count);
+  return {top, first_reaching(scores, count, top)};
 }
 
 /// Logits of a group where they lie or in `room`, by the op's own convention of temperature.

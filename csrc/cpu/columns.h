@@ -135,7 +135,8 @@ static void column_noise(const Arguments& a, const Group& group, int64_t first_c
   for (int64_t k = 0; k < classes; ++k) {
     const uint32_t* column = words.column(k);
     if (reads) fetch_column(logits, first_class + k, rows);
-    const uint32_t least = exponentials_of(column, rows, exponentials + k * rows);
+    const uint32_t least =
+        exponentials_of(column, rows, exponentials + k * rows, Ahead{}, WaitingLines{});
     smallest = least < smallest ? least : smallest;
   }
   if (smallest < math::kExtendBelow) extend_columns(words, classes, rows, exponentials);

@@ -215,9 +215,10 @@ static void argmax_columns(const Arguments& a, const Group& group, T* scratch) {
 template <typename T>
 static void hard_columns(const Arguments& a, const Group& group, T* scratch) {
   const int64_t classes = a.rows.classes;
-  clear_output(a, group, 0, classes);
-  choose_columns(a, group, false, scratch,
-                 [&](int64_t i, const Best& best) { mark_choice(a, group, i, 0, classes, best); });
+  clear_output(a, group, 0, classes, a.output);
+  choose_columns(a, group, false, scratch, [&](int64_t i, const Best& best) {
+    mark_choice(a, group, i, 0, classes, best, a.output);
+  });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

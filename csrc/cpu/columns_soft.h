@@ -80,9 +80,10 @@ class SoftColumns {
   bool kept() const { return a_.rows.classes <= kLongRow; }
   int64_t end_of(int64_t t) const { return min64((t + 1) * kTile, a_.rows.classes); }
   T* tile(int64_t t) { return values_ + (kept() ? t * kTile * rows_ : 0); }
-  T* max(int64_t t) { return stats_ + 3 * t * rows_; }
+  T* max(int64_t t) { return stats_ + 4 * t * rows_; }
   T* factor(int64_t t) { return max(t) + rows_; }  // first the tile's sum
   T* low_factor(int64_t t) { return factor(t) + rows_; }
+  T* place(int64_t t) { return low_factor(t) + rows_; }  // of the first maximum, in the tile
   void set_factor(int64_t t, int64_t i, const Factor<T>& value) {
     factor(t)[i] = value.high, low_factor(t)[i] = value.low;
   }
@@ -94,9 +95,21 @@ class SoftColumns {
     for (int64_t i = 0; i < rows_; ++i) top[i] = -static_cast<T>(__builtin_inf());
     load_score_columns(a_, group_, begin, end, divides_, values, top);
     for (int64_t i = 0; divides_ && i < rows_; ++i) top[i] = quotient_reference(top[i]);
+    if (a_.one_hot != nullptr) find_places(t);
     constexpr int64_t kStep = 64;  // rows whose sums' lanes stay in the nearest cache
     for (int64_t i = 0; i < rows_; i += kStep)
       exponentiate_rows(i, min64(kStep, rows_ - i), t, factor(t));
+  }
+
+  /// Where scores reach their largest, from the last class to the first.
+  void find_places(int64_t t) {
+    T* __restrict at = place(t);
+    const T* top = max(t);
+    memset(at, 0, rows_ * sizeof(T));
+    for (int64_t k = end_of(t) - t * kTile - 1; k >= 0; --k) {
+      const T* scores = tile(t) + k * rows_;
+      for (int64_t i = 0; i < rows_; ++i) at[i] = scores[i] >= top[i] ? static_cast<T>(k) : at[i];
+    }
   }
 
   /// Rows [first, first + rows) of tile t.
@@ -145,6 +158,8 @@ class SoftColumns {
       for (int64_t t = 0; t < tiles(); ++t)
         set_factor(t, i, tile_factor<T>({.max = max(t)[i]}, row, taus_.scale(i), divides_));
     }
+    for (int64_t t = tiles() - 1; a_.one_hot != nullptr && t >= 0; --t)
+      if (max(t)[i] >= row.max) row.top = t * kTile + static_cast<int64_t>(place(t)[i]);
     see_(i, row);
   }
 
@@ -162,15 +177,35 @@ class SoftColumns {
 /// others: again, alone.
 template <typename T, typename F>
 static void redo_quotients(const Arguments& a, const Group& group, F&& alone) {
-  if (divides<T>(a, group) || uniform_tau(a, group) || a.rows.classes > kLongRow) return;
+  if (divides<T>(a, group) || uniform_tau(a, group)) return;
   for (int64_t i = 0; i < group.rows; ++i)
     if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
+}
+
+/// soft_group of one row by quotients, tile by tile. `scratch`: a tile, and behind it the tiles'
+/// sums.
+template <typename T>
+static void soft_row_of_tiles(const Arguments& a, const Group& row, T* scratch) {
+  const int64_t tiles = tiles_of(a.rows.classes);
+  const auto scale = math::exponent_scale<T>(1.0);
+  auto* stats = reinterpret_cast<TileStat*>(scratch + kTile + kScratchSlack);
+  const auto count = [&](int64_t t) { return min64(kTile, a.rows.classes - t * kTile); };
+  for (int64_t t = 0; t < tiles; ++t)
+    soft_reduce_tile(a, row, t * kTile, count(t), stats[t], true, scratch, nullptr);
+  const RowSum<T> sum = combine(stats, tiles, scale);
+  write_lse(a, row.index, sum, 1.0);
+  for (int64_t t = 0; t < tiles; ++t) {
+    const Factor<T> factor = tile_factor(stats[t], sum, scale, true);
+    soft_finish_tile(a, row, t * kTile, count(t), factor, factor, scratch, nullptr);
+  }
 }
 
 template <typename T>
 static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
   const ColumnOutput<T> output(a, group);
+  Best best[kColumns];
   SoftColumns soft(a, group, scratch, [&](int64_t i, const RowSum<T>& sum) {
+    if (sum.defined()) best[i] = {static_cast<double>(sum.max), sum.top};
     if (a.row_value != nullptr) write_lse(a, group.index + i, sum, tau_at(a, row_of(group, i)));
   });
   alignas(64) T room[kColumns];
@@ -180,7 +215,13 @@ static void soft_columns(const Arguments& a, const Group& group, T* scratch) {
       for (int64_t i = 0; i < group.rows; ++i) to[i] = y(i);
       output.put(to, k);
     });
-  redo_quotients<T>(a, group, [&](const Group& row) { soft_group(a, row, scratch); });
+  redo_quotients<T>(a, group, [&](const Group& row) {
+    a.rows.classes <= kLongRow ? soft_group(a, row, scratch) : soft_row_of_tiles(a, row, scratch);
+  });
+  if (a.one_hot == nullptr) return;
+  clear_output(a, group, 0, a.rows.classes, a.one_hot);
+  for (int64_t i = 0; i < group.rows; ++i)
+    mark_choice(a, group, i, 0, a.rows.classes, best[i], a.one_hot);
 }
 
 constexpr int64_t kAhead = 8;  // classes
@@ -247,6 +288,7 @@ static void hard_backward_columns(const Arguments& a, const Group& group, T* scr
       f(k, y);
     });
   });
+  if (a.rows.classes > kLongRow) return;  // long rows have no quotients here
   redo_quotients<T>(a, group, [&](const Group& row) {
     hard_backward_group(a, row, scratch, scratch + a.rows.classes + kScratchSlack);
   });

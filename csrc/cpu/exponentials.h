@@ -6,7 +6,7 @@
 // then makes them probabilities, so a row needs its scores only once.
 #pragma once
 
-#include "reduce.h"
+#include "first_maximum.h"
 #include "scores.h"
 #include "store.h"
 
@@ -18,6 +18,10 @@ struct RowSum {
   T max;
   T sum;
   T dot;
+  int64_t top = 0;  // the class of the first maximum, where it is asked for
+
+  /// Whether the row has a distribution.
+  bool defined() const { return sum > 0; }
 };
 
 template <typename T>
@@ -25,7 +29,8 @@ static inline RowSum<T> combine(const TileStat* stats, int64_t tiles, math::Expo
   const T lowest = -static_cast<T>(__builtin_inf());
   RowSum<T> row = {lowest, 0, 0};
   for (int64_t t = 0; t < tiles; ++t)
-    row.max = static_cast<T>(stats[t].max) > row.max ? static_cast<T>(stats[t].max) : row.max;
+    if (static_cast<T>(stats[t].max) > row.max)
+      row.max = static_cast<T>(stats[t].max), row.top = stats[t].index;
   const T reference = row.max > lowest ? row.max : T{0};
   for (int64_t t = 0; t < tiles; ++t) {
     const T weight = math::exp_scaled(static_cast<T>(stats[t].max) - reference, scale);
@@ -50,10 +55,12 @@ template <typename T>
 static inline T exponentiate(T* scores, int64_t count, T reference, math::Exponent<T> scale) {
   constexpr int kStep = kVectorBytes / sizeof(T);
   const int64_t whole = kWholeRegisters<T> ? count : count / kStep * kStep, rest = count - whole;
+  const int64_t past = past_boundary(scores);
+  T* from = scores - past;
   const auto weight_of = [&](auto at) TG_INLINE {
-    return math::exp_scaled(at.load(scores) - reference, scale);
+    return math::exp_scaled(at.load(from) - reference, scale);
   };
-  if (rest == 0) return make_and_sum(scores, count, weight_of);
+  if (rest == 0) return make_and_sum(from, past, past + count, weight_of);
   for_each_place<T>(0, whole, [&](auto at) TG_INLINE { at.store(weight_of(at), scores); });
   T tail[kStep];  // the values behind the tile are put back
   memcpy(tail, scores + whole, sizeof tail);
@@ -70,49 +77,55 @@ static inline T or_zero(T max) {
   return max > -static_cast<T>(__builtin_inf()) ? max : T{0};
 }
 
-/// Scratch scores of one tile, `max` the largest, become exponentials.
+/// Scores of one tile, `max` the largest, become exponentials. `choose`: whether to look for `top`.
 template <typename T>
-static inline RowSum<T> soften_tile(T* scores, int64_t count, T max, math::Exponent<T> scale) {
-  return {max, exponentiate(scores, count, or_zero(max), scale), 0};
-}
-template <typename T>
-static inline RowSum<T> soften_tile(T* scores, int64_t count, math::Exponent<T> scale) {
-  return soften_tile(scores, count, max_of(scores, count), scale);
+static inline RowSum<T> soften_tile(T* scores, int64_t count, T max, math::Exponent<T> scale,
+                                    bool choose) {
+  const int64_t top = choose ? first_reaching(scores, count, max) : 0;
+  return {max, exponentiate(scores, count, or_zero(max), scale), 0, top};
 }
 
-/// Exponentials of tiles of a group's rows of one temperature, to scratch, [rows][classes].
-/// see(i, what they come to).
+/// Exponentials of tiles of a group's rows of one temperature, to [rows][classes]: scratch, or,
+/// where registers are whole, any memory. see(i, what they come to).
 template <typename T, typename See>
 static inline void soften_tiles(const Arguments& a, const Group& group, int64_t begin,
                                 int64_t classes, math::Exponent<T> scale, T* values, See&& see) {
+  const bool choose = a.one_hot != nullptr;
   if constexpr (std::is_same_v<T, float>)
     if (words_run_together(a, group, classes)) {
       const T* x =
           values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, classes, values);
-      alignas(64) float exponentials[kTile];
-      fill_exponentials(
-          key_of(a, group.first), static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-          group.rows * classes, exponentials, next_lines(a, group, begin, classes, values));
+      alignas(64) float room[kTile + kLineFloats];
+      const int64_t behind = past_boundary(values);
+      fill_exponentials_behind(behind, key_of(a, group.first),
+                               static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+                               group.rows * classes, room,
+                               next_lines(a, group, begin, classes, values));
       for (int64_t i = 0; i < group.rows; ++i) {
-        const float *row_x = x + i * classes, *e = exponentials + i * classes;
         float* row = values + i * classes;
-        const float max = make_and_max(row, classes, [&](auto at) TG_INLINE {
+        const int64_t past = past_boundary(row), shift = i * classes - past;
+        const float *row_x = x + shift, *e = room + behind + shift;
+        const float max = make_and_max(row - past, past, past + classes, [&](auto at) TG_INLINE {
           return Add::apply(at.load(row_x), at.load(e));
         });
-        see(i, soften_tile(row, classes, max, scale));
+        see(i, soften_tile(row, classes, max, scale, choose));
       }
       return;
     }
   load_scores(a, group, begin, classes, values);
-  for (int64_t i = 0; i < group.rows; ++i)
-    see(i, soften_tile(values + i * classes, classes, scale));
+  for (int64_t i = 0; i < group.rows; ++i) {
+    T* row = values + i * classes;
+    see(i, soften_tile(row, classes, max_of(row, classes), scale, choose));
+  }
 }
 
 /// Whether a row's exponentials are quotients, exp(x) / E: at a temperature of 1. Rows that may
-/// stand side by side have none: an instruction set would show in their bits.
+/// stand side by side have none: an instruction set would show in their bits. Nor have those with a
+/// one-hot, which is chosen by scores.
 template <typename T>
 static inline bool divides(const Arguments& a, double tau) {
-  return sizeof(T) == sizeof(float) && a.rows.classes > kWidestSide && tau == 1.0;
+  return sizeof(T) == sizeof(float) && a.rows.classes > kWidestSide && tau == 1.0 &&
+         a.one_hot == nullptr;
 }
 
 /// Whether those of all rows of a group are.
@@ -131,17 +144,17 @@ static inline T quotient_reference(T largest_logit) {
   return largest_logit - 16;
 }
 
-constexpr int64_t kShortRow = 256;  // up to here, rows take their exponentials in one flat pass
-
 /// values[k] = exp(x[k] - sums[i].max) / E of row i, for rows whose words follow each other, and
 /// their sums.
 static void divide_rows(const float* x, const float* exponentials, int64_t rows, int64_t classes,
                         float* values, RowSum<float>* sums) {
   if (classes > kShortRow) {
     for (int64_t i = 0; i < rows; ++i) {
-      const float *row_x = x + i * classes, *e = exponentials + i * classes;
+      float* row = values + i * classes;
+      const int64_t past = past_boundary(row), shift = i * classes - past;
+      const float *row_x = x + shift, *e = exponentials + shift;
       const float reference = or_zero(sums[i].max);
-      sums[i].sum = make_and_sum(values + i * classes, classes, [&](auto at) TG_INLINE {
+      sums[i].sum = make_and_sum(row - past, past, past + classes, [&](auto at) TG_INLINE {
         return Weigh::apply(at.load(row_x) - reference, at.load(e));
       });
     }
@@ -166,11 +179,12 @@ static void load_quotients(const Arguments& a, const Group& group, int64_t begin
     sums[i] = {quotient_reference(max_of_memory(x + i * classes, classes)), 0, 0};
   const NextLines next = next_lines(a, group, begin, classes, values);
   if (words_run_together(a, group, classes)) {
-    alignas(64) float exponentials[kTile];
-    fill_exponentials(key_of(a, group.first),
-                      static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                      group.rows * classes, exponentials, next);
-    return divide_rows(x, exponentials, group.rows, classes, values, sums);
+    alignas(64) float room[kTile + kLineFloats];
+    const int64_t behind = past_boundary(values);
+    fill_exponentials_behind(behind, key_of(a, group.first),
+                             static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+                             group.rows * classes, room, next);
+    return divide_rows(x, room + behind, group.rows, classes, values, sums);
   }
   for (int64_t i = 0; i < group.rows; ++i)
     subtract_over(x + i * classes, classes, or_zero(sums[i].max), values + i * classes);

@@ -6,12 +6,20 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
+/// Lines that wait to be written: while exponentials are made, memory has nothing else to do.
+/// write(lines, elements) writes as many as `elements` elements fill, if so many wait.
+struct WaitingLines {
+  void (*write)(void* lines, int64_t elements) = nullptr;
+  void* lines = nullptr;
+};
+
 /// Neighbouring rows: row i lies i * step[operand] beyond `first` in each operand.
 struct Group {
   int64_t index;  // of the first row
   int64_t rows;
   Row first;
   int64_t step[kOperands];
+  WaitingLines waiting = {};
 
   int64_t step_of(Operand operand) const { return step[static_cast<int>(operand)]; }
 };
@@ -55,6 +63,15 @@ static inline Strided operand_matrix(const Arguments& a, const Group& group, Ope
           group.step_of(operand), class_step};
 }
 
+/// The same of a result that has the output's type and strides.
+static inline Strided result_matrix(const Arguments& a, const Group& group, const void* result,
+                                    int64_t class_begin) {
+  const int64_t class_step = a.rows.step(Operand::kOutput);
+  const int64_t offset = group.first[Operand::kOutput] + class_begin * class_step;
+  return {static_cast<const char*>(result) + offset * element_size(a.output_type), a.output_type,
+          group.step_of(Operand::kOutput), class_step};
+}
+
 /// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
 /// copied to `room`.
 template <typename T>
@@ -70,6 +87,19 @@ static inline Group single_row(const Group& group, int64_t i) {
   row.rows = 1;
   row.first = row_of(group, i);
   return row;
+}
+
+/// Cuts a group into as many rows at once as rows_per_group allows: f(rows, the first one's place in
+/// the group).
+template <typename F>
+static inline void for_each_block(const Arguments& a, const Group& group, F&& f) {
+  const int64_t most = rows_per_group(a.rows);
+  if (group.rows <= most) return f(group, 0);
+  for (int64_t first = 0; first < group.rows; first += most) {
+    Group block = single_row(group, first);
+    block.rows = min64(most, group.rows - first);
+    f(block, first);
+  }
 }
 
 static inline double tau_at(const Arguments& a, const Row& row) {

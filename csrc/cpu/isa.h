@@ -140,6 +140,28 @@ TG_STAGE void store_first(Register<float> values, float* to, int64_t count) {
   _mm256_maskstore_ps(to, (__m256i)lanes_below<float>(count, 0), (__m256)values);
 }
 #endif
+#if defined(__AVX2__)
+/// Lanes [first, last) of a register in memory of which nothing else is read or written.
+TG_STAGE auto lanes_between(int first, int64_t last) {
+  return ~lanes_below<float>(first, 0) & lanes_below<float>(last, 0);
+}
+TG_STAGE Register<float> load_between(const float* from, int first, int64_t last) {
+#if defined(__AVX512F__)
+  const auto mask = _mm512_movepi32_mask((__m512i)lanes_between(first, last));
+  return (Register<float>)_mm512_maskz_loadu_ps(mask, from);
+#else
+  return (Register<float>)_mm256_maskload_ps(from, (__m256i)lanes_between(first, last));
+#endif
+}
+TG_STAGE void store_between(Register<float> values, float* to, int first, int64_t last) {
+#if defined(__AVX512F__)
+  const auto mask = _mm512_movepi32_mask((__m512i)lanes_between(first, last));
+  _mm512_mask_storeu_ps(to, mask, (__m512)values);
+#else
+  _mm256_maskstore_ps(to, (__m256i)lanes_between(first, last), (__m256)values);
+#endif
+}
+#endif
 TG_STAGE Register<double> load_first(const double* from, int64_t count, int first) {
   Register<double> values = {};
   for (int j = 0; j < kVectorBytes / 8; ++j) values[j] = first + j < count ? from[first + j] : 0;

@@ -37,6 +37,7 @@ template <typename T>
 void run_columns(Op op, const Arguments& a, const Group& group, T* scratch) {
   switch (op) {
     case Op::kSoft:
+    case Op::kHardSoft:
       return soft_columns(a, group, scratch);
     case Op::kHard:
       return hard_columns(a, group, scratch);
@@ -55,6 +56,7 @@ template <typename T>
 void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* second) {
   switch (op) {
     case Op::kSoft:
+    case Op::kHardSoft:
       return soft_group(a, group, scratch);
     case Op::kHard:
       return hard_group(a, group, scratch);
@@ -75,6 +77,7 @@ void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   switch (op) {
     case Op::kSoft:
+    case Op::kHardSoft:
       return soft_reduce_tile(a, row, begin, count, stat, divides<T>(a, row), scratch, kept);
     case Op::kBackward:
       return backward_reduce_tile(a, row, begin, count, stat, scratch);
@@ -102,7 +105,7 @@ inline Best best_of_tiles(const TileStat* stats, int64_t tiles) {
 template <typename T>
 struct RowTotal {
   RowSum<T> sum = {};  // soft, hard backward
-  Best best;           // hard
+  Best best;           // hard samples
   T dot = 0;           // backward from y
 };
 
@@ -110,9 +113,11 @@ template <typename T>
 RowTotal<T> total_of(Op op, const Arguments& a, const Group& row, const TileStat* stats) {
   const int64_t tiles = tiles_of(a.rows.classes);
   RowTotal<T> total;
-  if (op == Op::kSoft || op == Op::kHardBackward)
+  if (draws_soft(op) || op == Op::kHardBackward)
     total.sum = combine(stats, tiles, math::exponent_scale<T>(tau_at(a, row.first)));
   if (op == Op::kHard) total.best = best_of_tiles(stats, tiles);
+  if (op == Op::kHardSoft && total.sum.defined())
+    total.best = {static_cast<double>(total.sum.max), total.sum.top};
   if (op == Op::kBackward) {
     double dot = 0;
     for (int64_t t = 0; t < tiles; ++t) dot += stats[t].dot;
@@ -127,10 +132,13 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   const auto factor = [&](int64_t tile) {
     return tile_factor(stats[tile], total.sum, math::exponent_scale<T>(tau_at(a, row.first)),
-                       op == Op::kSoft && divides<T>(a, row));
+                       draws_soft(op) && divides<T>(a, row));
   };
   const int64_t next = begin + count < a.rows.classes ? t + 1 : t;
   switch (op) {
+    case Op::kHardSoft:
+      mark_choice(a, row, 0, begin, count, total.best, a.one_hot);
+      [[fallthrough]];
     case Op::kSoft:
       return soft_finish_tile(a, row, begin, count, factor(t), factor(next), scratch, kept);
     case Op::kHardBackward:
@@ -139,7 +147,7 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
     case Op::kBackward:
       return backward_finish_tile(a, row, begin, count, total.dot, stats[t], scratch);
     case Op::kHard:
-      return mark_choice(a, row, 0, begin, count, total.best);
+      return mark_choice(a, row, 0, begin, count, total.best, a.output);
     case Op::kNoise:
       memset(scratch, 0, count * sizeof(T));
       take_group_noise<Add>(a, row, begin, count, scratch, scratch);
@@ -161,7 +169,7 @@ void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scrat
     auto* first = static_cast<T*>(scratch);
     const bool columns = in_columns(a);
     // The second scratch, for gradients that need converting, lies behind the first.
-    for_each_group(a.rows, begin, end, rows_per_group(a.rows), [&](const Group& group) {
+    for_each_group(a.rows, begin, end, rows_per_call(op, a), [&](const Group& group) {
       if (columns) return run_columns(op, a, group, first);
       run_group(op, a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
     });
@@ -171,21 +179,42 @@ void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scrat
 
 /// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them:
 /// then not all are at memory at once.
-void clear_tiles(const Arguments& a, const Group& row, int64_t begin, int64_t end) {
+void clear_tiles(const Arguments& a, const Group& row, int64_t begin, int64_t end, void* result) {
   const int64_t first = begin * kTile;
-  clear_output(a, row, first, min64(end * kTile, a.rows.classes) - first);
+  clear_output(a, row, first, min64(end * kTile, a.rows.classes) - first, result);
   if (streams(a)) end_streaming();
+}
+
+/// Calls f(row) for a row whose one-hot's zeros, in tiles [begin, end), are written meanwhile.
+template <typename F>
+void with_zeros_waiting(const Arguments& a, Group row, int64_t begin, int64_t end, F&& f) {
+  const int64_t first = begin * kTile, count = min64(end * kTile, a.rows.classes) - first;
+  const Strided to = result_matrix(a, row, a.one_hot, first);
+  if (to.class_step != 1 || !streams(a)) {
+    f(row);
+    return clear_tiles(a, row, begin, end, a.one_hot);
+  }
+  const int64_t size = element_size(to.type);
+  ZeroLines zeros(static_cast<char*>(const_cast<void*>(to.data)), count * size, size);
+  row.waiting = zeros.waiting();
+  f(row);
+  zeros.finish();
+  end_streaming();
 }
 
 void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                   TileStat* stats, void* scratch, void* kept) {
   with_compute_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
+    const auto reduce = [&](const Group& of) {
+      for (int64_t t = begin; t < end; ++t)
+        reduce_tile(op, a, of, t, stats[t], static_cast<decltype(zero)*>(scratch), kept);
+    };
+    if (op == Op::kHardSoft) return with_zeros_waiting(a, group, begin, end, reduce);
     const bool zeros_first = begin / (end - begin) % 2 == 1;
-    if (op == Op::kHard && zeros_first) clear_tiles(a, group, begin, end);
-    for (int64_t t = begin; t < end; ++t)
-      reduce_tile(op, a, group, t, stats[t], static_cast<decltype(zero)*>(scratch), kept);
-    if (op == Op::kHard && !zeros_first) clear_tiles(a, group, begin, end);
+    if (op == Op::kHard && zeros_first) clear_tiles(a, group, begin, end, a.output);
+    reduce(group);
+    if (op == Op::kHard && !zeros_first) clear_tiles(a, group, begin, end, a.output);
   });
 }
 
@@ -206,7 +235,7 @@ void finish_row(Op op, const Arguments& a, int64_t row, const TileStat* stats) {
     using T = decltype(zero);
     const int64_t tiles = tiles_of(a.rows.classes);
     if (op == Op::kArgmax) write_choice<T>(a, row, best_of_tiles(stats, tiles));
-    if (op == Op::kSoft) {
+    if (op == Op::kSoft && a.row_value != nullptr) {
       const double tau = tau_at(a, group_of_row(a.rows, row).first);
       write_lse(a, row, combine(stats, tiles, math::exponent_scale<T>(tau)), tau);
     }

@@ -71,18 +71,40 @@ inline bool in_columns(const Arguments& a) {
          (a.key == nullptr || step(Operand::kKey) == 0);
 }
 
+constexpr int64_t kShortRow = 256;  // up to here, rows take their exponentials in one flat pass
+
+constexpr bool draws_soft(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
+
+/// Whether rows are written past the caches a line at a time, also where lines and rows do not end
+/// together.
+inline bool in_lines(Op op, const Arguments& a) {
+  const DType type = a.input_type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  return draws_soft(op) && streams(a) && words_run_along_classes(a.rows) &&
+         a.rows.classes > kShortRow && a.rows.classes <= kTile && a.output_type == type;
+}
+
 /// Whether rows are taken tile by tile. Soft ones already from the second tile on: their
 /// exponentials may wait where the result will be.
 inline bool in_tiles(Op op, const Arguments& a) {
-  const bool early = op == Op::kSoft && words_run_along_classes(a.rows);
+  const bool early = draws_soft(op) && words_run_along_classes(a.rows) && !in_lines(op, a);
   return a.rows.classes > (early ? kTile : kLongRow) && !in_columns(a);
+}
+
+/// Rows that a kernel is called with at once. Soft samples that go past the caches: several groups,
+/// of which the last ends with a line if the first begins with one.
+inline int64_t rows_per_call(Op op, const Arguments& a) {
+  constexpr int64_t kElements = 32768, kLines = 16;  // rows that end with a line, of any length
+  const int64_t group = rows_per_group(a.rows), classes = a.rows.classes;
+  if (!in_lines(op, a)) return group;
+  const int64_t together = whole_lines(classes, a.output_type) ? group : kLines * group;
+  return (kElements / classes + together - 1) / together * together;
 }
 
 /// Scratch values of a group in columns.
 inline int64_t column_values(const Rows& rows) {
   const int64_t kept = rows.classes <= kLongRow ? rows.classes : kLongRow;
   const int64_t tiles = (rows.classes + kTile - 1) / kTile;
-  return (kept + 3 * tiles) * rows_per_group(rows);
+  return (kept + 4 * tiles) * rows_per_group(rows);
 }
 
 /// Whether incoming gradients are read where they lie; otherwise a group's are copied to scratch.
@@ -96,8 +118,8 @@ inline bool grads_in_place(const Arguments& a, DType compute_type) {
 /// Rows of more classes never stand side by side in a register, on any instruction set.
 constexpr int64_t kWidestSide = 16;
 
-/// Values behind a group's that kernels may read and put back.
-constexpr int64_t kScratchSlack = 32;
+/// Values beside a group's: a line before them, and what kernels may read and put back behind them.
+constexpr int64_t kScratchSlack = 64;
 
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a
 /// backward its incoming gradients where they must be copied. For rows along the last dimension at
@@ -119,13 +141,13 @@ inline int64_t scratch_bytes(Op op, const Arguments& a) {
 inline int64_t kept_bytes(Op op, const Arguments& a, int threads) {
   constexpr int64_t kKept =
       131072;  // classes: with this many, the room stays in a second-level cache
-  if ((op != Op::kSoft && op != Op::kHardBackward) || a.rows.classes > kKept) return 0;
+  if ((!draws_soft(op) && op != Op::kHardBackward) || a.rows.classes > kKept) return 0;
   const DType type = a.input_type == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   const bool in_output = a.output_type == type && a.rows.step(Operand::kOutput) == 1;
   // What waits in the output takes its lines to the caches first, 12 bytes of traffic per element
   // and not 8: faster as long as few threads share the memory. A gradient would replace what waits.
   constexpr int kFewThreads = 4;
-  if (in_output && (!streams(a) || (op == Op::kSoft && threads <= kFewThreads))) return 0;
+  if (in_output && (!streams(a) || (draws_soft(op) && threads <= kFewThreads))) return 0;
   return (a.rows.classes + kScratchSlack) * element_size(type);
 }
 

@@ -105,6 +105,14 @@ struct Side {
     return largest;
   }
 
+  /// The first class of each row whose value is `wanted`, 0 if none is.
+  TG_MEMBER Register<T> first_place(const Register<T>& wanted, int classes) const {
+    auto place = Register<T>{};
+    for (int k = classes - 1; k >= 0; --k)
+      place = column(k) == wanted ? Register<T>{} + static_cast<T>(k) : place;
+    return place;
+  }
+
   /// The fixed tree of add_runs; absent lanes would add 0.
   TG_MEMBER Register<T> sum(int classes) const {
     Register<T> partial[width];

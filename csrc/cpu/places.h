@@ -56,6 +56,25 @@ struct LastPlaces {
   }
 };
 
+/// The first ones, where arrays do not begin with a register: lanes [first, last) of the one at k.
+struct FirstPlaces {
+  int64_t k;
+  int first;
+  int64_t last;
+
+  TG_MEMBER Floats<1> load(const float* from) const {
+    return Floats<1>::of([&](int) TG_INLINE { return load_between(from + k, first, last); });
+  }
+  TG_MEMBER Floats<1> here(const Floats<1>& values, float rest) const {
+    return Floats<1>::of([&](int) TG_INLINE {
+      return lanes_between(first, last) ? values.part[0] : Register<float>{} + rest;
+    });
+  }
+  TG_MEMBER void store(const Floats<1>& values, float* to) const {
+    store_between(values.part[0], to + k, first, last);
+  }
+};
+
 #endif
 
 /// Element k of arrays.
@@ -86,6 +105,30 @@ TG_STAGE void for_each_place(int64_t begin, int64_t end, F&& body) {
   } else
 #endif
     for (int64_t k = begin; k < end; ++k) body(Place{k});
+}
+
+/// How many elements lie between the last boundary of a register and `values`. A loop over arrays
+/// that begin there, at [past, past + count), crosses no boundary of lines with any load or store.
+template <typename T>
+TG_STAGE int64_t past_boundary(const T* values) {
+  if constexpr (kWholeRegisters<T>)
+    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(values) % kVectorBytes / sizeof(T));
+  else
+    return 0;
+}
+
+/// for_each_place from any place on.
+template <typename T, typename F>
+TG_STAGE void for_each_place_from(int64_t begin, int64_t end, F&& body) {
+#if defined(__AVX2__)
+  if constexpr (kWholeRegisters<T>)
+    if (const int64_t past = begin % kInRegister; past != 0 && begin < end) {
+      const int64_t k = begin - past, next = k + kInRegister;
+      body(FirstPlaces{k, static_cast<int>(past), end < next ? end - k : kInRegister});
+      begin = next;
+    }
+#endif
+  for_each_place<T>(begin, end, body);
 }
 
 /// The smallest of the words that a loop sees.

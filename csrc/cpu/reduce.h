@@ -195,18 +195,24 @@ TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
 
 #if defined(__AVX2__)
 
-/// What the elements of a row come to, its first one at place 0: lane k % kLanes takes element k,
-/// and `nothing` changes none.
+/// What the elements of a row come to, in lanes of which lane k % kLanes takes element k, and
+/// `nothing` changes none. A row that begins at place `begin` inside a register is turned: its first
+/// register goes to the last lanes, and `total` turns the lanes back.
 template <typename Combine>
 class Running {
  public:
-  TG_MEMBER Running(float nothing, Combine combine)
-      : nothing_(nothing), combine_(combine), lanes_(Lanes<float>::all(nothing)) {}
+  TG_MEMBER Running(int64_t begin, float nothing, Combine combine)
+      : begin_(begin), nothing_(nothing), combine_(combine), lanes_(Lanes<float>::all(nothing)) {}
+
+  TG_MEMBER void see(FirstPlaces at, const Floats<1>& values) {
+    take(kParts - 1, at.here(values, nothing_).part[0]);
+  }
 
   template <typename At, int parts>
   TG_MEMBER void see(At at, const Floats<parts>& values) {
     const auto here = at.here(values, nothing_);
-    const auto first = static_cast<int>(at.k / kInRegister % kParts);
+    const int64_t before = begin_ != 0 ? kInRegister : 0;
+    const auto first = static_cast<int>((at.k - before) / kInRegister % kParts);
     for (int p = 0; p < parts; ++p)
       if constexpr (parts % kParts == 0)
         take(p % kParts, here.part[p]);
@@ -216,6 +222,12 @@ class Running {
   }
   TG_MEMBER float total() const {
     auto all = lanes_;
+    if (begin_ != 0) {
+      alignas(64) float twice[2 * kLanes];
+      all.store(twice);
+      all.store(twice + kLanes);
+      all = Lanes<float>::load(twice + (kLanes + begin_ - kInRegister) % kLanes);
+    }
     combine_runs<kLanes>(all, combine_);
     return all.part[0][0];
   }
@@ -227,26 +239,27 @@ class Running {
     lanes_.part[part] = combine_(values, lanes_.part[part]);
   }
 
+  int64_t begin_;
   float nothing_;
   Combine combine_;
   Lanes<float> lanes_;
 };
 
 /// The sum, as sum_of adds it up.
-TG_STAGE auto running_sum() {
-  return Running(0.0f, [](Register<float> a, Register<float> b) TG_INLINE { return a + b; });
+TG_STAGE auto running_sum(int64_t begin = 0) {
+  return Running(begin, 0.0f, [](Register<float> a, Register<float> b) TG_INLINE { return a + b; });
 }
 
 /// The largest value, NaN passed over.
-TG_STAGE auto running_max() {
-  return Running(-__builtin_inff(),
+TG_STAGE auto running_max(int64_t begin = 0) {
+  return Running(begin, -__builtin_inff(),
                  [](Register<float> a, Register<float> b) TG_INLINE { return larger(a, b); });
 }
 
-/// to[k] = make(its place) for a row of scratch; returns what they come to.
+/// to[k] = make(its place) for places [begin, end); returns what they come to.
 template <typename Make, typename Sum>
-TG_STAGE float make_and_see(float* to, int64_t count, Make&& make, Sum sum) {
-  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+TG_STAGE float make_and_see(float* to, int64_t begin, int64_t end, Make&& make, Sum sum) {
+  for_each_place_from<float>(begin, end, [&](auto at) TG_INLINE {
     const auto value = make(at);
     at.store(value, to);
     sum.see(at, value);
@@ -256,24 +269,29 @@ TG_STAGE float make_and_see(float* to, int64_t count, Make&& make, Sum sum) {
 
 #endif
 
-/// to[k] = make(its place) for a row of scratch; returns their sum.
+/// to[k] = make(its place) for a row at places [begin, end), begin < kLanes; returns their sum.
+/// Nothing else is written; what lies behind scratch is read where registers are not whole.
 template <typename T, typename Make>
-TG_STAGE T make_and_sum(T* to, int64_t count, Make&& make) {
+TG_STAGE T make_and_sum(T* to, int64_t begin, int64_t end, Make&& make) {
 #if defined(__AVX2__)
-  if constexpr (kWholeRegisters<T>) return make_and_see(to, count, make, running_sum());
+  if constexpr (kWholeRegisters<T>)
+    return begin == 0 ? make_and_see(to, 0, end, make, running_sum(0))
+                      : make_and_see(to, begin, end, make, running_sum(begin));
 #endif
-  for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
-  return sum_of(to, count);
+  for_each_place<T>(begin, end, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  return sum_of(to + begin, end - begin);
 }
 
 /// The same; returns the largest one, NaN passed over.
 template <typename T, typename Make>
-TG_STAGE T make_and_max(T* to, int64_t count, Make&& make) {
+TG_STAGE T make_and_max(T* to, int64_t begin, int64_t end, Make&& make) {
 #if defined(__AVX2__)
-  if constexpr (kWholeRegisters<T>) return make_and_see(to, count, make, running_max());
+  if constexpr (kWholeRegisters<T>)
+    return begin == 0 ? make_and_see(to, 0, end, make, running_max(0))
+                      : make_and_see(to, begin, end, make, running_max(begin));
 #endif
-  for_each_place<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
-  return max_of(to, count);
+  for_each_place<T>(begin, end, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  return max_of(to + begin, end - begin);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

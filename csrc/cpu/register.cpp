@@ -53,7 +53,7 @@ void run_long_rows(const Kernels& kernels, Op op, const Arguments& a) {
 
 void run_rows(const Kernels& kernels, Op op, const Arguments& a) {
   // Whole groups to each thread, so that threads do not split what is fastest together.
-  const int64_t group = rows_per_group(a.rows);
+  const int64_t group = rows_per_call(op, a);
   const int64_t groups = (a.rows.count + group - 1) / group;
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (group * a.rows.classes));
   at::parallel_for(0, groups, grain, [&](int64_t begin, int64_t end) {

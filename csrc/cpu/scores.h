@@ -8,8 +8,10 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Words of positions [first, first + count), count <= kTile, with their neighbours in the same
-/// blocks.
+constexpr int64_t kLineFloats = kLine / static_cast<int64_t>(sizeof(float));
+
+/// Words of positions [first, first + count), count <= kTile + kLineFloats, with their neighbours in
+/// the same blocks.
 class WordRun {
  public:
   WordRun(math::Key key, uint64_t first, int64_t count, Ahead ahead = {},
@@ -24,7 +26,7 @@ class WordRun {
   }
 
  private:
-  alignas(64) uint32_t words_[kTile + 8 + kWordSlack];
+  alignas(64) uint32_t words_[kTile + kLineFloats + 8 + kWordSlack];
   math::Key key_;
   uint64_t first_;
 };
@@ -35,9 +37,10 @@ struct NextLines {
   Ahead logits;
   Ahead grads;
   Ahead made;
+  WaitingLines waiting;
 
   NextLines behind(int64_t words) const {
-    return {logits.behind(words), grads.behind(words), made.behind(words)};
+    return {logits.behind(words), grads.behind(words), made.behind(words), waiting};
   }
   /// Of a run of words: what to ask for while they are made, and what while exponentials are made
   /// of them. All at once would be more than memory gives in that time.
@@ -50,8 +53,9 @@ struct NextLines {
 };
 
 /// E of words as if none were extended; returns the smallest of them.
+template <typename Meanwhile>
 TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* exponentials,
-                                  Ahead ahead = {}) {
+                                  Meanwhile&& meanwhile) {
   constexpr int64_t kStep = 128;  // elements between two demands: more lines at once would wait
   Smallest smallest;
   for (int64_t begin = 0; begin < count; begin += kStep) {
@@ -60,9 +64,21 @@ TG_STAGE uint32_t exponentials_of(const uint32_t* words, int64_t count, float* e
       at.store(math::exponential(word), exponentials);
       smallest.see(word);
     });
-    ahead.fetch(begin, min64(kStep, count - begin));
+    meanwhile(begin, min64(kStep, count - begin));
   }
   return smallest.word();
+}
+
+/// The same, asking for `ahead` and writing what waits.
+static inline uint32_t exponentials_of(const uint32_t* words, int64_t count, float* exponentials,
+                                       Ahead ahead, WaitingLines waiting) {
+  if (waiting.write == nullptr)
+    return exponentials_of(words, count, exponentials,
+                           [&](int64_t begin, int64_t n) TG_INLINE { ahead.fetch(begin, n); });
+  return exponentials_of(words, count, exponentials, [&](int64_t begin, int64_t n) TG_INLINE {
+    ahead.fetch(begin, n);
+    waiting.write(waiting.lines, n);
+  });
 }
 
 /// Puts the exponentials of extended words among those of a run. Out of line: one tile in 8,000 has
@@ -92,15 +108,25 @@ struct Weigh {
   }
 };
 
-/// E of positions first, ..., first + count - 1, count <= kTile.
+/// E of positions first, ..., first + count - 1, count <= kTile + kLineFloats.
 static void fill_exponentials(math::Key key, uint64_t first, int64_t count, float* exponentials,
                               const NextLines& next) {
   Ahead while_words, while_exponentials;
   next.share(count, while_words, while_exponentials);
   const WordRun run(key, first, count, while_words);
   const uint32_t* words = run.words();
-  if (exponentials_of(words, count, exponentials, while_exponentials) < math::kExtendBelow)
+  if (exponentials_of(words, count, exponentials, while_exponentials, next.waiting) <
+      math::kExtendBelow)
     extend_exponentials(run, count, exponentials);
+}
+
+/// E of a tile's positions behind the first `past` elements of `room`, a line's at most, which may
+/// be overwritten: then whole blocks of words meet whole lines.
+static void fill_exponentials_behind(int64_t past, math::Key key, uint64_t first, int64_t count,
+                                     float* room, const NextLines& next) {
+  const int64_t more = first >= static_cast<uint64_t>(past) ? past : 0;
+  fill_exponentials(key, first - static_cast<uint64_t>(more), count + more, room + past - more,
+                    next);
 }
 
 /// result[i] = Take of x[i] and the noise of position first + i, count <= kTile; x may be result.
@@ -210,6 +236,16 @@ static void take_group_noise(const Arguments& a, const Group& group, int64_t cla
   }
 }
 
+/// Bytes to ask for with each word of a tile, so that the next one is there: tiles of a row are not
+/// all of one length.
+static inline int64_t bytes_per_word(const Arguments& a, int64_t end, int64_t classes,
+                                     int64_t size) {
+  if (classes >= a.rows.classes) return size;
+  const int64_t left = a.rows.classes - end, next = min64(kTile, left > 0 ? left : a.rows.classes);
+  const int64_t bytes = (size * next + classes / 2) / classes;
+  return bytes < 2 ? 2 : min64(bytes, 4 * size);
+}
+
 /// What lies behind a group's classes in an operand: the next of it to be read, if rows are walked
 /// in order.
 static inline Ahead ahead_of(const Arguments& a, const Group& group, Operand operand,
@@ -217,8 +253,9 @@ static inline Ahead ahead_of(const Arguments& a, const Group& group, Operand ope
   const Strided matrix = operand_matrix(a, group, operand, class_begin);
   const bool absent = operand == Operand::kGrad && a.grad == nullptr;
   if (absent || !matrix.packed(group.rows, classes)) return {};
-  return Ahead{static_cast<const char*>(matrix.data), element_size(matrix.type)}.behind(group.rows *
-                                                                                        classes);
+  const int64_t size = element_size(matrix.type);
+  return {static_cast<const char*>(matrix.data) + group.rows * classes * size,
+          bytes_per_word(a, class_begin + classes, classes, size)};
 }
 
 static inline NextLines next_lines(const Arguments& a, const Group& group, int64_t class_begin,
@@ -226,7 +263,8 @@ static inline NextLines next_lines(const Arguments& a, const Group& group, int64
   const bool waits = made != nullptr && group.rows == 1;  // perhaps in the output
   return {ahead_of(a, group, Operand::kInput, class_begin, classes),
           ahead_of(a, group, Operand::kGrad, class_begin, classes),
-          waits ? Ahead{reinterpret_cast<const char*>(made), sizeof(float)} : Ahead{}};
+          waits ? Ahead{reinterpret_cast<const char*>(made), sizeof(float)} : Ahead{},
+          group.waiting};
 }
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].

@@ -2,31 +2,50 @@
 // Soft sample: y = softmax((logits + g) / tau).
 #pragma once
 
+#include "one_hot.h"
 #include "soften.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
 template <typename T>
 static inline void scale_row(T* row, int64_t count, Factor<T> factor) {
-  with_product(
-      factor, [&](auto product) __attribute__((always_inline)) {
-        for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
-      });
+  const int64_t past = past_boundary(row);
+  with_product(factor, [&](auto product) TG_INLINE {
+    if (past == 0) {
+      for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
+      return;
+    }
+    T* from = row - past;
+    for_each_place_from<T>(past, past + count,
+                           [&](auto at) TG_INLINE { at.store(product(at.load(from)), from); });
+  });
 }
 
 /// soft_group of rows of at most kSideRows classes and one temperature.
 template <typename T>
-static void soft_narrow(const Arguments& a, const Group& group, const Strided& output, T* scores) {
+static void soft_narrow(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
+  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const double tau = tau_at(a, group.first);
   load_scores(a, group, 0, classes, scores);
   T* direct = streams(a) ? nullptr : packed_values<T>(output, group.rows, classes);
+  alignas(64) T room[kTile + kScratchSlack];
+  const Strided one_hot = result_matrix(a, group, a.one_hot, 0);
+  T* hot = a.one_hot == nullptr ? nullptr : packed_values<T>(one_hot, group.rows, classes);
+  if (a.one_hot != nullptr && (hot == nullptr || streams(a))) hot = room;
   const auto see = [&](int64_t begin, int64_t rows, auto sum_of_row) {
     if (a.row_value == nullptr) return;
     for (int64_t i = 0; i < rows; ++i) write_lse(a, group.index + begin + i, sum_of_row(i), tau);
   };
-  soften_narrow_rows(group, classes, tau, scores, direct != nullptr ? direct : scores, see);
+  soften_narrow_rows(group, classes, tau, scores, direct != nullptr ? direct : scores, hot, see);
   if (direct == nullptr) store_group(scores, group.rows, classes, output, streams(a));
+  if (hot == room) store_group(room, group.rows, classes, one_hot, streams(a));
+}
+
+/// How far `to` lies behind a line's beginning, in elements.
+template <typename T>
+static inline int64_t past_line(const T* to) {
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine / sizeof(T));
 }
 
 /// Whether rows are made in scratch and written at once. Streams break at the ends of rows, and the
@@ -39,15 +58,66 @@ static inline bool takes_rows_at_once(const Arguments& a, const Strided& output,
   return streams(a) || (few && output.packed(rows, classes));
 }
 
+/// Rows that lie end to end, on their way past the caches. Values in scratch begin as far behind a
+/// line as they will in memory. A line that two rows share goes with the second of them.
 template <typename T>
-static void soft_group(const Arguments& a, const Group& group, T* scores) {
+class RowLines {
+ public:
+  RowLines(T* to, int64_t classes, T* scratch) : to_(to), classes_(classes), scratch_(scratch) {}
+
+  /// Where values of row `first` and of rows behind it are made; keeps what row first - 1 left of a
+  /// line.
+  T* begin(int64_t first) {
+    T* to = to_ + first * classes_;
+    const int64_t past = past_line(to);
+    if (first > 0 && past > 0) memcpy(scratch_, left_, kLine);
+    first_ = first, values_ = scratch_ + past;
+    return values_;
+  }
+
+  /// `count` classes of row i, from `begin` on, times `factor`.
+  void put(int64_t i, int64_t begin, int64_t count, Factor<T> factor) {
+    T* row = values_ + (i - first_) * classes_ + begin;
+    T* to = to_ + i * classes_ + begin;
+    const int64_t past = past_line(to), head = past == 0 ? 0 : min64(kStep - past, count);
+    const int64_t last = head + (count - head) / kStep * kStep;
+    scale_row(row, head, factor);
+    if (head > 0 && to - past < to_)
+      memcpy(to, row, head * sizeof(T));
+    else if (head > 0 && past + head == kStep)
+      stream_line(row - past, to - past);
+    store_scaled_run(row + head, last - head, factor, to + head, true);
+    left_ = row + last;
+    scale_row(left_, count - last, factor);
+  }
+
+  /// The end of the last row, `rows - 1`.
+  void finish(int64_t rows) {
+    T* end = to_ + rows * classes_;
+    memcpy(end - past_line(end), left_, past_line(end) * sizeof(T));
+  }
+
+ private:
+  static constexpr int64_t kStep = kLine / sizeof(T);
+
+  T* to_;
+  int64_t classes_;
+  T *scratch_, *values_ = nullptr, *left_ = nullptr;
+  int64_t first_ = 0;
+};
+
+/// Where RowLines writes a group's rows; null where it does not.
+template <typename T>
+static inline T* row_lines(const Arguments& a, const Group& group, const void* result) {
+  if (!kWholeRegisters<T> || !in_lines(Op::kSoft, a)) return nullptr;
+  return packed_values<T>(result_matrix(a, group, result, 0), group.rows, a.rows.classes);
+}
+
+/// Samples of as many rows as scratch holds; see(i, what row i comes to, its temperature).
+template <typename T, typename See>
+static void soft_rows(const Arguments& a, const Group& group, T* scores, See&& see) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  if (classes <= kSideRows<T> && uniform_tau(a, group))
-    return soft_narrow(a, group, output, scores);
-  const auto see = [&](int64_t i, const RowSum<T>& sum, double tau) {
-    write_lse(a, group.index + i, sum, tau);
-  };
   if (takes_rows_at_once(a, output, group.rows)) {
     soften_rows(a, group, scores, see,
                 [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
@@ -62,6 +132,55 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
               });
 }
 
+/// soft_rows of any number of rows.
+template <typename T, typename See>
+static void soft_blocks(const Arguments& a, const Group& group, T* scores, See&& see) {
+  T* to = row_lines<T>(a, group, a.output);
+  RowLines<T> lines(to, a.rows.classes, scores);
+  for_each_block(a, group, [&](const Group& block, int64_t first) {
+    const auto see_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
+      see(first + i, sum, tau);
+    };
+    if (to == nullptr) return soft_rows(a, block, scores, see_row);
+    soften_rows(a, block, lines.begin(first), see_row,
+                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
+                  lines.put(first + i, begin, count, factor);
+                });
+  });
+  if (to != nullptr) lines.finish(group.rows);
+}
+
+/// soft_blocks, and the one-hots beside them.
+template <typename T>
+static void soft_blocks_with_one_hots(const Arguments& a, const Group& group, T* scores) {
+  int32_t choice[kTile];
+  T* to = row_lines<T>(a, group, a.one_hot);
+  if (to == nullptr) {
+    soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double) {
+      choice[i] = sum.defined() ? static_cast<int32_t>(sum.top) : kNoChoice;
+    });
+    return write_choices(a, group, choice, scores, a.one_hot);
+  }
+  OneHotLines<T> lines(to, group.rows, a.rows.classes, choice);
+  Group waiting = group;
+  waiting.waiting = lines.waiting();
+  soft_blocks(a, waiting, scores, [&](int64_t i, const RowSum<T>& sum, double) {
+    choice[i] = sum.defined() ? static_cast<int32_t>(sum.top) : kNoChoice;
+    lines.know(i + 1);
+  });
+  lines.finish();
+  mark_undefined(a, group, choice, a.one_hot);
+}
+
+template <typename T>
+static void soft_group(const Arguments& a, const Group& group, T* scores) {
+  if (a.rows.classes <= kSideRows<T> && uniform_tau(a, group)) return soft_narrow(a, group, scores);
+  if (a.one_hot != nullptr) return soft_blocks_with_one_hots(a, group, scores);
+  soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
+    write_lse(a, group.index + i, sum, tau);
+  });
+}
+
 /// Probabilities of a group, [rows][classes] in scratch.
 template <typename T>
 static void soften_group(const Arguments& a, const Group& group, T* scores) {
@@ -69,7 +188,8 @@ static void soften_group(const Arguments& a, const Group& group, T* scores) {
   const auto ignore = [](auto...) {};
   if (classes <= kSideRows<T> && uniform_tau(a, group)) {
     load_scores(a, group, 0, classes, scores);
-    return soften_narrow_rows(group, classes, tau_at(a, group.first), scores, scores, ignore);
+    return soften_narrow_rows(group, classes, tau_at(a, group.first), scores, scores,
+                              static_cast<T*>(nullptr), ignore);
   }
   soften_rows(a, group, scores, ignore,
               [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
@@ -86,14 +206,19 @@ static inline T* waiting_tile(const Arguments& a, const Row& row, int64_t begin,
   return in_output ? static_cast<T*>(a.output) + row[Operand::kOutput] + begin : nullptr;
 }
 
+/// Whether exponentials are made where they wait: not where more would be read behind them.
+template <typename T>
+static inline bool made_in_place(const Arguments& a, int64_t count) {
+  return count % kLanes == 0 || (kWholeRegisters<T> && words_run_along_classes(a.rows));
+}
+
 template <typename T>
 static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
                              TileStat& stat, bool divided, T* scores, void* kept) {
   T* waiting = waiting_tile<T>(a, row.first, begin, kept);
-  // A tile of whole lanes can be made where it waits; others need room behind them.
-  T* values = waiting != nullptr && count % kLanes == 0 ? waiting : scores;
+  T* values = waiting != nullptr && made_in_place<T>(a, count) ? waiting : scores;
   const RowSum<T> sum = load_exponentials(a, row, begin, count, divided, values);
-  stat.max = sum.max, stat.sum = sum.sum;
+  stat.max = sum.max, stat.sum = sum.sum, stat.index = begin + sum.top;
   if (waiting != nullptr && waiting != values) memcpy(waiting, values, count * sizeof(T));
 }
 

@@ -22,7 +22,7 @@ static void soften_tiled_row(const Arguments& a, const Group& row, T* values, Se
   for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t) {
     const int64_t count = min64(kTile, classes - begin);
     const RowSum<T> tile = load_exponentials(a, row, begin, count, divided, values + begin);
-    stats[t].max = tile.max, stats[t].sum = tile.sum;
+    stats[t].max = tile.max, stats[t].sum = tile.sum, stats[t].index = begin + tile.top;
   }
   const RowSum<T> sum = combine(stats, tiles_of(classes), scale);
   see(sum, tau);
@@ -31,25 +31,28 @@ static void soften_tiled_row(const Arguments& a, const Group& row, T* values, Se
 }
 
 /// soften_rows for scores of at most kShortRow classes and one temperature.
-template <typename T, typename See, typename Scaled>
+template <bool choose, typename T, typename See, typename Scaled>
 static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores, See&& see,
                               Scaled&& scaled) {
   const auto scale = math::exponent_scale<T>(tau);
   const int64_t step = kTile / classes;
   T max[kTile];
+  int32_t top[choose ? kTile : 1];
   alignas(64) T reference[kTile + kLanes];
   for (int64_t begin = 0; begin < group.rows; begin += step) {
     const int64_t rows = min64(step, group.rows - begin);
     T* block = scores + begin * classes;
     for (int64_t i = 0; i < rows; ++i) {
       max[i] = max_of(block + i * classes, classes);
+      if (choose)
+        top[i] = static_cast<int32_t>(first_reaching(block + i * classes, classes, max[i]));
       fill_over(reference + i * classes, classes, or_zero(max[i]));
     }
     for_each_place<T>(0, rows * classes, [&](auto at) TG_INLINE {
       at.store(math::exp_scaled(at.load(block) - at.load(reference), scale), block);
     });
     for (int64_t i = 0; i < rows; ++i) {
-      const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0};
+      const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0, choose ? top[i] : 0};
       see(begin + i, sum, tau);
       scaled(begin + i, 0, classes, single_factor(sum, false));
     }
@@ -108,23 +111,40 @@ static void soften_rows(const Arguments& a, const Group& group, T* values, See&&
                         });
   load_scores(a, group, 0, classes, values);
   if (uniform && classes <= kShortRow)
-    return soften_short_rows(group, classes, tau, values, see, scaled);
+    return a.one_hot != nullptr
+               ? soften_short_rows<true>(group, classes, tau, values, see, scaled)
+               : soften_short_rows<false>(group, classes, tau, values, see, scaled);
   for (int64_t i = 0; i < group.rows; ++i) {
     if (!uniform) tau = tau_at(a, row_of(group, i));
     T* row = values + i * classes;
     const bool divided = divides<T>(a, tau);
     const RowSum<T> sum = divided ? quotients_of_row(a, single_row(group, i), row)
-                                  : soften_tile(row, classes, math::exponent_scale<T>(tau));
+                                  : soften_tile(row, classes, max_of(row, classes),
+                                                math::exponent_scale<T>(tau), a.one_hot != nullptr);
     see(i, sum, tau);
     scaled(i, 0, classes, single_factor(sum, divided));
   }
 }
 
-/// Rows side by side: scores -> probabilities; `top` and `sum` as they are in RowSum.
+/// The one-hot rows of side by side scores, NaN where they come to nothing.
 template <int width, typename T>
-TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* top, T* sum) {
+TG_STAGE void one_hot_of_side(const Register<T>& place, const Register<T>& total, int classes,
+                              T* padded) {
+  const auto one =
+      total > 0 ? Register<T>{} + T{1} : Register<T>{} + static_cast<T>(__builtin_nan(""));
+  Side<T, width> side;
+  for (int k = 0; k < classes; ++k)
+    store_register(place == Register<T>{} + static_cast<T>(k) ? one : one - one, side.at(k));
+  side.store(padded);
+}
+
+/// Rows side by side: scores -> probabilities; `top` and `sum` as `max` and `sum` are in RowSum.
+/// Unless null, `hot` gets the one-hot rows, padded.
+template <int width, typename T>
+TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* top, T* sum, T* hot) {
   auto side = Side<T, width>::load(padded);
   const auto largest = side.max(classes);
+  const auto place = hot != nullptr ? side.first_place(largest, classes) : largest;
   const auto lowest = Register<T>{} - static_cast<T>(__builtin_inf());
   const auto reference = largest > lowest ? largest : Register<T>{};
   if (classes > width) __builtin_unreachable();  // so that the loops below are short ones
@@ -136,27 +156,31 @@ TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* to
   const auto factor = 1 / total + (largest - largest);  // NaN where no score is finite
   for (int k = 0; k < classes; ++k) store_register(side.column(k) * factor, side.at(k));
   side.store(padded);
+  if (hot != nullptr) one_hot_of_side<width>(place, total, classes, hot);
   store_register(largest, top);
   store_register(total, sum);
 }
 
 /// soften_rows for rows of at most kSideRows classes and one temperature; the probabilities go to
-/// `to`. see(first row, rows, a function from row to its sum).
+/// `to`, the one-hots to `hot` unless it is null. see(first row, rows, a function from row to its
+/// sum).
 template <typename T, typename See>
 static void soften_narrow_rows(const Group& group, int64_t classes, double tau, const T* scores,
-                               T* to, See&& see) {
+                               T* to, T* hot, See&& see) {
   const auto scale = math::exponent_scale<T>(tau);
-  alignas(64) T block[kPadded], top[kPadded], sum[kPadded];
+  alignas(64) T block[kPadded], hot_block[kPadded], top[kPadded], sum[kPadded];
   for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
     constexpr int kWidth = decltype(width)::value, kRows = kSideRows<T>;
     pad_rows<kWidth>(scores + begin * classes, rows, classes, block);
     for (int64_t i = 0; i < rows; i += kRows)
-      soften_side<kWidth>(block + i * kWidth, static_cast<int>(classes), scale, top + i, sum + i);
+      soften_side<kWidth>(block + i * kWidth, static_cast<int>(classes), scale, top + i, sum + i,
+                          hot != nullptr ? hot_block + i * kWidth : nullptr);
     see(begin, rows, [&](int64_t i) {
       const int64_t at = side_of<T, kWidth>(i);
       return RowSum<T>{top[at], sum[at], 0};
     });
     pack_rows<kWidth>(block, rows, classes, to + begin * classes);
+    if (hot != nullptr) pack_rows<kWidth>(hot_block, rows, classes, hot + begin * classes);
   });
 }
 
