@@ -38,7 +38,7 @@ __device__ __forceinline__ float filter_threshold(float largest) {
 
 /// Offers the exact scores of a vector's classes whose fast score is at least `threshold` or whose
 /// word is extended. For few vectors of a row, so that it is kept small instead of fast.
-template <typename Element, typename Key, typename Scaling>
+template <Scoring kFor, typename Element, typename Key, typename Scaling>
 __device__ __forceinline__ void offer_vector(const Line<Element>& line, const Key& key,
                                              const Scaling& scaling, int vector, float threshold,
                                              Best& best) {
@@ -50,23 +50,24 @@ __device__ __forceinline__ void offer_vector(const Line<Element>& line, const Ke
     if (j % 4 == 0) words = key.words(math::counter_block(key.offset() + position / 4));
     const uint32_t word = word_of(words, static_cast<unsigned>(j));
     const float x = scaling(Element::widen(line.input[at]));
-    if (fast_score<Scoring::kFilter>(x, word, turned_word(word)) >= threshold ||
-        word < math::kExtendBelow)
+    if (fast_score<kFor>(x, word, turned_word(word)) >= threshold || word < math::kExtendBelow)
       best.offer(x + exact_noise(key, position, word), at);
   }
 }
 
-/// Best class of a row held in registers, for all threads of the team. NaN or -inf as its score,
-/// and 0 as its index, if the row is undefined.
-template <typename Element, int kVectors, typename Team, typename Key, typename Scaling>
-__device__ __forceinline__ Best best_of_row(const Line<Element>& line,
-                                            const Share<Element, kVectors>& share, const Key& key,
-                                            const Scaling& scaling) {
+/// Best class of a row from its fast scores, for all threads of the team, and the largest of these,
+/// NaN if one is. NaN or -inf as its score, and 0 as its index, if the row is undefined.
+template <typename Team, Scoring kFor, typename Element, int kVectors, typename Key,
+          typename Scaling>
+__device__ __forceinline__ Best best_of_scores(const Line<Element>& line,
+                                               const Share<Element, kVectors>& share,
+                                               const Key& key, const Scaling& scaling,
+                                               const Scores<Element, kVectors, kFor>& scores,
+                                               float& top) {
   __shared__ typename Team::template Scratch<float> max_scratch;
   __shared__ typename Team::template Scratch<Best> best_scratch;
-  Scores<Element, kVectors, Scoring::kFilter> scores;
-  scores.load(line, share, key, scaling);
-  float top = scores.edge, top_of[kVectors];
+  float top_of[kVectors];
+  top = scores.edge;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     top_of[i] = scores.max_of_vector(MaxOrNan{}, i);
@@ -83,9 +84,19 @@ __device__ __forceinline__ Best best_of_row(const Line<Element>& line,
   for (int i = 0; i < kVectors; ++i) candidates |= top_of[i] >= threshold ? 1u << i : 0u;
   for (; candidates != 0; candidates &= candidates - 1) {
     const int i = __ffs(static_cast<int>(candidates)) - 1;
-    offer_vector(line, key, scaling, share.vector(i), threshold, best);
+    offer_vector<kFor>(line, key, scaling, share.vector(i), threshold, best);
   }
   return Team::reduce(best, Best{}, best_scratch, BetterOf{});
+}
+
+template <typename Element, int kVectors, typename Team, typename Key, typename Scaling>
+__device__ __forceinline__ Best best_of_row(const Line<Element>& line,
+                                            const Share<Element, kVectors>& share, const Key& key,
+                                            const Scaling& scaling) {
+  Scores<Element, kVectors, Scoring::kFilter> scores;
+  scores.load(line, share, key, scaling);
+  float top;
+  return best_of_scores<Team>(line, share, key, scaling, scores, top);
 }
 
 /// Whether an argmax leaves a row's noise out, for its temperature is 0. That is looked up only

@@ -15,12 +15,13 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
   const Columns<Element> columns(p);
   const RowKey<kDeviceKey> key(p, columns.row);
-  const auto state = weigh_columns<false>(columns, key, scratch);
+  ColumnSumsAlone seen;
+  const auto state = weigh_columns<false>(columns, key, scratch, seen);
   for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
     column_scores(columns, key, k, x);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
-    columns.store(k, x);
+    columns.store(p.a.output, k, x);
   });
   if (p.a.row_value == nullptr || !columns.leads()) return;
   for (int j = 0; j < kWidth; ++j) {
@@ -102,8 +103,81 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
     float x[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = k == best[j].index && rest[j] == 0 ? 1.0f : rest[j];
-    columns.store(k, x);
+    columns.store(p.a.output, k, x);
   }
+}
+
+/// Which class of a row has the largest fast score, if no other comes near it.
+constexpr int kNoClass = -1;
+constexpr int kSeveralClasses = -2;
+
+/// Of each of a lane's rows: where a thread met its largest fast score, and its second largest.
+template <int kWidth>
+struct ColumnFinalists {
+  int at[kWidth];
+  float second[kWidth];
+
+  __device__ __forceinline__ ColumnFinalists() {
+    for (int j = 0; j < kWidth; ++j) at[j] = kNoClass, second[j] = -kInfinity;
+  }
+  __device__ __forceinline__ void see(int j, int k, float score, float largest) {
+    second[j] = max_number(second[j], min_number(score, largest));
+    at[j] = score > largest ? k : at[j];
+  }
+  /// The only class whose exact score can be the row's best, if the filter leaves one.
+  __device__ __forceinline__ int only(int j, float own, float threshold) const {
+    if (second[j] >= threshold) return kSeveralClasses;
+    return own >= threshold ? at[j] : kNoClass;
+  }
+};
+
+/// The best classes of a lane's rows, for all warps. Rows without a distribution have any.
+template <typename Element, bool kDeviceKey>
+__device__ __forceinline__ void choose_columns(const Columns<Element>& columns,
+                                               const ColumnState<Element::kWidth>& state,
+                                               const ColumnFinalists<Element::kWidth>& finalists,
+                                               int (&index)[Element::kWidth]) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ int scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  __shared__ Best best_scratch[kMaxColumnWarps][kWidth][kWarpSize];
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j)
+    index[j] = finalists.only(j, state.own[j], filter_threshold(state.top[j]));
+  reduce_columns(index, columns.warps, scratch, [](int x, int y) {
+    const int one = x == kNoClass ? y : x;
+    return x == kNoClass || y == kNoClass ? one : kSeveralClasses;
+  });
+  bool unsure = false;
+  for (int j = 0; j < kWidth; ++j) unsure |= index[j] == kSeveralClasses && state.sum[j] > 0;
+  if (!__any_sync(kAllLanes, unsure)) return;  // the same in every warp
+  const auto score = [](float x, float noise, int) { return x + noise; };
+  Best best[kWidth];
+  best_of_columns<Element, kDeviceKey>(columns, score, best_scratch, best);
+  for (int j = 0; j < kWidth; ++j) index[j] = best[j].index;
+}
+
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    hard_soft_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  const RowKey<kDeviceKey> key(p, columns.row);
+  ColumnFinalists<kWidth> finalists;
+  const auto state = weigh_columns<false>(columns, key, scratch, finalists);
+  int index[kWidth];
+  choose_columns<Element, kDeviceKey>(columns, state, finalists, index);
+  for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
+    column_scores(columns, key, k, x);
+    float one_hot[kWidth];
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
+      one_hot[j] = state.sum[j] > 0 ? (k == index[j] ? 1.0f : 0.0f) : kNan;
+    }
+    columns.store(p.a.output, k, x);
+    columns.store(p.a.one_hot, k, one_hot);
+  });
 }
 
 /// The second read of both backwards. weights(k, x): from what the input holds to
@@ -125,7 +199,7 @@ __device__ __forceinline__ void differentiate_columns(
       if (a.row_value != nullptr) at_tau[j].add(tau_term(gradient, x[j] * by[j].norm));
       x[j] = gradient;
     }
-    columns.store(k, x);
+    columns.store(a.output, k, x);
   });
   if (a.row_value == nullptr) return;
   float total[kWidth];
@@ -163,7 +237,8 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
   const Columns<Element> columns(p);
   const RowKey<kDeviceKey> key(p, columns.row);
-  const auto state = weigh_columns<true>(columns, key, scratch);
+  ColumnSumsAlone seen;
+  const auto state = weigh_columns<true>(columns, key, scratch, seen);
   Differentiate by[kWidth];
   for (int j = 0; j < kWidth; ++j) {
     const float norm = 1.0f / state.sum[j];

@@ -60,14 +60,15 @@ struct Columns {
       Element::unpack(load_128(static_cast<const typename Element::Storage*>(data) + from), x);
     }
   }
-  __device__ __forceinline__ void store(int k, const float (&x)[kWidth]) const {
+  /// kWidth values of a class, to a tensor that lies as the output does.
+  __device__ __forceinline__ void store(void* data, int k, const float (&x)[kWidth]) const {
     const int64_t to = at(Operand::kOutput, k);
     if (Element::kType != DType::kFloat32 && p.a.output_type == DType::kFloat32) {
-      float* values = static_cast<float*>(p.a.output) + to;
+      float* values = static_cast<float*>(data) + to;
       store_128<0>(values, Float32::pack(x));
       store_128<16>(values, Float32::pack(x + kWidth - 4));
     } else {
-      store_128(static_cast<typename Element::Storage*>(p.a.output) + to, Element::pack(x));
+      store_128(static_cast<typename Element::Storage*>(data) + to, Element::pack(x));
     }
   }
   __device__ __forceinline__ double tau(int j) const {
@@ -144,6 +145,7 @@ __device__ __forceinline__ void for_each_column_class(const Columns<Element>& co
 /// A lane's rows: sums of weights, and of weights times incoming gradients.
 template <int kWidth>
 struct ColumnState {
+  float own[kWidth];  // the thread's largest score
   float top[kWidth];
   float scale[kWidth];
   float sum[kWidth];
@@ -154,10 +156,17 @@ struct ColumnState {
   }
 };
 
-template <bool kWithGrad, typename Element, typename Key>
+/// What a first read keeps of each score beside sums: nothing.
+struct ColumnSumsAlone {
+  __device__ __forceinline__ void see(int, int, float, float) {}
+};
+
+/// First read: of logits and, with kWithGrad, of incoming gradients. Calls see(j, k, score, the
+/// thread's largest one before).
+template <bool kWithGrad, typename Element, typename Key, typename Seen>
 __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     const Columns<Element>& columns, const Key& key,
-    float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize]) {
+    float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize], Seen& seen) {
   constexpr int kWidth = Element::kWidth;
   const Arguments& a = columns.p.a;
   ColumnState<kWidth> state;
@@ -169,6 +178,7 @@ __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     if (kWithGrad) columns.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
+      seen.see(j, k, x[j], running[j].max);
       running[j].raise(x[j], state.scale[j]);
       const float weight = exp2_fast((x[j] - running[j].max) * state.scale[j]);
       running[j].sum.add(weight);
@@ -176,7 +186,7 @@ __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     }
   });
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) state.top[j] = running[j].max;
+  for (int j = 0; j < kWidth; ++j) state.own[j] = state.top[j] = running[j].max;
   reduce_columns(state.top, columns.warps, scratch, MaxNumber{});
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) {

@@ -94,15 +94,21 @@ __global__ void __launch_bounds__(kTileThreads)
   write_tile<Element>(p.a, tile, shared);
 }
 
-/// Best class of a row from its fast scores, for all its lanes: of several within the filter's
-/// threshold the best exact score decides. Its score is exact if that was needed or kWithScore.
-template <bool kWithScore, int kHeld, typename Exact>
-__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
-                                                 Exact exact) {
+/// The largest of a row's fast scores, NaN if there is one.
+template <int kHeld>
+__device__ __forceinline__ float top_of_tile_row(const TileRow& row, const float (&x)[kHeld]) {
   float top = -kInfinity;
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) top = max_or_nan(top, x[j]);
-  top = row.reduce(top, MaxOrNan{});
+  return row.reduce(top, MaxOrNan{});
+}
+
+/// Best class of a row from its fast scores and the largest of them, for all its lanes: of several
+/// within the filter's threshold the best exact score decides. Its score is exact if that was needed
+/// or kWithScore.
+template <bool kWithScore, int kHeld, typename Exact>
+__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
+                                                 float top, Exact exact) {
   const bool defined = top < kInfinity && top > -kInfinity;
   const float threshold = filter_threshold(top);
   uint32_t candidates = 0;
@@ -128,13 +134,13 @@ __global__ void __launch_bounds__(kTileThreads)
   place_scores<Element, Scoring::kFilter>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
+  const auto exact = [&](int e) { return noise.score(tile, e); };
   for_each_tile_row(p, tile, [&](const TileRow& row) {
     unsigned at[kHeld];
     float x[kHeld];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
-    const Best best = best_of_tile_row<false>(
-        row, x, [&](int e) { return noise.logit(tile, e) + noise.noise(e, noise.word(e)); });
+    const Best best = best_of_tile_row<false>(row, x, top_of_tile_row(row, x), exact);
     const bool defined = best.score > -kInfinity && row_temperature(p, tile, row).scale > 0;
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
@@ -153,7 +159,7 @@ __device__ __forceinline__ Best plain_best_of_tile_row(const TileRow& row, Logit
   float x[kHeld];
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) x[j] = j < row.count ? logit_of(row.element(j)) : -kInfinity;
-  return best_of_tile_row<true>(row, x, logit_of);
+  return best_of_tile_row<true>(row, x, top_of_tile_row(row, x), logit_of);
 }
 
 template <typename Element, int kHeld, bool kDeviceKey>
@@ -171,7 +177,7 @@ __global__ void __launch_bounds__(kTileThreads)
     float x[kHeld];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
-    Best best = best_of_tile_row<true>(row, x, [&](int e) {
+    Best best = best_of_tile_row<true>(row, x, top_of_tile_row(row, x), [&](int e) {
       return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
     });
     // A plain row comes out as undefined, so that others need not ask.

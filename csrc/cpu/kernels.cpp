@@ -33,6 +33,12 @@ void noise_group(const Arguments& a, const Group& group, T* scores) {
   store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
+/// The arguments of a hard sample beside a soft one.
+Arguments of_one_hot(Arguments a) {
+  a.output = a.one_hot;
+  return a;
+}
+
 template <typename T>
 void run_columns(Op op, const Arguments& a, const Group& group, T* scratch) {
   switch (op) {
@@ -40,6 +46,9 @@ void run_columns(Op op, const Arguments& a, const Group& group, T* scratch) {
       return soft_columns(a, group, scratch);
     case Op::kHard:
       return hard_columns(a, group, scratch);
+    case Op::kHardSoft:
+      hard_columns(of_one_hot(a), group, scratch);
+      return soft_columns(a, group, scratch);
     case Op::kArgmax:
       return argmax_columns(a, group, scratch);
     case Op::kBackward:
@@ -58,6 +67,9 @@ void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* sec
       return soft_group(a, group, scratch);
     case Op::kHard:
       return hard_group(a, group, scratch);
+    case Op::kHardSoft:
+      hard_group(of_one_hot(a), group, scratch);
+      return soft_group(a, group, scratch);
     case Op::kArgmax:
       return argmax_group(a, group, scratch);
     case Op::kBackward:
@@ -87,6 +99,7 @@ void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileSta
       stat.index = best.index;
       return;
     }
+    case Op::kHardSoft:
     case Op::kNoise:
       return;
   }
@@ -144,6 +157,7 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
       memset(scratch, 0, count * sizeof(T));
       take_group_noise<Add>(a, row, begin, count, scratch, scratch);
       return store_matrix(scratch, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
+    case Op::kHardSoft:
     case Op::kArgmax:
       return;
   }
@@ -177,8 +191,22 @@ void clear_tiles(const Arguments& a, const Group& row, int64_t begin, int64_t en
   if (streams(a)) end_streaming();
 }
 
+/// A long row's one-hot beside its soft sample.
+void write_one_hot_row(const Arguments& a, int64_t row, void* scratch) {
+  with_compute_type(Op::kHard, a, [&](auto zero) {
+    const Arguments hot = of_one_hot(a);
+    const Group group = group_of_row(a.rows, row);
+    const int64_t tiles = tiles_of(a.rows.classes);
+    clear_tiles(hot, group, 0, tiles);
+    const Best best =
+        choose_tiles(hot, group, false, 0, tiles, static_cast<decltype(zero)*>(scratch));
+    mark_choice(hot, group, 0, 0, a.rows.classes, best);
+  });
+}
+
 void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                   TileStat* stats, void* scratch, void* kept) {
+  if (op == Op::kHardSoft) op = Op::kSoft;
   with_compute_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
     const bool zeros_first = begin / (end - begin) % 2 == 1;
@@ -191,6 +219,8 @@ void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t
 
 void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
                   TileStat* stats, void* scratch, void* kept) {
+  if (op == Op::kHardSoft && begin == 0) write_one_hot_row(a, row, scratch);
+  if (op == Op::kHardSoft) op = Op::kSoft;
   with_compute_type(op, a, [&](auto zero) {
     using T = decltype(zero);
     const Group group = group_of_row(a.rows, row);

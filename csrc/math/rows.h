@@ -12,8 +12,9 @@
 
 namespace torch_gumbel {
 
-/// What a kernel computes, forward and backward.
-enum class Op { kSoft, kHard, kArgmax, kBackward, kHardBackward, kNoise };
+/// What a kernel computes, forward and backward. kHardSoft: the soft sample, and the one-hot of the
+/// same noise in Arguments::one_hot.
+enum class Op { kSoft, kHard, kHardSoft, kArgmax, kBackward, kHardBackward, kNoise };
 
 /// Element types that the kernels read and write.
 enum class DType : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
@@ -71,7 +72,7 @@ struct Arguments {
   const void* input = nullptr;  // logits, or the soft sample y in the backward from y
   const void* grad = nullptr;   // gradient of the loss at the output
   void* output = nullptr;       // sample, noise, or gradient at the logits
-  void* one_hot = nullptr;      // the hard sample beside a soft one; type and strides of `output`
+  void* one_hot = nullptr;      // kHardSoft, else null: type and strides of `output`
   const void* tau = nullptr;    // temperature: one value, or one per row
   const uint64_t* key = nullptr;
   void* row_value = nullptr;  // [rows] log-sum-exp, d loss / d tau, or best score: float, double

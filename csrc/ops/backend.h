@@ -86,16 +86,15 @@ struct PrivateOps {
                               Shape start) {
     const auto type = dtype.value_or(logits.scalar_type());
     Tensor one_hot = empty_like_shape(logits, type), soft = empty_like_shape(logits, type);
-    Operands operands = {.input = logits,
-                         .output = one_hot,
-                         .tau = tau,
-                         .key = key,
-                         .dim = dim,
-                         .full_shape = full_shape,
-                         .start = start};
-    run("_gumbel_softmax_hard_soft", Op::kHard, operands);
-    operands.output = soft;
-    run("_gumbel_softmax_hard_soft", Op::kSoft, operands);
+    run("_gumbel_softmax_hard_soft", Op::kHardSoft,
+        {.input = logits,
+         .output = soft,
+         .one_hot = one_hot,
+         .tau = tau,
+         .key = key,
+         .dim = dim,
+         .full_shape = full_shape,
+         .start = start});
     return {one_hot, soft};
   }
 

@@ -52,7 +52,8 @@ const Choice kBFloat16[] = {
 };
 
 const char* prefix_of(Op op) {
-  const char* prefixes[] = {"soft", "hard", "argmax", "backward", "hard_backward", "noise"};
+  const char* prefixes[] = {"soft",     "hard",          "hard_soft", "argmax",
+                            "backward", "hard_backward", "noise"};
   return prefixes[static_cast<int>(op)];
 }
 
@@ -172,6 +173,17 @@ TEST_P(Choices, OfRowsOffAVectorsBoundary) {
   }
 }
 
+/// Two outputs that differ by their boundaries have no vectors in common.
+TEST_P(Choices, OfAOneHotOffTheSamplesBoundaryAreAny) {
+  Sketch one = sketch();
+  one.one_hot_lead = 1;
+  for (const int64_t classes : {8, 300, 2000, 20'000})
+    for (const int64_t inner : {1, 8}) {
+      one.classes = classes, one.inner = inner, one.rows = 4 * inner;
+      EXPECT_EQ(plan_of(one).family == Family::kAny, one.op == Op::kHardSoft) << classes;
+    }
+}
+
 /// float32 beside halves is no matter; an index has no type.
 TEST_P(Choices, OfMixedTypes) {
   Sketch one = sketch();
@@ -194,8 +206,9 @@ TEST_P(Choices, OfFloat64AreAny) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Model, Choices,
-                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kArgmax,
-                                                              Op::kBackward, Op::kHardBackward),
+                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kHardSoft,
+                                                              Op::kArgmax, Op::kBackward,
+                                                              Op::kHardBackward),
                                             ::testing::Values(DType::kFloat32, DType::kBFloat16)),
                          [](const auto& info) {
                            return std::string(name_of(std::get<0>(info.param))) + "_" +
@@ -221,6 +234,7 @@ TEST(PlannedThreads, KeepTheLaunchBounds) {
           const int held = plan.classes_per_thread * (grads ? 2 : 1);
           const int row = !plan.block_per_row ? 128 : held <= 32 ? 256 : 512;
           const int longest = op == Op::kSoft || op == Op::kBackward ? 512
+                              : op == Op::kHardSoft                  ? 384
                               : op == Op::kHardBackward              ? 384
                                                                      : 256;
           const int bound = plan.family == Family::kRow    ? row
