@@ -55,48 +55,61 @@ __device__ __forceinline__ void offer_vector(const Line<Element>& line, const Ke
   }
 }
 
-/// Best class of a row from its fast scores, for all threads of the team, and the largest of these,
-/// NaN if one is. NaN or -inf as its score, and 0 as its index, if the row is undefined.
-template <typename Team, Scoring kFor, typename Element, int kVectors, typename Key,
-          typename Scaling>
-__device__ __forceinline__ Best best_of_scores(const Line<Element>& line,
-                                               const Share<Element, kVectors>& share,
-                                               const Key& key, const Scaling& scaling,
-                                               const Scores<Element, kVectors, kFor>& scores,
-                                               float& top) {
-  __shared__ typename Team::template Scratch<float> max_scratch;
-  __shared__ typename Team::template Scratch<Best> best_scratch;
-  float top_of[kVectors];
-  top = scores.edge;
+/// The largest fast scores: of a row, NaN if one is, and of each of a thread's vectors.
+template <int kVectors>
+struct Tops {
+  float row;
+  float of[kVectors];
+
+  template <typename Team, typename Scores>
+  __device__ __forceinline__ Tops(const Team&, const Scores& scores) {
+    __shared__ typename Team::template Scratch<float> scratch;
+    row = scores.edge;
 #pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    top_of[i] = scores.max_of_vector(MaxOrNan{}, i);
-    top = max_or_nan(top, top_of[i]);
+    for (int i = 0; i < kVectors; ++i) {
+      of[i] = scores.max_of_vector(MaxOrNan{}, i);
+      row = max_or_nan(row, of[i]);
+    }
+    row = Team::reduce(row, -kInfinity, scratch, MaxOrNan{});
   }
-  top = Team::reduce(top, -kInfinity, max_scratch, MaxOrNan{});
-  if (!(top < kInfinity)) return {kNan, 0};
-  if (top == -kInfinity) return {};
-  const float threshold = filter_threshold(top);
-  Best best;
-  if (scores.edge >= threshold) best.offer(exact_score(line, key, scaling, share.edge), share.edge);
-  uint32_t candidates = 0;
+  /// Vectors with a class that can be the row's best, as bits.
+  __device__ __forceinline__ uint32_t candidates(float threshold) const {
+    uint32_t found = 0;
 #pragma unroll
-  for (int i = 0; i < kVectors; ++i) candidates |= top_of[i] >= threshold ? 1u << i : 0u;
+    for (int i = 0; i < kVectors; ++i) found |= of[i] >= threshold ? 1u << i : 0u;
+    return found;
+  }
+};
+
+template <Scoring kFor, typename Element, int kVectors, typename Key, typename Scaling>
+__device__ __forceinline__ void offer_candidates(const Line<Element>& line,
+                                                 const Share<Element, kVectors>& share,
+                                                 const Key& key, const Scaling& scaling,
+                                                 uint32_t candidates, float threshold, Best& best) {
   for (; candidates != 0; candidates &= candidates - 1) {
     const int i = __ffs(static_cast<int>(candidates)) - 1;
     offer_vector<kFor>(line, key, scaling, share.vector(i), threshold, best);
   }
-  return Team::reduce(best, Best{}, best_scratch, BetterOf{});
 }
 
+/// Best class of a row held in registers, for all threads of the team. NaN or -inf as its score,
+/// and 0 as its index, if the row is undefined.
 template <typename Element, int kVectors, typename Team, typename Key, typename Scaling>
 __device__ __forceinline__ Best best_of_row(const Line<Element>& line,
                                             const Share<Element, kVectors>& share, const Key& key,
                                             const Scaling& scaling) {
+  __shared__ typename Team::template Scratch<Best> scratch;
   Scores<Element, kVectors, Scoring::kFilter> scores;
   scores.load(line, share, key, scaling);
-  float top;
-  return best_of_scores<Team>(line, share, key, scaling, scores, top);
+  const Tops<kVectors> top(Team{}, scores);
+  if (!(top.row < kInfinity)) return {kNan, 0};
+  if (top.row == -kInfinity) return {};
+  const float threshold = filter_threshold(top.row);
+  Best best;
+  if (scores.edge >= threshold) best.offer(exact_score(line, key, scaling, share.edge), share.edge);
+  offer_candidates<Scoring::kFilter>(line, share, key, scaling, top.candidates(threshold),
+                                     threshold, best);
+  return Team::reduce(best, Best{}, scratch, BetterOf{});
 }
 
 /// Whether an argmax leaves a row's noise out, for its temperature is 0. That is looked up only

@@ -145,7 +145,6 @@ __device__ __forceinline__ void for_each_column_class(const Columns<Element>& co
 /// A lane's rows: sums of weights, and of weights times incoming gradients.
 template <int kWidth>
 struct ColumnState {
-  float own[kWidth];  // the thread's largest score
   float top[kWidth];
   float scale[kWidth];
   float sum[kWidth];
@@ -156,17 +155,10 @@ struct ColumnState {
   }
 };
 
-/// What a first read keeps of each score beside sums: nothing.
-struct ColumnSumsAlone {
-  __device__ __forceinline__ void see(int, int, float, float) {}
-};
-
-/// First read: of logits and, with kWithGrad, of incoming gradients. Calls see(j, k, score, the
-/// thread's largest one before).
-template <bool kWithGrad, typename Element, typename Key, typename Seen>
+template <bool kWithGrad, typename Element, typename Key>
 __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     const Columns<Element>& columns, const Key& key,
-    float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize], Seen& seen) {
+    float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize]) {
   constexpr int kWidth = Element::kWidth;
   const Arguments& a = columns.p.a;
   ColumnState<kWidth> state;
@@ -178,7 +170,6 @@ __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     if (kWithGrad) columns.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      seen.see(j, k, x[j], running[j].max);
       running[j].raise(x[j], state.scale[j]);
       const float weight = exp2_fast((x[j] - running[j].max) * state.scale[j]);
       running[j].sum.add(weight);
@@ -186,7 +177,7 @@ __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     }
   });
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) state.own[j] = state.top[j] = running[j].max;
+  for (int j = 0; j < kWidth; ++j) state.top[j] = running[j].max;
   reduce_columns(state.top, columns.warps, scratch, MaxNumber{});
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) {

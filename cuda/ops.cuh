@@ -53,7 +53,7 @@ struct Hard {
 };
 
 struct HardSoft {
-  static constexpr bool kHoldsMost = false;
+  static constexpr bool kHoldsMost = true;
   template <typename Element, int kHeld, bool kDevice>
   static Kernel tile() {
     return hard_soft_tile_kernel<Element, kHeld, kDevice>;

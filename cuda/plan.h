@@ -262,7 +262,8 @@ inline Plan any_plan(Op op, const Arguments& a) {
 }
 
 inline int64_t longest_held(Op op) {
-  const int held = op == Op::kSoft ? kMostHeldByThread : kHeldByThread;
+  const bool most = op == Op::kSoft || op == Op::kHardSoft;
+  const int held = most ? kMostHeldByThread : kHeldByThread;
   return int64_t{held} * kWarp * kMostWarps;
 }
 

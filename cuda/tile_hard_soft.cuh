@@ -69,13 +69,13 @@ __global__ void __launch_bounds__(kTileThreads)
     row.find(at);
     row.load(at, shared, -kInfinity, x);
     const float top = top_of_tile_row(row, x);
-    const Best best = best_of_tile_row<false>(row, x, top, exact);
+    const uint32_t candidates = candidates_of(x, top);
     const Weigh weigh(top, row_temperature(p, tile, row).scale);
     const float norm = 1.0f / row.reduce(weigh_all(weigh, x), Sum{});
 #pragma unroll
     for (float& value : x) value *= norm;
     row.store(at, x, shared);
-    mark(row, best, shared);
+    mark(row, best_of_candidates<false>(row, candidates, top, exact), shared);
   });
   __syncthreads();
   write_marked_tile<Element>(p.a, tile, shared);

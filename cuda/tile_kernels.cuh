@@ -103,18 +103,22 @@ __device__ __forceinline__ float top_of_tile_row(const TileRow& row, const float
   return row.reduce(top, MaxOrNan{});
 }
 
-/// Best class of a row from its fast scores and the largest of them, for all its lanes: of several
-/// within the filter's threshold the best exact score decides. Its score is exact if that was needed
-/// or kWithScore.
-template <bool kWithScore, int kHeld, typename Exact>
-__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
-                                                 float top, Exact exact) {
+/// Those of a lane's classes that can be the row's best, as bits; none if the row is undefined.
+template <int kHeld>
+__device__ __forceinline__ uint32_t candidates_of(const float (&x)[kHeld], float top) {
   const bool defined = top < kInfinity && top > -kInfinity;
   const float threshold = filter_threshold(top);
   uint32_t candidates = 0;
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) candidates |= x[j] >= threshold ? 1u << j : 0u;
-  if (!defined) candidates = 0;
+  return defined ? candidates : 0;
+}
+
+/// The best of a row's candidates, for all its lanes: of several the best exact score decides. Its
+/// score is exact if that was needed or kWithScore.
+template <bool kWithScore, typename Exact>
+__device__ __forceinline__ Best best_of_candidates(const TileRow& row, uint32_t candidates,
+                                                   float top, Exact exact) {
   const int in_row = row.reduce(__popc(candidates), Sum{});
   Best best;
   for (; candidates != 0; candidates &= candidates - 1) {
@@ -123,6 +127,14 @@ __device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float
   }
   best = row.reduce(best, BetterOf{});
   return top < kInfinity ? best : Best{kNan, 0};
+}
+
+/// Best class of a row from its fast scores.
+template <bool kWithScore, int kHeld, typename Exact>
+__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
+                                                 Exact exact) {
+  const float top = top_of_tile_row(row, x);
+  return best_of_candidates<kWithScore>(row, candidates_of(x, top), top, exact);
 }
 
 template <typename Element, int kHeld, bool kDeviceKey>
@@ -140,7 +152,7 @@ __global__ void __launch_bounds__(kTileThreads)
     float x[kHeld];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
-    const Best best = best_of_tile_row<false>(row, x, top_of_tile_row(row, x), exact);
+    const Best best = best_of_tile_row<false>(row, x, exact);
     const bool defined = best.score > -kInfinity && row_temperature(p, tile, row).scale > 0;
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
@@ -159,7 +171,7 @@ __device__ __forceinline__ Best plain_best_of_tile_row(const TileRow& row, Logit
   float x[kHeld];
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) x[j] = j < row.count ? logit_of(row.element(j)) : -kInfinity;
-  return best_of_tile_row<true>(row, x, top_of_tile_row(row, x), logit_of);
+  return best_of_tile_row<true>(row, x, logit_of);
 }
 
 template <typename Element, int kHeld, bool kDeviceKey>
@@ -177,7 +189,7 @@ __global__ void __launch_bounds__(kTileThreads)
     float x[kHeld];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
-    Best best = best_of_tile_row<true>(row, x, top_of_tile_row(row, x), [&](int e) {
+    Best best = best_of_tile_row<true>(row, x, [&](int e) {
       return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
     });
     // A plain row comes out as undefined, so that others need not ask.

@@ -10,10 +10,13 @@ namespace {
 
 using cuda::Family;
 
-enum class Ops { kAll, kSoft, kOthers };  // of those that have kernels by shape
+/// Of those that have kernels by shape: all; those that hold 64 classes in registers; the others.
+enum class Ops { kAll, kHoldMost, kOthers };
+
+bool holds_most(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
 
 bool among(Op op, Ops ops) {
-  return op != Op::kNoise && (ops == Ops::kAll || (op == Op::kSoft) == (ops == Ops::kSoft));
+  return op != Op::kNoise && (ops == Ops::kAll || holds_most(op) == (ops == Ops::kHoldMost));
 }
 
 /// For every number of classes in [from, to]: "soft_" family "_kernel<" arguments ", false" (what
@@ -35,9 +38,9 @@ const Choice kFloat32[] = {
     {260, 515, "row", "Float32, 4, WarpTeam"},
     {516, 1027, "row", "Float32, 8, WarpTeam"},
     {1028, 8192, "row", "Float32, 8, BlockTeam"},
-    {8193, 16384, "row", "Float32, 16, BlockTeam", "", Ops::kSoft},
+    {8193, 16384, "row", "Float32, 16, BlockTeam", "", Ops::kHoldMost},
     {8193, kMost, "long", "Float32", ", (Stage)0", Ops::kOthers},
-    {16385, kMost, "long", "Float32", ", (Stage)0", Ops::kSoft},
+    {16385, kMost, "long", "Float32", ", (Stage)0", Ops::kHoldMost},
 };
 const Choice kBFloat16[] = {
     {1, 4, "tile", "BFloat16, 4"},
@@ -46,9 +49,9 @@ const Choice kBFloat16[] = {
     {264, 519, "row", "BFloat16, 2, WarpTeam"},
     {520, 1031, "row", "BFloat16, 4, WarpTeam"},
     {1032, 8192, "row", "BFloat16, 4, BlockTeam"},
-    {8193, 16384, "row", "BFloat16, 8, BlockTeam", "", Ops::kSoft},
+    {8193, 16384, "row", "BFloat16, 8, BlockTeam", "", Ops::kHoldMost},
     {8193, kMost, "long", "BFloat16", ", (Stage)0", Ops::kOthers},
-    {16385, kMost, "long", "BFloat16", ", (Stage)0", Ops::kSoft},
+    {16385, kMost, "long", "BFloat16", ", (Stage)0", Ops::kHoldMost},
 };
 
 const char* prefix_of(Op op) {
@@ -141,7 +144,7 @@ TEST_P(Choices, FewLongRowsAreSharedByBlocksThatHaveAWorkspace) {
   one.rows = 132;
   EXPECT_EQ(plan_of(one).parts, 1);
   one.rows = 1, one.classes = 16383;
-  EXPECT_EQ(plan_of(one).family, one.op == Op::kSoft ? Family::kRow : Family::kLong);
+  EXPECT_EQ(plan_of(one).family, holds_most(one.op) ? Family::kRow : Family::kLong);
 }
 
 TEST_P(Choices, OfRowsSideBySide) {
