@@ -123,7 +123,7 @@ struct NearTop {
   __device__ __forceinline__ void see(uint32_t rows) { *this = *this + NearTop{rows}; }
   __device__ __forceinline__ bool several(int j) const { return bits >> (kHalf + j) & 1; }
   __device__ __forceinline__ NearTop operator+(const NearTop& other) const {
-    return {bits | other.bits | bits << kHalf & other.bits << kHalf};
+    return {bits | other.bits | (bits & other.bits) << kHalf};
   }
 };
 
