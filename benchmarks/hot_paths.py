@@ -98,11 +98,11 @@ class Report:
         per_class = {pipe: counts[pipe] / classes for pipe in PIPES}
         return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved)
 
-    def columns_path(self, name, dtype, reads, bytes_moved):
+    def columns_path(self, name, dtype, reads, writes, bytes_moved):
         """The second read of rows that lie side by side."""
         vectors = 16 // TYPES[dtype][1]
         kernel = self.kernel(f"{name}_columns", dtype, "(?:Lb0E)?E")
-        path = kernel.loop(LDG=reads * vectors, STG=vectors, SHFL=0)
+        path = kernel.loop(LDG=reads * vectors, STG=writes * vectors, SHFL=0)
         assert path, f"{name} {dtype}: no loop over columns"
         counts = machine_code.pipes(path)
         per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
@@ -112,8 +112,10 @@ class Report:
         """Rows of 8 classes, one lane each: the tile in and out, and twice round the rows' loop."""
         vectors = 16 // TYPES[dtype][1]
         kernel = self.kernel(f"{name}_tile", dtype, "Li8E", "(?:Lb0E)?E")
-        flat = kernel.path(LDG=reads * vectors, STG=writes * vectors, LDS=16 * writes, SHFL=0)
-        rows = kernel.loop(LDG=0, STG=0, LDS=8 * (2 if "backward" in name else 1), SHFL=0)
+        # Of hard and soft together, the sign of a sample tells, which a lane reads and sets.
+        read_back, marks = 16 * min(writes, 1), name == "hard_soft"
+        flat = kernel.path(LDG=reads * vectors, STG=writes * vectors, LDS=read_back, SHFL=0)
+        rows = kernel.loop(LDG=0, STG=0, LDS=8 * (2 if "backward" in name else 1) + marks, SHFL=0)
         assert flat and rows, f"{name} {dtype}: no path through a tile"
         counts = machine_code.pipes(flat + 2 * rows)
         return Path(f"{name}, rows of 8", dtype, {p: counts[p] / 16 for p in PIPES}, bytes_moved)
@@ -124,6 +126,7 @@ class Report:
             size = 4 if dtype == "float32" else 2
             yield from self.row_paths("soft", dtype, 2 * size, 1, 1, 10, [warp, block])
             yield from self.row_paths("hard", dtype, 2 * size, 1, 1, 15, [warp])
+            yield from self.row_paths("hard_soft", dtype, 3 * size, 1, 2, 20, [warp, block])
             yield from self.row_paths("argmax", dtype, size, 1, 0, 15, [warp])
             yield from self.row_paths("backward", dtype, 3 * size, 2, 1, 5, [warp])
             yield from self.row_paths("hard_backward", dtype, 3 * size, 2, 1, 15, [warp])
@@ -131,16 +134,20 @@ class Report:
             yield self.loop_path("soft", "second read", dtype, 16, 1, 1, 2 * size)
             yield self.loop_path("hard", "read", dtype, 32, 1, 0, size)
             yield self.loop_path("hard", "write", dtype, 32, 0, 1, size)
+            yield self.loop_path("hard_soft", "first read", dtype, 16, 1, 0, size)
+            yield self.loop_path("hard_soft", "second read", dtype, 16, 1, 2, 3 * size)
             yield self.loop_path("argmax", "read", dtype, 32, 1, 0, size)
             yield self.loop_path("backward", "first read", dtype, 16, 2, 0, 2 * size)
             yield self.loop_path("backward", "second read", dtype, 16, 2, 1, 3 * size)
             yield self.loop_path("hard_backward", "first read", dtype, 16, 2, 0, 2 * size)
             yield self.loop_path("hard_backward", "second read", dtype, 16, 2, 1, 3 * size)
             if dtype == "float32":  # the stores of other outputs mislead the search for halves
-                yield self.columns_path("soft", dtype, 1, 2 * size)
-                yield self.columns_path("hard_backward", dtype, 2, 3 * size)
+                yield self.columns_path("soft", dtype, 1, 1, 2 * size)
+                yield self.columns_path("hard_soft", dtype, 1, 2, 3 * size)
+                yield self.columns_path("hard_backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("soft", dtype, 1, 1, 2 * size)
             yield self.tile_path("hard", dtype, 1, 1, 2 * size)
+            yield self.tile_path("hard_soft", dtype, 1, 2, 3 * size)
             yield self.tile_path("argmax", dtype, 1, 0, size)
             yield self.tile_path("backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)

@@ -20,6 +20,7 @@ THREADS = {
     "sum_parts": 32,
     "hard_backward_long": 384,
     "hard_long": 256,
+    "hard_soft_long": 384,
     "argmax": 256,
     "_long_": 512,
 }

@@ -41,13 +41,15 @@ struct SoftState {
   T dot;  // of that times the incoming gradient, if there is one
 };
 
-template <typename T, bool kWithGrad>
+/// Calls see(k, score) for every class of this thread.
+template <typename T, bool kWithGrad, typename See>
 __device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const AnyRow& row,
-                                                   math::Exponent<T> scale,
-                                                   T (&scratch)[kThreads]) {
+                                                   math::Exponent<T> scale, T (&scratch)[kThreads],
+                                                   See see) {
   T max = kMinusInfinity<T>;
   LongSum<T> sum, dot;
   for_each_score<T>(a, row, T{1}, [&](int64_t k, T score) {
+    see(k, score);
     const Step<T> step = take_score(max, score, scale);
     sum.scale(step.keep);
     sum.add(step.add);
@@ -59,6 +61,13 @@ __device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const Any
   const T weight = weight_of(max, top, scale);
   const T total = row_sum(row.place, sum.sum * weight, scratch);
   return {top, total, kWithGrad ? row_sum(row.place, dot.sum * weight, scratch) : T{0}};
+}
+
+template <typename T, bool kWithGrad>
+__device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const AnyRow& row,
+                                                   math::Exponent<T> scale,
+                                                   T (&scratch)[kThreads]) {
+  return soft_state<T, kWithGrad>(a, row, scale, scratch, [](int64_t, T) {});
 }
 
 template <typename T>
@@ -82,7 +91,7 @@ __global__ void __launch_bounds__(kThreads, 2) soft_any_kernel(const __grid_cons
     const math::Exponent<T> scale = math::exponent_scale<T>(tau);
     const SoftState<T> state = soft_state<T, false>(p.a, row, scale, scratch);
     for_each_score<T>(p.a, row, T{1}, [&](int64_t k, T score) {
-      store_output(p.a, row.row, k, probability(score, state, scale));
+      store_output(p.a, p.a.output, row.row, k, probability(score, state, scale));
     });
     if (p.a.row_value != nullptr && row.writes_row_value())
       static_cast<T*>(p.a.row_value)[row.index] = any_log_sum_exp(state, tau);
@@ -102,7 +111,7 @@ __device__ __forceinline__ void write_gradient(const Arguments& a, const AnyRow&
                                                T y, const RowGradient<T>& of_row,
                                                LongSum<T>& at_tau) {
   const T gradient = y * (load_grad<T>(a, row.row, k) - of_row.dot) * of_row.inverse;
-  store_output(a, row.row, k, gradient);
+  store_output(a, a.output, row.row, k, gradient);
   at_tau.add(-gradient * math::log_probability(y));
 }
 
@@ -193,16 +202,42 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
+/// What the best class of a row makes of its others: 0 or, in an undefined row, NaN.
+template <typename T>
+__device__ __forceinline__ T rest_of(const AnyBest<T>& best, double tau) {
+  const bool defined = best.score > kMinusInfinity<T> && math::valid_temperature(tau);
+  return defined ? T{0} : static_cast<T>(__builtin_nan(""));
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2) hard_any_kernel(const __grid_constant__ Problem p) {
   __shared__ AnyBest<T> scratch[kThreads];
   for_each_row(p, [&](const AnyRow& row) {
     const AnyBest<T> best = best_of(p.a, row, T{1}, false, scratch);
-    const bool defined =
-        best.score > kMinusInfinity<T> && math::valid_temperature(tau_of(p.a, row.row));
+    const T rest = rest_of(best, tau_of(p.a, row.row));
     for_each_class(row, [&](int64_t k) {
-      const T one_hot = k == best.index ? T{1} : T{0};
-      store_output(p.a, row.row, k, defined ? one_hot : static_cast<T>(__builtin_nan("")));
+      store_output(p.a, p.a.output, row.row, k, k == best.index ? rest + T{1} : rest);
+    });
+  });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 2)
+    hard_soft_any_kernel(const __grid_constant__ Problem p) {
+  __shared__ T scratch[kThreads];
+  __shared__ AnyBest<T> best_scratch[kThreads];
+  for_each_row(p, [&](const AnyRow& row) {
+    const double tau = tau_of(p.a, row.row);
+    const math::Exponent<T> scale = math::exponent_scale<T>(tau);
+    AnyBest<T> best = {kMinusInfinity<T>, 0};
+    const SoftState<T> state = soft_state<T, false>(
+        p.a, row, scale, scratch,
+        [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); });
+    best = reduce_row(row.place, best, best_scratch, better_of<T>);
+    const T rest = rest_of(best, tau);
+    for_each_score<T>(p.a, row, T{1}, [&](int64_t k, T score) {
+      store_output(p.a, p.a.output, row.row, k, probability(score, state, scale));
+      store_output(p.a, p.a.one_hot, row.row, k, k == best.index ? rest + T{1} : rest);
     });
   });
 }
@@ -210,7 +245,8 @@ __global__ void __launch_bounds__(kThreads, 2) hard_any_kernel(const __grid_cons
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2) noise_any_kernel(const __grid_constant__ Problem p) {
   for_each_row(p, [&](const AnyRow& row) {
-    for_each_noise<T>(p.a, row, [&](int64_t k, T noise) { store_output(p.a, row.row, k, noise); });
+    for_each_noise<T>(
+        p.a, row, [&](int64_t k, T noise) { store_output(p.a, p.a.output, row.row, k, noise); });
   });
 }
 

@@ -130,11 +130,12 @@ __device__ __forceinline__ T load_grad(const Arguments& a, const Row& row, int64
   return load_any<T>(a.grad, a.grad_type, at);
 }
 
+/// To a tensor that lies as the output does.
 template <typename T>
-__device__ __forceinline__ void store_output(const Arguments& a, const Row& row, int64_t k,
-                                             T value) {
+__device__ __forceinline__ void store_output(const Arguments& a, void* data, const Row& row,
+                                             int64_t k, T value) {
   const int64_t at = row[Operand::kOutput] + k * a.rows.step(Operand::kOutput);
-  store_any(a.output, a.output_type, at, value);
+  store_any(data, a.output_type, at, value);
 }
 
 /// Calls visit(k) for every class of this thread.

@@ -38,7 +38,7 @@ __device__ __forceinline__ float filter_threshold(float largest) {
 
 /// Offers the exact scores of a vector's classes whose fast score is at least `threshold` or whose
 /// word is extended. For few vectors of a row, so that it is kept small instead of fast.
-template <typename Element, typename Key, typename Scaling>
+template <Scoring kFor, typename Element, typename Key, typename Scaling>
 __device__ __forceinline__ void offer_vector(const Line<Element>& line, const Key& key,
                                              const Scaling& scaling, int vector, float threshold,
                                              Best& best) {
@@ -50,9 +50,45 @@ __device__ __forceinline__ void offer_vector(const Line<Element>& line, const Ke
     if (j % 4 == 0) words = key.words(math::counter_block(key.offset() + position / 4));
     const uint32_t word = word_of(words, static_cast<unsigned>(j));
     const float x = scaling(Element::widen(line.input[at]));
-    if (fast_score<Scoring::kFilter>(x, word, turned_word(word)) >= threshold ||
-        word < math::kExtendBelow)
+    if (fast_score<kFor>(x, word, turned_word(word)) >= threshold || word < math::kExtendBelow)
       best.offer(x + exact_noise(key, position, word), at);
+  }
+}
+
+/// The largest fast scores: of a row, NaN if one is, and of each of a thread's vectors.
+template <int kVectors>
+struct Tops {
+  float row;
+  float of[kVectors];
+
+  template <typename Team, typename Scores>
+  __device__ __forceinline__ Tops(const Team&, const Scores& scores) {
+    __shared__ typename Team::template Scratch<float> scratch;
+    row = scores.edge;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) {
+      of[i] = scores.max_of_vector(MaxOrNan{}, i);
+      row = max_or_nan(row, of[i]);
+    }
+    row = Team::reduce(row, -kInfinity, scratch, MaxOrNan{});
+  }
+  /// Vectors with a class that can be the row's best, as bits.
+  __device__ __forceinline__ uint32_t candidates(float threshold) const {
+    uint32_t found = 0;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) found |= of[i] >= threshold ? 1u << i : 0u;
+    return found;
+  }
+};
+
+template <Scoring kFor, typename Element, int kVectors, typename Key, typename Scaling>
+__device__ __forceinline__ void offer_candidates(const Line<Element>& line,
+                                                 const Share<Element, kVectors>& share,
+                                                 const Key& key, const Scaling& scaling,
+                                                 uint32_t candidates, float threshold, Best& best) {
+  for (; candidates != 0; candidates &= candidates - 1) {
+    const int i = __ffs(static_cast<int>(candidates)) - 1;
+    offer_vector<kFor>(line, key, scaling, share.vector(i), threshold, best);
   }
 }
 
@@ -62,30 +98,18 @@ template <typename Element, int kVectors, typename Team, typename Key, typename 
 __device__ __forceinline__ Best best_of_row(const Line<Element>& line,
                                             const Share<Element, kVectors>& share, const Key& key,
                                             const Scaling& scaling) {
-  __shared__ typename Team::template Scratch<float> max_scratch;
-  __shared__ typename Team::template Scratch<Best> best_scratch;
+  __shared__ typename Team::template Scratch<Best> scratch;
   Scores<Element, kVectors, Scoring::kFilter> scores;
   scores.load(line, share, key, scaling);
-  float top = scores.edge, top_of[kVectors];
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    top_of[i] = scores.max_of_vector(MaxOrNan{}, i);
-    top = max_or_nan(top, top_of[i]);
-  }
-  top = Team::reduce(top, -kInfinity, max_scratch, MaxOrNan{});
-  if (!(top < kInfinity)) return {kNan, 0};
-  if (top == -kInfinity) return {};
-  const float threshold = filter_threshold(top);
+  const Tops<kVectors> top(Team{}, scores);
+  if (!(top.row < kInfinity)) return {kNan, 0};
+  if (top.row == -kInfinity) return {};
+  const float threshold = filter_threshold(top.row);
   Best best;
   if (scores.edge >= threshold) best.offer(exact_score(line, key, scaling, share.edge), share.edge);
-  uint32_t candidates = 0;
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) candidates |= top_of[i] >= threshold ? 1u << i : 0u;
-  for (; candidates != 0; candidates &= candidates - 1) {
-    const int i = __ffs(static_cast<int>(candidates)) - 1;
-    offer_vector(line, key, scaling, share.vector(i), threshold, best);
-  }
-  return Team::reduce(best, Best{}, best_scratch, BetterOf{});
+  offer_candidates<Scoring::kFilter>(line, share, key, scaling, top.candidates(threshold),
+                                     threshold, best);
+  return Team::reduce(best, Best{}, scratch, BetterOf{});
 }
 
 /// Whether an argmax leaves a row's noise out, for its temperature is 0. That is looked up only

@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
     column_scores(columns, key, k, x);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
-    columns.store(k, x);
+    columns.store(p.a.output, k, x);
   });
   if (p.a.row_value == nullptr || !columns.leads()) return;
   for (int j = 0; j < kWidth; ++j) {
@@ -84,15 +84,11 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   for (int j = 0; j < kWidth; ++j) write_choice(p.a, columns.first + j, best[j]);
 }
 
-template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
-    hard_columns_kernel(const __grid_constant__ Problem p) {
+/// The one-hots of a lane's rows, NaN where a row is undefined.
+template <typename Element>
+__device__ __forceinline__ void write_one_hots(const Columns<Element>& columns, void* data,
+                                               const Best (&best)[Element::kWidth]) {
   constexpr int kWidth = Element::kWidth;
-  __shared__ Best scratch[kMaxColumnWarps][kWidth][kWarpSize];
-  const Columns<Element> columns(p);
-  Best best[kWidth];
-  const auto score = [](float x, float noise, int) { return x + noise; };
-  best_of_columns<Element, kDeviceKey>(columns, score, scratch, best);
   float rest[kWidth];
   for (int j = 0; j < kWidth; ++j) {
     const bool defined = best[j].score > -kInfinity && columns.temperature(j).scale > 0;
@@ -102,8 +98,84 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
     float x[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = k == best[j].index && rest[j] == 0 ? 1.0f : rest[j];
-    columns.store(k, x);
+    columns.store(data, k, x);
   }
+}
+
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    hard_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ Best scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  Best best[kWidth];
+  const auto score = [](float x, float noise, int) { return x + noise; };
+  best_of_columns<Element, kDeviceKey>(columns, score, scratch, best);
+  write_one_hots(columns, p.a.output, best);
+}
+
+/// Which of a lane's rows, as bits: those that a class comes near the largest fast score of, and
+/// those that several do. Either set keeps to its own half.
+struct NearTop {
+  static constexpr int kHalf = 16;
+  uint32_t bits = 0;
+
+  __device__ __forceinline__ void see(uint32_t rows) { *this = *this + NearTop{rows}; }
+  __device__ __forceinline__ bool several(int j) const { return bits >> (kHalf + j) & 1; }
+  __device__ __forceinline__ NearTop operator+(const NearTop& other) const {
+    return {bits | other.bits | (bits & other.bits) << kHalf};
+  }
+};
+
+/// Where several classes come near a row's largest fast score, exact scores decide, of all rows of
+/// the block. All threads arrive together.
+template <typename Element, bool kDeviceKey>
+__device__ __forceinline__ void settle_one_hots(const Columns<Element>& columns,
+                                                const ColumnState<Element::kWidth>& state,
+                                                const NearTop& own) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ NearTop near_scratch[kMaxColumnWarps][1][kWarpSize];
+  __shared__ Best best_scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  NearTop near[] = {own};
+  reduce_columns(near, columns.warps, near_scratch, Sum{});
+  bool unsure = false;
+  for (int j = 0; j < kWidth; ++j) unsure |= near[0].several(j) && state.sum[j] > 0;
+  if (!__any_sync(kAllLanes, unsure)) return;  // the same in every warp
+  Best best[kWidth];
+  const auto score = [](float x, float noise, int) { return x + noise; };
+  best_of_columns<Element, kDeviceKey>(columns, score, best_scratch, best);
+  write_one_hots(columns, columns.p.a.one_hot, best);
+}
+
+/// The second read takes classes that come near the largest fast score for choices, which they
+/// nearly always are, and counts them.
+template <typename Element, bool kDeviceKey>
+__global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
+    hard_soft_columns_kernel(const __grid_constant__ Problem p) {
+  constexpr int kWidth = Element::kWidth;
+  __shared__ float scratch[kMaxColumnWarps][kWidth][kWarpSize];
+  const Columns<Element> columns(p);
+  const RowKey<kDeviceKey> key(p, columns.row);
+  const auto state = weigh_columns<false>(columns, key, scratch);
+  float threshold[kWidth];
+  for (int j = 0; j < kWidth; ++j) threshold[j] = filter_threshold(state.top[j]);
+  NearTop near;
+  for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
+    column_scores(columns, key, k, x);
+    float one_hot[kWidth];
+    uint32_t rows = 0;
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const bool reaches = x[j] >= threshold[j];
+      rows |= reaches ? 1u << j : 0u;
+      x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
+      one_hot[j] = math::fused(x[j], 0.0f, reaches ? 1.0f : 0.0f);  // NaN stays NaN
+    }
+    near.see(rows);
+    columns.store(p.a.output, k, x);
+    columns.store(p.a.one_hot, k, one_hot);
+  });
+  settle_one_hots<Element, kDeviceKey>(columns, state, near);
 }
 
 /// The second read of both backwards. weights(k, x): from what the input holds to
@@ -125,7 +197,7 @@ __device__ __forceinline__ void differentiate_columns(
       if (a.row_value != nullptr) at_tau[j].add(tau_term(gradient, x[j] * by[j].norm));
       x[j] = gradient;
     }
-    columns.store(k, x);
+    columns.store(a.output, k, x);
   });
   if (a.row_value == nullptr) return;
   float total[kWidth];

@@ -60,14 +60,15 @@ struct Columns {
       Element::unpack(load_128(static_cast<const typename Element::Storage*>(data) + from), x);
     }
   }
-  __device__ __forceinline__ void store(int k, const float (&x)[kWidth]) const {
+  /// kWidth values of a class, to a tensor that lies as the output does.
+  __device__ __forceinline__ void store(void* data, int k, const float (&x)[kWidth]) const {
     const int64_t to = at(Operand::kOutput, k);
     if (Element::kType != DType::kFloat32 && p.a.output_type == DType::kFloat32) {
-      float* values = static_cast<float*>(p.a.output) + to;
+      float* values = static_cast<float*>(data) + to;
       store_128<0>(values, Float32::pack(x));
       store_128<16>(values, Float32::pack(x + kWidth - 4));
     } else {
-      store_128(static_cast<typename Element::Storage*>(p.a.output) + to, Element::pack(x));
+      store_128(static_cast<typename Element::Storage*>(data) + to, Element::pack(x));
     }
   }
   __device__ __forceinline__ double tau(int j) const {

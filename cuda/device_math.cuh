@@ -49,6 +49,7 @@ __device__ __forceinline__ float max_or_nan(float x, float y) {
 /// The larger one; if one is NaN, the other.
 __device__ __forceinline__ float max_number(float x, float y) { return fmaxf(x, y); }
 __device__ __forceinline__ double max_number(double x, double y) { return fmax(x, y); }
+__device__ __forceinline__ float min_number(float x, float y) { return fminf(x, y); }
 
 /// 2^32 - word where it is at least `limit`, else word: one predicated instruction beside the
 /// comparison that log2_unless_below() makes as well.

@@ -168,6 +168,11 @@ void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& reso
   launch<Hard>(Op::kHard, hard_any_kernel<float>, hard_any_kernel<double>, a, stream, resources);
 }
 
+void hard_soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  launch<HardSoft>(Op::kHardSoft, hard_soft_any_kernel<float>, hard_soft_any_kernel<double>, a,
+                   stream, resources);
+}
+
 void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources) {
   launch<Argmax>(Op::kArgmax, argmax_any_kernel<float>, argmax_any_kernel<double>, a, stream,
                  resources);

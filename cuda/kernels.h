@@ -40,6 +40,11 @@ void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& reso
 /// output = one-hot of the first maximum of input + noise: one 1, zeros elsewhere.
 void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
 
+/// output = the soft sample and one_hot = the hard one, each as above, of the same noise. The 1 is
+/// where the exact scores have their first maximum, whatever the rounding of the soft sample.
+/// `row_value` is not written.
+void hard_soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+
 /// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row. At a
 /// temperature of 0 the scores are the inputs.
 /// row_value, unless null: that score; NaN for an undefined row, -inf where every class is -inf.

@@ -54,6 +54,13 @@ struct Line {
     vectors = (classes - head) / Element::kWidth;
   }
 
+  /// The line of the hard sample beside a soft one.
+  __device__ __forceinline__ Line one_hot(const Arguments& a, const Row& row) const {
+    Line line = *this;
+    line.output = const_cast<void*>(row_pointer(a.one_hot, a.output_type, row, Operand::kOutput));
+    return line;
+  }
+
   __device__ __forceinline__ int edges() const { return classes - vectors * Element::kWidth; }
   __device__ __forceinline__ int edge_class(int edge) const {
     return edge < head ? edge : edge + vectors * Element::kWidth;

@@ -169,13 +169,13 @@ __device__ __forceinline__ Best plain_best_of_part(const Line<Element>& line, co
 }
 
 /// The best class of a row from those of its parts, for all threads of the block.
-__device__ __forceinline__ Best best_of_parts(const Problem& p, int64_t row) {
+__device__ __forceinline__ Best best_of_parts(const Problem& p, const PartBest* bests) {
   __shared__ BlockTeam::Scratch<Best> scratch;
   __shared__ BlockTeam::Scratch<int> undefined_scratch;
   Hunt hunt;
   for (int part = static_cast<int>(threadIdx.x); part < p.parts;
        part += static_cast<int>(blockDim.x)) {
-    const PartBest of_part = bests_of(p, row)[part];
+    const PartBest of_part = bests[part];
     hunt.offer(of_part.score, of_part.index);
   }
   const auto either = [](int x, int y) { return x | y; };
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(kChoiceThreads)
 
 static __global__ void __launch_bounds__(kChoiceThreads)
     argmax_parts_kernel(const __grid_constant__ Problem p) {
-  const Best best = best_of_parts(p, blockIdx.x);
+  const Best best = best_of_parts(p, bests_of(p, blockIdx.x));
   if (threadIdx.x == 0) write_choice(p.a, blockIdx.x, best);
 }
 
@@ -238,7 +238,8 @@ __global__ void __launch_bounds__(kChoiceThreads)
   const Row row = row_of(p.a.rows, index);
   const Line<Element> line(p.a, row);
   const Part part(p, line, index);
-  if (kStage == Stage::kFinish) return finish_one_hot(p, line, part, row, best_of_parts(p, index));
+  if (kStage == Stage::kFinish)
+    return finish_one_hot(p, line, part, row, best_of_parts(p, bests_of(p, index)));
   const RowKey<kDeviceKey> key(p, row);
   clear_part(p.a, line, part, true);
   // Its reductions' barriers lie between the zeros and what replaces them.

@@ -11,10 +11,18 @@ namespace torch_gumbel::cuda {
 constexpr int kLongThreads = 512;      // of a block that has a row to itself
 constexpr int kLongGradThreads = 384;  // of one that needs more registers: noise and gradients
 
-/// First read: of logits and, with kWithGrad, of incoming gradients.
-template <bool kWithGrad, typename Element, typename Key>
+/// What a first read keeps of each share beside sums: nothing.
+struct SumsAlone {
+  template <typename Share>
+  __device__ __forceinline__ void see(const Share&, float, float) {}
+};
+
+/// First read: of logits and, with kWithGrad, of incoming gradients. Calls see(share, its largest
+/// score, the thread's largest one before).
+template <bool kWithGrad, typename Element, typename Key, typename Seen>
 __device__ __forceinline__ Running weigh_part(const Problem& p, const Line<Element>& line,
-                                              const Part& part, const Key& key, float scale) {
+                                              const Part& part, const Key& key, float scale,
+                                              Seen& seen) {
   constexpr int kVectors = kLongVectors<Element>;
   Running running;
   for_each_share<kVectors>(line, part, [&](const Share<Element, kVectors>& share) {
@@ -22,7 +30,9 @@ __device__ __forceinline__ Running weigh_part(const Problem& p, const Line<Eleme
     if (kWithGrad) grad.load(p.a, line, share);
     Scores<Element, kVectors> scores;
     scores.load(line, share, key, Unscaled{});
-    running.raise(scores.max(MaxNumber{}), scale);
+    const float top = scores.max(MaxNumber{});
+    seen.see(share, top, running.max);
+    running.raise(top, scale);
     const auto weigh = [&](float score) { return exp2_fast((score - running.max) * scale); };
     const float edge = weigh(scores.edge);
     float sum = edge, dot = kWithGrad ? edge * grad.edge : 0.0f;
@@ -38,6 +48,20 @@ __device__ __forceinline__ Running weigh_part(const Problem& p, const Line<Eleme
   return running;
 }
 
+/// Second read: the thread's samples of a share.
+template <typename Element, int kVectors, typename Key>
+__device__ __forceinline__ void write_share(const Arguments& a, const Line<Element>& line,
+                                            const Share<Element, kVectors>& share, const Key& key,
+                                            const LongState& state, float scale, float norm) {
+  Scores<Element, kVectors> scores;
+  scores.load(line, share, key, Unscaled{});
+  const auto y = [&](float score) { return exp2_fast((score - state.max) * scale) * norm; };
+#pragma unroll
+  for (float& value : scores.of) value = y(value);
+  store_share(a, line, share, scores.of);
+  if (share.edge >= 0) store_one<Element>(line.output, a.output_type, share.edge, y(scores.edge));
+}
+
 template <typename Element, bool kDeviceKey, Stage kStage>
 __global__ void __launch_bounds__(kLongThreads)
     soft_long_kernel(const __grid_constant__ Problem p) {
@@ -49,19 +73,13 @@ __global__ void __launch_bounds__(kLongThreads)
   const RowKey<kDeviceKey> key(p, row);
   const float scale = temperature(p, row).scale;
   LongState state;
+  SumsAlone seen;
   if (!row_state<kStage>(p, part, scale, state,
-                         [&] { return weigh_part<false>(p, line, part, key, scale); }))
+                         [&] { return weigh_part<false>(p, line, part, key, scale, seen); }))
     return;
   const float norm = 1.0f / state.sum;
   for_each_share<kVectors>(line, part, [&](const Share<Element, kVectors>& share) {
-    Scores<Element, kVectors> scores;
-    scores.load(line, share, key, Unscaled{});
-    const auto y = [&](float score) { return exp2_fast((score - state.max) * scale) * norm; };
-#pragma unroll
-    for (float& value : scores.of) value = y(value);
-    store_share(p.a, line, share, scores.of);
-    if (share.edge >= 0)
-      store_one<Element>(line.output, p.a.output_type, share.edge, y(scores.edge));
+    write_share(p.a, line, share, key, state, scale, norm);
   });
   if (p.a.row_value == nullptr || part.number != 0 || threadIdx.x != 0) return;
   Weigh weigh(state.max, scale);
@@ -116,8 +134,9 @@ __global__ void __launch_bounds__(kLongGradThreads)
   const RowKey<kDeviceKey> key(p, row);
   const Temperature tau = temperature(p, row);
   LongState state;
+  SumsAlone seen;
   if (!row_state<kStage>(p, part, tau.scale, state,
-                         [&] { return weigh_part<true>(p, line, part, key, tau.scale); }))
+                         [&] { return weigh_part<true>(p, line, part, key, tau.scale, seen); }))
     return;
   const float norm = 1.0f / state.sum;
   const auto weights = [&](const Share<Element, kVectors>& share, float* of) {

@@ -4,9 +4,8 @@
 
 #include "any_kernels.cuh"
 #include "column_kernels.cuh"
-#include "long_choice.cuh"
-#include "long_soft.cuh"
-#include "tile_kernels.cuh"
+#include "long_hard_soft.cuh"
+#include "tile_hard_soft.cuh"
 
 namespace torch_gumbel::cuda {
 
@@ -50,6 +49,26 @@ struct Hard {
   static Kernel at_length() {
     constexpr bool kReadsKey = kDevice && kStage != Stage::kFinish;
     return hard_long_kernel<Element, kReadsKey, kStage>;
+  }
+};
+
+struct HardSoft {
+  static constexpr bool kHoldsMost = true;
+  template <typename Element, int kHeld, bool kDevice>
+  static Kernel tile() {
+    return hard_soft_tile_kernel<Element, kHeld, kDevice>;
+  }
+  template <typename Element, bool kDevice>
+  static Kernel columns() {
+    return hard_soft_columns_kernel<Element, kDevice>;
+  }
+  template <typename Element, int kVectors, typename Team, bool kDevice>
+  static Kernel row() {
+    return hard_soft_row_kernel<Element, kVectors, Team, kDevice>;
+  }
+  template <typename Element, bool kDevice, Stage kStage>
+  static Kernel at_length() {
+    return hard_soft_long_kernel<Element, kDevice, kStage>;
   }
 };
 

@@ -57,6 +57,7 @@ inline int width_of(DType type) { return 16 / size_of(type); }
 
 inline bool draws(Op op) { return op != Op::kBackward; }
 inline bool has_output(Op op) { return op != Op::kArgmax; }
+inline bool has_one_hot(Op op) { return op == Op::kHardSoft; }
 inline bool has_grad(Op op) { return op == Op::kBackward || op == Op::kHardBackward; }
 
 /// Whether a tensor's elements are of the input's type or, beside halves, float32.
@@ -97,6 +98,7 @@ inline bool are_lines(Op op, const Arguments& a) {
   };
   if (!follows(Operand::kInput)) return false;
   if (has_output(op) && !lies_like_input(Operand::kOutput, a.output, a.output_type)) return false;
+  if (has_one_hot(op) && !lies_like_input(Operand::kOutput, a.one_hot, a.output_type)) return false;
   if (has_grad(op) && !lies_like_input(Operand::kGrad, a.grad, a.grad_type)) return false;
   const Run words = {static_cast<int64_t>(rows.first_word),
                      rows.stride[static_cast<int>(Operand::kWord)]};
@@ -123,6 +125,7 @@ inline bool are_columns(Op op, const Arguments& a) {
   };
   return lies_well(Operand::kInput, a.input, a.input_type) &&
          (!has_output(op) || lies_well(Operand::kOutput, a.output, a.output_type)) &&
+         (!has_one_hot(op) || lies_well(Operand::kOutput, a.one_hot, a.output_type)) &&
          (!has_grad(op) || lies_well(Operand::kGrad, a.grad, a.grad_type)) &&
          (!draws(op) || (steps(Operand::kWord, static_cast<int64_t>(rows.first_word), 4) &&
                          rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
@@ -203,7 +206,9 @@ inline Plan columns_plan(const Arguments& a) {
 inline Plan long_plan(Op op) {
   Plan plan;
   plan.family = Family::kLong;
-  plan.threads = op == Op::kHard || op == Op::kArgmax ? 256 : op == Op::kHardBackward ? 384 : 512;
+  const bool alone = op == Op::kHard || op == Op::kArgmax;
+  const bool fuller = op == Op::kHardSoft || op == Op::kHardBackward;
+  plan.threads = alone ? 256 : fuller ? 384 : 512;
   return plan;
 }
 
@@ -219,7 +224,9 @@ inline Plan split_plan(Op op, const Arguments& a, int64_t parts) {
   plan.part_vectors = static_cast<int>(ceil_div(ceil_div(vectors, parts), grain) * grain);
   plan.parts = static_cast<int>(ceil_div(vectors, plan.part_vectors));
   plan.blocks = a.rows.count * plan.parts;
-  plan.workspace_bytes = plan.blocks * (op == Op::kHard || op == Op::kArgmax ? 8 : 16);
+  const bool sums = op != Op::kHard && op != Op::kArgmax;
+  const bool chooses = !sums || op == Op::kHardSoft;
+  plan.workspace_bytes = plan.blocks * ((sums ? 16 : 0) + (chooses ? 8 : 0));
   return plan;
 }
 
@@ -255,7 +262,8 @@ inline Plan any_plan(Op op, const Arguments& a) {
 }
 
 inline int64_t longest_held(Op op) {
-  const int held = op == Op::kSoft ? kMostHeldByThread : kHeldByThread;
+  const bool most = op == Op::kSoft || op == Op::kHardSoft;
+  const int held = most ? kMostHeldByThread : kHeldByThread;
   return int64_t{held} * kWarp * kMostWarps;
 }
 

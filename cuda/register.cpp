@@ -41,6 +41,8 @@ struct Backend {
         return soft_forward(a, stream, resources);
       case Op::kHard:
         return hard_forward(a, stream, resources);
+      case Op::kHardSoft:
+        return hard_soft_forward(a, stream, resources);
       case Op::kArgmax:
         return argmax(a, stream, resources);
       case Op::kBackward:

@@ -55,6 +55,19 @@ __device__ __forceinline__ float log_sum_exp(const Weigh& weigh, float sum, doub
   return sum == 0 ? -kInfinity : static_cast<float>(log);
 }
 
+/// The thread's samples from its weights.
+template <typename Element, int kVectors>
+__device__ __forceinline__ void write_samples(const Arguments& a, const Line<Element>& line,
+                                              const Share<Element, kVectors>& share, float sum,
+                                              Scores<Element, kVectors>& weights) {
+  const float inverse = 1.0f / sum;
+#pragma unroll
+  for (float& value : weights.of) value *= inverse;
+  store_share(a, line, share, weights.of);
+  if (share.edge >= 0)
+    store_one<Element>(line.output, a.output_type, share.edge, weights.edge * inverse);
+}
+
 /// What follows the last reduction: a row's samples and, if asked for, its log-sum-exp.
 template <typename Element, int kVectors, typename Team>
 __device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
@@ -63,12 +76,7 @@ __device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
   const Row row = row_of(p.a.rows, index);
   const Line<Element> line(p.a, row);
   const Share<Element, kVectors> share(Team{}, line);
-  const float inverse = 1.0f / sum;
-#pragma unroll
-  for (float& value : scores.of) value *= inverse;
-  store_share(p.a, line, share, scores.of);
-  if (share.edge >= 0)
-    store_one<Element>(line.output, p.a.output_type, share.edge, scores.edge * inverse);
+  write_samples(p.a, line, share, sum, scores);
   if (p.a.row_value != nullptr && Team::thread() == 0)
     static_cast<float*>(p.a.row_value)[index] = log_sum_exp(weigh, sum, tau_of(p.a, row));
 }

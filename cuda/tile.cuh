@@ -180,6 +180,10 @@ struct TileNoise {
   __device__ __forceinline__ float noise(int e, uint32_t with_word) const {
     return exact_noise(key, first_word + static_cast<uint64_t>(e), with_word);
   }
+  /// Exact score, unscaled.
+  __device__ __forceinline__ float score(const Tile& tile, int e) const {
+    return logit(tile, e) + noise(e, word(e));
+  }
   /// Puts exact scores where a thread's words are extended, or everywhere.
   template <Scoring kFor, typename Scaling>
   __device__ __forceinline__ void redo(const TileShare<Element>& share, const Tile& tile, bool all,

@@ -94,21 +94,31 @@ __global__ void __launch_bounds__(kTileThreads)
   write_tile<Element>(p.a, tile, shared);
 }
 
-/// Best class of a row from its fast scores, for all its lanes: of several within the filter's
-/// threshold the best exact score decides. Its score is exact if that was needed or kWithScore.
-template <bool kWithScore, int kHeld, typename Exact>
-__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
-                                                 Exact exact) {
+/// The largest of a row's fast scores, NaN if there is one.
+template <int kHeld>
+__device__ __forceinline__ float top_of_tile_row(const TileRow& row, const float (&x)[kHeld]) {
   float top = -kInfinity;
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) top = max_or_nan(top, x[j]);
-  top = row.reduce(top, MaxOrNan{});
+  return row.reduce(top, MaxOrNan{});
+}
+
+/// Those of a lane's classes that can be the row's best, as bits; none if the row is undefined.
+template <int kHeld>
+__device__ __forceinline__ uint32_t candidates_of(const float (&x)[kHeld], float top) {
   const bool defined = top < kInfinity && top > -kInfinity;
   const float threshold = filter_threshold(top);
   uint32_t candidates = 0;
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) candidates |= x[j] >= threshold ? 1u << j : 0u;
-  if (!defined) candidates = 0;
+  return defined ? candidates : 0;
+}
+
+/// The best of a row's candidates, for all its lanes: of several the best exact score decides. Its
+/// score is exact if that was needed or kWithScore.
+template <bool kWithScore, typename Exact>
+__device__ __forceinline__ Best best_of_candidates(const TileRow& row, uint32_t candidates,
+                                                   float top, Exact exact) {
   const int in_row = row.reduce(__popc(candidates), Sum{});
   Best best;
   for (; candidates != 0; candidates &= candidates - 1) {
@@ -117,6 +127,14 @@ __device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float
   }
   best = row.reduce(best, BetterOf{});
   return top < kInfinity ? best : Best{kNan, 0};
+}
+
+/// Best class of a row from its fast scores.
+template <bool kWithScore, int kHeld, typename Exact>
+__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
+                                                 Exact exact) {
+  const float top = top_of_tile_row(row, x);
+  return best_of_candidates<kWithScore>(row, candidates_of(x, top), top, exact);
 }
 
 template <typename Element, int kHeld, bool kDeviceKey>
@@ -128,13 +146,13 @@ __global__ void __launch_bounds__(kTileThreads)
   place_scores<Element, Scoring::kFilter>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
+  const auto exact = [&](int e) { return noise.score(tile, e); };
   for_each_tile_row(p, tile, [&](const TileRow& row) {
     unsigned at[kHeld];
     float x[kHeld];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
-    const Best best = best_of_tile_row<false>(
-        row, x, [&](int e) { return noise.logit(tile, e) + noise.noise(e, noise.word(e)); });
+    const Best best = best_of_tile_row<false>(row, x, exact);
     const bool defined = best.score > -kInfinity && row_temperature(p, tile, row).scale > 0;
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {

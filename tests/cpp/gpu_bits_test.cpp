@@ -104,6 +104,10 @@ TEST_F(GpuBits, OfRowsWithMasksAndWithoutADistribution) {
       const auto hard = [&](const at::Tensor& of) {
         return gumbel_softmax(of, 0.7, true, -1, false, nullopt, key(13));
       };
+      const auto [one_hot, soft] = ops::hard_soft().call(
+          on_gpu(x), at::scalar_tensor(0.7, at::kDouble), key(13), 1, nullopt, nullopt, nullopt);
+      EXPECT_TRUE(same_bits(one_hot, hard(x))) << classes << " " << type;
+      EXPECT_TRUE(at::equal(soft.isnan().cpu(), hard(x).isnan())) << classes << " " << type;
       const auto index = [&](const at::Tensor& of) {
         return gumbel_argmax(of, -1, false, 1.0, nullopt, key(13));
       };
@@ -159,6 +163,18 @@ TEST_F(GpuBits, SoftSamplesAreNear) {
   for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
     const at::Tensor y = gumbel_softmax(on_gpu(x), kTau, false, dim, false, nullopt, key(14));
     const at::Tensor wanted = exact_sample(x, dim, key(14));
+    expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
+  });
+}
+
+TEST_F(GpuBits, OneHotsBesideSoftSamplesHaveTheBitsOfHardOnes) {
+  const at::Tensor tau = at::scalar_tensor(kTau, at::kDouble);
+  for_all_logits([&](const at::Tensor& x, int64_t dim, const std::string& name) {
+    const auto [one_hot, y] = ops::hard_soft().call(
+        on_gpu(x), tau, key(16), dim < 0 ? dim + x.dim() : dim, nullopt, nullopt, nullopt);
+    const at::Tensor hard = gumbel_softmax(x, kTau, true, dim, false, nullopt, key(16));
+    EXPECT_TRUE(same_bits(one_hot, hard)) << name;
+    const at::Tensor wanted = exact_sample(x, dim, key(16));
     expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
   });
 }

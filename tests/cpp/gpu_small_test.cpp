@@ -32,6 +32,10 @@ void check(const at::Tensor& logits, int64_t dim, const at::Tensor& held_key) {
   const at::Tensor wanted = gumbel_softmax(logits, 0.7, false, dim, false, nullopt, key(3));
   const double half = x.element_size() == 2 ? 1e-2 : 1e-4;
   EXPECT_TRUE(at::allclose(y.cpu().to(at::kDouble), wanted.to(at::kDouble), half, 1e-6));
+  const auto [one_hot, beside] =
+      ops::hard_soft().call(x, tau, held_key, dim, nullopt, nullopt, nullopt);
+  EXPECT_TRUE(same_bits(one_hot, hard));
+  EXPECT_TRUE(at::allclose(beside.cpu().to(at::kDouble), wanted.to(at::kDouble), half, 1e-6));
   for (const bool tau_grad : {false, true}) {
     const auto [soft, at_tau] = ops::backward().call(grad, y, tau, dim, nullopt, tau_grad);
     const auto [again, at_tau_again] =

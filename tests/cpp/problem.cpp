@@ -58,7 +58,7 @@ Sizes without(const Sizes& sizes, int dim) {
 }  // namespace
 
 const char* name_of(Op op) {
-  const char* names[] = {"Soft", "Hard", "Argmax", "Backward", "HardBackward", "Noise"};
+  const char* names[] = {"Soft", "Hard", "HardSoft", "Argmax", "Backward", "HardBackward", "Noise"};
   return names[static_cast<int>(op)];
 }
 
@@ -89,6 +89,9 @@ Problem::Problem(const Case& wanted) : case_(wanted) {
   input_ = {case_.input, case_.sizes, case_.input_place, case_.dim, case_.input_lead};
   grad_ = {case_.grad, case_.sizes, case_.grad_place, case_.dim, case_.grad_lead};
   output_ = {case_.output, case_.sizes, case_.output_place, case_.dim, case_.output_lead};
+  const int lead = case_.one_hot_lead == kAnyLead ? case_.output_lead : case_.one_hot_lead;
+  if (case_.op == Op::kHardSoft)
+    one_hot_ = {case_.output, case_.sizes, case_.output_place, case_.dim, lead};
   tau_ = {case_.tau_type, rows, contiguous, 0};
   row_value_ = {wide() ? DType::kFloat64 : DType::kFloat32, count, contiguous, 0};
   index_ = {DType::kFloat64, count, contiguous, 0};  // 8 bytes each
@@ -154,6 +157,7 @@ void Problem::describe() {
   a.input = draw ? nullptr : input_.data(), a.input_type = case_.input;
   a.grad = back ? grad_.data() : nullptr, a.grad_type = case_.grad;
   a.output = choice ? nullptr : output_.data(), a.output_type = case_.output;
+  a.one_hot = case_.op == Op::kHardSoft ? one_hot_.data() : nullptr;
   a.tau = case_.tau_per_row ? tau_.data() : nullptr, a.tau_type = case_.tau_type;
   a.host_tau = case_.tau;
   a.key = case_.key_batch > 0 ? keys_.data() : nullptr, a.host_key = case_.key;
@@ -255,6 +259,9 @@ void Problem::run(const cpu::Kernels& kernels) {
 
 void Problem::expect_surroundings_intact() const {
   EXPECT_TRUE(output_.surroundings_intact());
+  if (case_.op == Op::kHardSoft) {
+    EXPECT_TRUE(one_hot_.surroundings_intact());
+  }
   EXPECT_TRUE(row_value_.surroundings_intact());
   EXPECT_TRUE(index_.surroundings_intact());
 }
@@ -269,6 +276,8 @@ std::vector<uint64_t> Problem::results() const {
   for (int64_t r = 0; r < rows(); ++r) {
     if (arguments_.output != nullptr)
       for (int64_t k = 0; k < classes(); ++k) add(output(r, k));
+    if (arguments_.one_hot != nullptr)
+      for (int64_t k = 0; k < classes(); ++k) add(one_hot(r, k));
     if (arguments_.row_value != nullptr) add(row_value(r));
     if (arguments_.index != nullptr) bits.push_back(static_cast<uint64_t>(index(r)));
   }

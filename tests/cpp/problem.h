@@ -22,7 +22,7 @@ enum class Placement {
   kBroadcast,   // one row serves all (inputs only)
 };
 
-constexpr Op kAllOps[] = {Op::kSoft,     Op::kHard,         Op::kArgmax,
+constexpr Op kAllOps[] = {Op::kSoft,     Op::kHard,         Op::kHardSoft, Op::kArgmax,
                           Op::kBackward, Op::kHardBackward, Op::kNoise};
 
 const char* name_of(Op op);
@@ -42,6 +42,7 @@ struct Case {
   Placement output_place = Placement::kContiguous;
   /// How many elements a tensor begins behind a multiple of 16 bytes.
   int input_lead = kAnyLead, grad_lead = kAnyLead, output_lead = kAnyLead;
+  int one_hot_lead = kAnyLead;  // then as the output's
   double tau = 1;
   bool tau_per_row = false;  // then row r has tau (1 + r % 5 / 2)
   DType tau_type = DType::kFloat64;
@@ -127,6 +128,7 @@ class Problem {
   double input(int64_t row, int64_t k) const { return input_.get(place(input_, row, k)); }
   double grad(int64_t row, int64_t k) const { return grad_.get(place(grad_, row, k)); }
   double output(int64_t row, int64_t k) const { return output_.get(place(output_, row, k)); }
+  double one_hot(int64_t row, int64_t k) const { return one_hot_.get(place(one_hot_, row, k)); }
   void set_input(int64_t row, int64_t k, double value) { input_.set(place(input_, row, k), value); }
   double tau(int64_t row) const;
   math::Key key(int64_t row) const;
@@ -155,7 +157,7 @@ class Problem {
 
   Case case_;
   Arguments arguments_;
-  GuardedTensor input_, grad_, output_, tau_, row_value_, index_;
+  GuardedTensor input_, grad_, output_, one_hot_, tau_, row_value_, index_;
   std::vector<uint64_t> keys_;
 };
 

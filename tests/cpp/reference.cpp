@@ -108,8 +108,11 @@ void expect_choice(const Problem& problem, int64_t row) {
     }
     return;
   }
-  for (int64_t k = 0; k < problem.classes(); ++k)
-    ASSERT_EQ(problem.output(row, k), k == choice ? 1 : 0) << "row " << row << ", class " << k;
+  const bool beside = problem.wanted().op == Op::kHardSoft;
+  for (int64_t k = 0; k < problem.classes(); ++k) {
+    const double got = beside ? problem.one_hot(row, k) : problem.output(row, k);
+    ASSERT_EQ(got, k == choice ? 1 : 0) << "row " << row << ", class " << k;
+  }
 }
 
 void expect_noise(const Problem& problem, int64_t row) {
@@ -186,6 +189,10 @@ void expect_reference(const Problem& problem, double allowance) {
     switch (problem.wanted().op) {
       case Op::kSoft:
         expect_sample(problem, row, bound);
+        break;
+      case Op::kHardSoft:
+        expect_sample(problem, row, bound);
+        expect_choice(problem, row);
         break;
       case Op::kBackward:
         expect_gradient(problem, row, given_sample(problem, row), bound);

@@ -10,10 +10,13 @@ namespace {
 
 using cuda::Family;
 
-enum class Ops { kAll, kSoft, kOthers };  // of those that have kernels by shape
+/// Of those that have kernels by shape: all; those that hold 64 classes in registers; the others.
+enum class Ops { kAll, kHoldMost, kOthers };
+
+bool holds_most(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
 
 bool among(Op op, Ops ops) {
-  return op != Op::kNoise && (ops == Ops::kAll || (op == Op::kSoft) == (ops == Ops::kSoft));
+  return op != Op::kNoise && (ops == Ops::kAll || holds_most(op) == (ops == Ops::kHoldMost));
 }
 
 /// For every number of classes in [from, to]: "soft_" family "_kernel<" arguments ", false" (what
@@ -35,9 +38,9 @@ const Choice kFloat32[] = {
     {260, 515, "row", "Float32, 4, WarpTeam"},
     {516, 1027, "row", "Float32, 8, WarpTeam"},
     {1028, 8192, "row", "Float32, 8, BlockTeam"},
-    {8193, 16384, "row", "Float32, 16, BlockTeam", "", Ops::kSoft},
+    {8193, 16384, "row", "Float32, 16, BlockTeam", "", Ops::kHoldMost},
     {8193, kMost, "long", "Float32", ", (Stage)0", Ops::kOthers},
-    {16385, kMost, "long", "Float32", ", (Stage)0", Ops::kSoft},
+    {16385, kMost, "long", "Float32", ", (Stage)0", Ops::kHoldMost},
 };
 const Choice kBFloat16[] = {
     {1, 4, "tile", "BFloat16, 4"},
@@ -46,13 +49,14 @@ const Choice kBFloat16[] = {
     {264, 519, "row", "BFloat16, 2, WarpTeam"},
     {520, 1031, "row", "BFloat16, 4, WarpTeam"},
     {1032, 8192, "row", "BFloat16, 4, BlockTeam"},
-    {8193, 16384, "row", "BFloat16, 8, BlockTeam", "", Ops::kSoft},
+    {8193, 16384, "row", "BFloat16, 8, BlockTeam", "", Ops::kHoldMost},
     {8193, kMost, "long", "BFloat16", ", (Stage)0", Ops::kOthers},
-    {16385, kMost, "long", "BFloat16", ", (Stage)0", Ops::kSoft},
+    {16385, kMost, "long", "BFloat16", ", (Stage)0", Ops::kHoldMost},
 };
 
 const char* prefix_of(Op op) {
-  const char* prefixes[] = {"soft", "hard", "argmax", "backward", "hard_backward", "noise"};
+  const char* prefixes[] = {"soft",     "hard",          "hard_soft", "argmax",
+                            "backward", "hard_backward", "noise"};
   return prefixes[static_cast<int>(op)];
 }
 
@@ -140,7 +144,7 @@ TEST_P(Choices, FewLongRowsAreSharedByBlocksThatHaveAWorkspace) {
   one.rows = 132;
   EXPECT_EQ(plan_of(one).parts, 1);
   one.rows = 1, one.classes = 16383;
-  EXPECT_EQ(plan_of(one).family, one.op == Op::kSoft ? Family::kRow : Family::kLong);
+  EXPECT_EQ(plan_of(one).family, holds_most(one.op) ? Family::kRow : Family::kLong);
 }
 
 TEST_P(Choices, OfRowsSideBySide) {
@@ -172,6 +176,17 @@ TEST_P(Choices, OfRowsOffAVectorsBoundary) {
   }
 }
 
+/// Two outputs that differ by their boundaries have no vectors in common.
+TEST_P(Choices, OfAOneHotOffTheSamplesBoundaryAreAny) {
+  Sketch one = sketch();
+  one.one_hot_lead = 1;
+  for (const int64_t classes : {8, 300, 2000, 20'000})
+    for (const int64_t inner : {1, 8}) {
+      one.classes = classes, one.inner = inner, one.rows = 4 * inner;
+      EXPECT_EQ(plan_of(one).family == Family::kAny, one.op == Op::kHardSoft) << classes;
+    }
+}
+
 /// float32 beside halves is no matter; an index has no type.
 TEST_P(Choices, OfMixedTypes) {
   Sketch one = sketch();
@@ -194,8 +209,9 @@ TEST_P(Choices, OfFloat64AreAny) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Model, Choices,
-                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kArgmax,
-                                                              Op::kBackward, Op::kHardBackward),
+                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kHardSoft,
+                                                              Op::kArgmax, Op::kBackward,
+                                                              Op::kHardBackward),
                                             ::testing::Values(DType::kFloat32, DType::kBFloat16)),
                          [](const auto& info) {
                            return std::string(name_of(std::get<0>(info.param))) + "_" +
@@ -221,6 +237,7 @@ TEST(PlannedThreads, KeepTheLaunchBounds) {
           const int held = plan.classes_per_thread * (grads ? 2 : 1);
           const int row = !plan.block_per_row ? 128 : held <= 32 ? 256 : 512;
           const int longest = op == Op::kSoft || op == Op::kBackward ? 512
+                              : op == Op::kHardSoft                  ? 384
                               : op == Op::kHardBackward              ? 384
                                                                      : 256;
           const int bound = plan.family == Family::kRow    ? row

@@ -62,8 +62,8 @@ class FarOnModel : public ::testing::TestWithParam<std::tuple<Op, DType>> {
   void stretch(Problem& problem, int64_t count, int64_t size, Work work) {
     const int64_t stride = kFar + size, bytes = size_of(problem.wanted().input);
     const int64_t run = size * bytes, step = stride * bytes;
-    const Room input(step * count), grad(step * count), output(step * count);
-    ASSERT_TRUE(input.exists() && grad.exists() && output.exists());
+    const Room input(step * count), grad(step * count), output(step * count), ones(step * count);
+    ASSERT_TRUE(input.exists() && grad.exists() && output.exists() && ones.exists());
     Arguments& a = problem.arguments();
     for (const Operand operand : {Operand::kInput, Operand::kGrad, Operand::kOutput}) {
       const auto o = static_cast<int>(operand);
@@ -71,11 +71,13 @@ class FarOnModel : public ::testing::TestWithParam<std::tuple<Op, DType>> {
     }
     if (a.input != nullptr) copy_runs(a.input, run, input.data(), step, count, run);
     if (a.grad != nullptr) copy_runs(a.grad, run, grad.data(), step, count, run);
-    void* const near_output = a.output;
+    void *const near_output = a.output, *const near_one_hot = a.one_hot;
     if (a.input != nullptr) a.input = input.data();
     if (a.grad != nullptr) a.grad = grad.data();
     if (a.output != nullptr) a.output = output.data();
+    if (a.one_hot != nullptr) a.one_hot = ones.data();
     work();
+    if (a.one_hot != nullptr) copy_runs(ones.data(), step, near_one_hot, run, count, run);
     if (a.output != nullptr) copy_runs(output.data(), step, near_output, run, count, run);
   }
 };

@@ -74,6 +74,10 @@ TEST_P(LayoutsOnModel, OperandsThatLieDifferently) {
     return true;
   });
   check([](Case& wanted) {
+    wanted.one_hot_lead = 1;
+    return wanted.op == Op::kHardSoft;
+  });
+  check([](Case& wanted) {
     wanted.input_place = Placement::kStepped;
     wanted.grad_place = Placement::kGaps;
     wanted.input = DType::kFloat16;

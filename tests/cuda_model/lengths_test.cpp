@@ -5,6 +5,7 @@
 #include <set>
 #include <tuple>
 
+#include "../cpp/reference.h"
 #include "on_model.h"
 #include "switches.h"
 
@@ -124,7 +125,8 @@ TEST_P(Lengths, EveryTemperatureAgreesWithTheCpu) {
 
 /// The first maximum is taken, also where many are equal: scores of 1e9 leave the noise no bits.
 TEST_P(Lengths, TiesAndHugeLogitsAgreeWithTheCpu) {
-  if (!is_exact(std::get<Op>(GetParam()))) return;
+  const Op op = std::get<Op>(GetParam());
+  if (!is_exact(op) && op != Op::kHardSoft) return;
   for (const double size : {1e5, 1e9})
     for (const int64_t classes : {2, 7, 32, 300, 5000, 17'000}) {
       const auto fill = [&](Problem& problem) {
@@ -134,9 +136,45 @@ TEST_P(Lengths, TiesAndHugeLogitsAgreeWithTheCpu) {
       };
       Case wanted = base(5, classes);
       wanted.tau = 0.7;
-      check_on_model(wanted, wanted.op == Op::kNoise ? Change{} : fill);
+      if (op == Op::kHardSoft)
+        check_one_hots_on_model(wanted, fill);
+      else
+        check_on_model(wanted, op == Op::kNoise ? Change{} : fill);
       if (HasFailure()) return;
     }
+}
+
+/// The first class and the last have equal scores or nearly: fast scores know no order there.
+void make_two_equal(Problem& problem) {
+  const int64_t last = problem.classes() - 1;
+  for (int64_t r = 0; r < problem.rows(); ++r) {
+    for (int64_t k = 1; k < last; ++k) problem.set_input(r, k, -100);
+    problem.set_input(r, 0, 0);
+    problem.set_input(r, last, 0);
+    problem.set_input(r, last, exact_score(problem, r, 0) - exact_score(problem, r, last));
+  }
+}
+
+/// At a tiny temperature the sample is then, in many rows, that of another class than the choice.
+TEST_P(Lengths, AChoiceKeepsItsOneWhereItsSampleIsNothing) {
+  const auto& [op, type] = GetParam();
+  if (op != Op::kHardSoft || type != DType::kFloat32) return;
+  for (const Sizes& sizes : std::vector<Sizes>{
+           {400, 3}, {100, 32}, {50, 300}, {20, 2000}, {9, 9000}, {9, 17'000}, {60, 64}}) {
+    Case wanted = base(sizes[0], sizes[1]);
+    wanted.dim = sizes[1] == 64 ? 0 : 1;
+    wanted.tau = 1e-9;
+    check_one_hots_on_model(wanted, make_two_equal);
+    if (HasFailure()) return;
+    Problem problem(wanted);
+    make_two_equal(problem);
+    run_on_model(problem);
+    int nothing = 0;
+    for (int64_t r = 0; r < problem.rows(); ++r)
+      for (int64_t k = 0; k < problem.classes(); ++k)
+        nothing += problem.one_hot(r, k) == 1 && problem.output(r, k) == 0;
+    EXPECT_GT(nothing, 0) << text_of(wanted) << ": does not occur";
+  }
 }
 
 std::string name(const ::testing::TestParamInfo<std::tuple<Op, DType>>& info) {

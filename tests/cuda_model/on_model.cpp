@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "../cpp/reference.h"
@@ -71,8 +72,9 @@ Tally& tally() {
 void launch(Op op, const Arguments& a, const cuda::Resources& resources) {
   using Function = void (*)(const Arguments&, cudaStream_t, const cuda::Resources&);
   if (op == Op::kNoise) return cuda::noise(a, nullptr);
-  constexpr Function kFunctions[] = {cuda::soft_forward, cuda::hard_forward, cuda::argmax,
-                                     cuda::backward, cuda::hard_backward};
+  constexpr Function kFunctions[] = {cuda::soft_forward,      cuda::hard_forward,
+                                     cuda::hard_soft_forward, cuda::argmax,
+                                     cuda::backward,          cuda::hard_backward};
   kFunctions[static_cast<int>(op)](a, nullptr, resources);
 }
 
@@ -119,6 +121,27 @@ void check_on_model(const Case& wanted, const Change& change) {
     results_of(index_alone, change, {some_orders().front(), multiprocessors}, true);
     if (::testing::Test::HasFailure()) return;
   }
+}
+
+bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+void check_one_hots_on_model(const Case& wanted, const Change& change) {
+  SCOPED_TRACE(text_of(wanted));
+  ++tally().cases;
+  Case hard = wanted;
+  hard.op = Op::kHard;
+  Problem on_cpu(hard);
+  change(on_cpu);
+  on_cpu.run(cpu::selected_kernels());
+  for (const int multiprocessors : devices_for(wanted))
+    for (const Order order : some_orders()) {
+      Problem problem(wanted);
+      change(problem);
+      run_on_model(problem, {order, multiprocessors});
+      for (int64_t row = 0; row < problem.rows(); ++row)
+        for (int64_t k = 0; k < problem.classes(); ++k)
+          ASSERT_TRUE(same(problem.one_hot(row, k), on_cpu.output(row, k))) << row << " " << k;
+    }
 }
 
 }  // namespace torch_gumbel::testing

@@ -46,6 +46,13 @@ using Change = std::function<void(Problem&)>;
 /// reference: their rows must have a distribution.
 void check_on_model(const Case& wanted, const Change& change = {});
 
+/// Equal, or both NaN.
+bool same(double a, double b);
+
+/// Runs a case of kHardSoft, changed before, and compares its one-hots alone: with the CPU's hard
+/// samples. For rows whose soft samples depend on how a score is rounded.
+void check_one_hots_on_model(const Case& wanted, const Change& change);
+
 /// What a case is, for messages.
 std::string text_of(const Case& wanted);
 

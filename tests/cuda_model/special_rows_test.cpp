@@ -41,8 +41,16 @@ void spoil(Problem& problem, const Spoiler& spoiler) {
 
 double value(uint64_t bits) { return std::bit_cast<double>(bits); }
 
+void expect_same_one_hots(const Problem& on_model, const Problem& on_cpu) {
+  if (on_model.arguments().one_hot == nullptr) return;
+  for (int64_t row = 0; row < on_model.rows(); ++row)
+    for (int64_t k = 0; k < on_model.classes(); ++k)
+      ASSERT_TRUE(same(on_model.one_hot(row, k), on_cpu.one_hot(row, k))) << row << " " << k;
+}
+
 /// NaN, infinities, and zeros as in the CPU op's results; the same bits where they are exact.
 void expect_like_cpu(const Problem& on_model, const Problem& on_cpu) {
+  expect_same_one_hots(on_model, on_cpu);
   const std::vector<uint64_t> got = on_model.results(), wanted = on_cpu.results();
   if (is_exact(on_model.wanted().op)) {
     EXPECT_TRUE(got == wanted);
@@ -57,7 +65,7 @@ void expect_like_cpu(const Problem& on_model, const Problem& on_cpu) {
 }
 
 void expect_same_neighbours(const Problem& problem, const Problem& clean) {
-  const auto same = [](double a, double b) {
+  const auto same_bits = [](double a, double b) {
     return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) ||
            (std::isnan(a) && std::isnan(b));
   };
@@ -65,9 +73,12 @@ void expect_same_neighbours(const Problem& problem, const Problem& clean) {
     if (row == kSpecial) continue;
     const int64_t outputs = problem.arguments().output == nullptr ? 0 : problem.classes();
     for (int64_t k = 0; k < outputs; ++k)
-      ASSERT_TRUE(same(problem.output(row, k), clean.output(row, k))) << row << " " << k;
+      ASSERT_TRUE(same_bits(problem.output(row, k), clean.output(row, k))) << row << " " << k;
+    const int64_t ones = problem.arguments().one_hot == nullptr ? 0 : problem.classes();
+    for (int64_t k = 0; k < ones; ++k)
+      ASSERT_TRUE(same_bits(problem.one_hot(row, k), clean.one_hot(row, k))) << row << " " << k;
     if (problem.arguments().row_value != nullptr) {
-      EXPECT_TRUE(same(problem.row_value(row), clean.row_value(row))) << row;
+      EXPECT_TRUE(same_bits(problem.row_value(row), clean.row_value(row))) << row;
     }
   }
 }
@@ -146,8 +157,8 @@ TEST_P(SpecialRowsOnModel, TinyTemperaturesKeepFiniteLogitsFinite) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Model, SpecialRowsOnModel,
-                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kArgmax,
-                                                              Op::kHardBackward),
+                         ::testing::Combine(::testing::Values(Op::kSoft, Op::kHard, Op::kHardSoft,
+                                                              Op::kArgmax, Op::kHardBackward),
                                             ::testing::ValuesIn(kAllTypes)),
                          [](const auto& info) {
                            return std::string(name_of(std::get<0>(info.param))) + "_" +

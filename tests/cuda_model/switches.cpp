@@ -35,6 +35,7 @@ Arguments arguments_of(const Sketch& sketch) {
   a.input = somewhere + sketch.lead * size_of(a.input_type);
   a.output = somewhere + sketch.lead * size_of(a.output_type);
   a.grad = a.output;
+  a.one_hot = somewhere + (sketch.lead + sketch.one_hot_lead) * size_of(a.output_type);
   a.row_value = somewhere;
   a.index = reinterpret_cast<int64_t*>(somewhere);
   a.key = sketch.device_key ? reinterpret_cast<const uint64_t*>(somewhere) : nullptr;

@@ -21,6 +21,7 @@ struct Sketch {
   bool device_key = false;        // one for all rows
   DType other = DType::kFloat32;  // output's and gradients' type where `mixed`
   bool mixed = false;
+  int one_hot_lead = 0;  // elements that the one-hot lies off the output's boundaries
 };
 
 /// The kernels in the order of their launches, joined by " + ", found by launches that do not run.

@@ -22,7 +22,8 @@ SOURCES = [ROOT / "cuda" / "kernels.cu", pathlib.Path(__file__).with_name("recor
 BUILD = ROOT / "build" / "ptx"
 MAX_BLOCKS = 3  # of kernels whose blocks take as many rows as they must
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-OPS = ["soft_forward", "hard_forward", "argmax", "backward", "hard_backward", "noise"]
+OPS = ["soft_forward", "hard_forward", "hard_soft_forward", "argmax", "backward", "hard_backward",
+       "noise"]  # fmt: skip
 OPERANDS = ["input", "grad", "output", "tau", "key", "word"]
 MAX_ROW_DIMS = 12
 
@@ -44,7 +45,7 @@ class Rows(ctypes.Structure):
 class Arguments(ctypes.Structure):
     """csrc/math/rows.h: Arguments."""
 
-    POINTERS: ClassVar = ["input", "grad", "output", "tau", "key", "row_value", "index"]
+    POINTERS: ClassVar = ["input", "grad", "output", "one_hot", "tau", "key", "row_value", "index"]
     _fields_ = [
         ("rows", Rows),
         *[(name, ctypes.c_uint64) for name in POINTERS],
@@ -221,11 +222,11 @@ class Device:
 
     def run(self, name, dim, order, *, output=None, key=None, tau=None, batch_dims=0,
             full_shape=None, start=None, multiprocessors=0, **tensors):  # fmt: skip
-        """One op as its launcher would run it. Writes `output`, `row_value`, `index`.
+        """One op as its launcher would run it. Writes `output`, `one_hot`, `row_value`, `index`.
 
         `tau` is a float or a tensor like the logits with 1 at `dim`, `key` a (seed, offset) or a
-        tensor [*batch, 2]; tensors: input, grad, row_value, index. Without multiprocessors there is
-        no workspace.
+        tensor [*batch, 2]; tensors: input, grad, one_hot (which lies as output), row_value, index.
+        Without multiprocessors there is no workspace.
         """
         like = tensors.get("input", output)
         shape = list(like.shape)

@@ -65,6 +65,8 @@ void run_op(int op, const Arguments* a, void* workspace, int multiprocessors) {
       return cuda::soft_forward(*a, nullptr, resources);
     case Op::kHard:
       return cuda::hard_forward(*a, nullptr, resources);
+    case Op::kHardSoft:
+      return cuda::hard_soft_forward(*a, nullptr, resources);
     case Op::kArgmax:
       return cuda::argmax(*a, nullptr, resources);
     case Op::kBackward:

@@ -73,6 +73,16 @@ class Runner:
         same_bits(got, op(case.logits, want.tau, want.key, case.dim, True, dtype=case.out_dtype,
                           **want.shard), "hard")  # fmt: skip
 
+    def hard_soft_forward(self, case, want):
+        made = (case.logits.shape, case.out_dtype)
+        got = self.drawing("hard_soft_forward", case, {"output": made, "one_hot": made})
+        soft = got["output"]
+        close(soft, want.y, want.bound(want.y, 1.2e-5, want.exact, want.rounding()), "soft")
+        assert (soft[case.logits == -INF].nan_to_num(0) == 0).all(), "masked class drawn"
+        op = OPS._gumbel_softmax
+        same_bits(got["one_hot"], op(case.logits, want.tau, want.key, case.dim, True,
+                                     dtype=case.out_dtype, **want.shard), "one-hot")  # fmt: skip
+
     def argmax(self, case, want):
         outputs = {
             "row_value": (want.lse.shape, want.compute),
@@ -124,7 +134,8 @@ class Runner:
     def check(self, kernel, case):
         kernel(self, case, Reference(case))
 
-    KERNELS: ClassVar = [noise, soft_forward, hard_forward, argmax, backward, hard_backward]
+    KERNELS: ClassVar = [noise, soft_forward, hard_forward, hard_soft_forward, argmax, backward,
+                         hard_backward]  # fmt: skip
 
     def jobs(self):
         """(name, function) of everything to run."""

@@ -51,6 +51,17 @@ def test_hard_samples_and_indices_have_the_bits_of_the_cpu(shape, dim, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("shape", "dim"), SHAPES)
+def test_a_hard_sample_with_a_gradient_keeps_its_bits_and_the_soft_sample(shape, dim, dtype):
+    x = normal(shape, dtype)
+    hard, soft = ops._gumbel_softmax_hard_soft(x.cuda(), tau_of(0.4), KEY, dim % x.dim())
+    assert_same_bits(hard.cpu(), gumbel_softmax(x, 0.4, True, dim=dim, key=KEY))
+    near(soft, gumbel_softmax(x, 0.4, dim=dim, key=KEY), 1e-2 if dtype in HALVES else 2e-4)
+    with_gradient = gumbel_softmax(x.cuda().requires_grad_(), 0.4, True, dim=dim, key=KEY)
+    assert_same_bits(with_gradient.detach(), hard)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
 def test_a_temperature_of_0_is_the_plain_argmax(shape, dim, dtype):
     x = normal(shape, dtype).round()  # with ties
     rows = [1 if i == dim % len(shape) else n for i, n in enumerate(shape)]
@@ -116,6 +127,9 @@ def test_special_rows_are_those_of_the_cpu():
             wanted = gumbel_softmax(x, 0.5, hard, key=KEY)
             near(got, wanted, 1e-4, f"{classes} {hard}")
             assert torch.equal(got == 0, wanted == 0)
+        one_hot, soft = ops._gumbel_softmax_hard_soft(x.cuda(), tau_of(0.5), KEY, 1)
+        assert_same_bits(one_hot.cpu(), gumbel_softmax(x, 0.5, True, key=KEY))
+        assert torch.equal(soft.isnan(), one_hot.isnan())
         assert torch.equal(gumbel_argmax(x.cuda(), key=KEY).cpu(), gumbel_argmax(x, key=KEY))
 
 
@@ -165,8 +179,14 @@ def test_nothing_but_the_result_is_allocated(hard, dtype):
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     y = gumbel_softmax(x, 0.7, hard, key=KEY)
-    size = y.numel() * y.element_size()
-    assert torch.cuda.max_memory_allocated() - before <= (size + 511) // 512 * 512
+    size = (y.numel() * y.element_size() + 511) // 512 * 512
+    assert torch.cuda.max_memory_allocated() - before <= size
+    if not hard:
+        return
+    del y
+    torch.cuda.reset_peak_memory_stats()
+    kept = ops._gumbel_softmax_hard_soft(x, tau_of(0.7), KEY, 1)
+    assert torch.cuda.max_memory_allocated() - before <= len(kept) * size
 
 
 def test_autocast_gives_float32_with_the_same_noise():
