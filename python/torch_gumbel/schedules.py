@@ -157,8 +157,7 @@ class TemperatureSchedule(nn.Module):
     def _checked(self, value: float) -> float:
         if not 0 < value < math.inf:
             raise ValueError(
-                "TemperatureSchedule: schedule must give a temperature > 0 and finite, "
-                f"got {value}"
+                f"TemperatureSchedule: schedule must give a temperature > 0 and finite, got {value}"
             )
         return value
 

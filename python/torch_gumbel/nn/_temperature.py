@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# mypy: allow-untyped-calls
 """A temperature that is part of a module: saved, moved, annealed, or learned."""
 
 from __future__ import annotations
@@ -120,9 +121,8 @@ class Tempered(nn.Module):
         """The temperature for a call on these values."""
         if type(values) is Tensor:
             return self._tau_on(values.device)
-        if self._learned is None and isinstance(values, FakeTensor):
-            if not values.fake_mode.allow_non_fake_inputs:
-                return self.get_extra_state()
+        if self._learned is None and _refuses_real_tensors(values):
+            return self.get_extra_state()
         return self._tau_on(values.device if isinstance(values, Tensor) else _CPU)
 
     def _tau_on(self, device: torch.device) -> Tensor:
@@ -246,6 +246,10 @@ def _with_view(flat: Tensor) -> _Kept:
 def _outside_of_modes() -> AbstractContextManager[object]:
     inside = not _is_compiling() and torch._C._len_torch_dispatch_stack() > 0
     return _disable_current_modes() if inside else nullcontext()
+
+
+def _refuses_real_tensors(values: object) -> bool:
+    return isinstance(values, FakeTensor) and not values.fake_mode.allow_non_fake_inputs
 
 
 def _is_traced() -> bool:
