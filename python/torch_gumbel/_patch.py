@@ -147,7 +147,7 @@ def patch(
         >>> with torch_gumbel.patch():
         ...     y = torch.nn.functional.gumbel_softmax(logits, tau=0.5, hard=True)
         >>> y.grad_fn.name()
-        'GumbelSoftmaxBackward'
+        'GumbelSoftmaxHardBackward'
     """
     found = [Target.of_module(F, "gumbel_softmax")]
     found += _patch_targets.in_modules(modules, gumbel_softmax)
