@@ -117,10 +117,10 @@ class Signature:
         parameters = list(inspect.signature(copy).parameters.values())
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.positional = tuple(p.name for p in parameters if p.kind in positional)
-        self.names = frozenset(p.name for p in parameters)
+        self.names = tuple(p.name for p in parameters)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         variadic = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
-        unknown = sorted(self.names - {*self.positional[:1], *_PARAMETERS})
+        unknown = {*self.names} - {*self.positional[:1], *_PARAMETERS}
         if variadic or unknown or not self.positional:
             raise ValueError(
                 f"patch: {shown}{inspect.signature(copy)} must take logits and some of tau, hard, "
@@ -129,14 +129,12 @@ class Signature:
 
     def bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any] | None:
         """Arguments by name, those of the logits as ``logits``; None if the copy refuses them."""
-        by_place = dict(zip(self.positional, args, strict=False))
-        given = {**self.defaults, **by_place, **options}
+        by_place = self.positional[: len(args)]
+        given = {**self.defaults, **dict(zip(by_place, args, strict=False)), **options}
         first = self.positional[0]
-        if (
-            len(args) > len(self.positional)
-            or not options.keys() <= self.names - by_place.keys()
-            or not given.keys() >= self.names
-        ):
+        twice = any(name in by_place or name not in self.names for name in options)
+        missing = any(name not in given for name in self.names)
+        if len(args) > len(self.positional) or twice or missing:
             return None
         return {**given, "logits": given[first]}
 
