@@ -7,6 +7,8 @@
 torch.Size([4, 10])
 """
 
+import importlib as _importlib
+
 from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
@@ -28,6 +30,13 @@ def build_info() -> dict[str, str]:
         The environment variable ``TORCH_GUMBEL_CPU`` picks an instruction set by name.
     """
     return _C.build_info()
+
+
+def __getattr__(name: str) -> object:
+    """Submodules that are loaded when they are asked for."""
+    if name in ("distributed", "plots"):
+        return _importlib.import_module(f"torch_gumbel.{name}")
+    raise AttributeError(f"module 'torch_gumbel' has no attribute {name!r}")
 
 
 __all__ = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Generator, Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -49,6 +50,11 @@ def check_source_types(who: str, generator: object, key: object) -> None:
         )
     if key is not None and not isinstance(key, Tensor):
         raise TypeError(f"{who}: key must be a tensor, got {type(key).__name__}")
+
+
+def holds_values(value: object) -> bool:
+    """Whether a number can be read from it: not from a tensor that has a shape alone."""
+    return not (isinstance(value, Tensor) and (value.is_meta or isinstance(value, FakeTensor)))
 
 
 def is_dtensor(value: object) -> TypeGuard[DTensor]:

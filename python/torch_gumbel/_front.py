@@ -69,7 +69,7 @@ def common_key(
 def temperature_tensor(value: float | Tensor) -> Tensor:
     """A checked temperature as private ops take it."""
     if not isinstance(value, Tensor):
-        return torch.tensor(float(value), dtype=torch.float64)
+        return torch.tensor(float(value), dtype=torch.float64, device="cpu")
     return value if value.is_floating_point() else value.double()
 
 

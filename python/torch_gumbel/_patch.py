@@ -3,55 +3,60 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
 import sys
 import threading
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from torch_gumbel import _arguments, functional
+from torch_gumbel import _arguments, _patch_targets, functional
 from torch_gumbel._library import _C
+from torch_gumbel._patch_targets import Target
+from torch_gumbel._patch_targets import torch_gumbel_softmax as _torch_gumbel_softmax
 
-_Name = tuple[ModuleType, str]
+
+@dataclass(eq=False)
+class _Hold:
+    """What one patch put in the place of a target."""
+
+    by: object
 
 
 @dataclass
 class _Replaced:
     before: object
-    holders: int = 0
+    holds: list[_Hold] = field(default_factory=list)  # that of the last one is in place
 
 
-# PyTorch's own function, whoever replaces it later: what falls back must never come back here.
-_torch_gumbel_softmax = F.gumbel_softmax
 _LOGITS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 _NUMBERS = (float, int, *_arguments.REAL)
 _is_compiling = torch.compiler.is_compiling
 
 _lock = threading.Lock()
-_replaced: dict[_Name, _Replaced] = {}
+_replaced: dict[Target, _Replaced] = {}
 _devices: frozenset[str] = frozenset()  # empty while no patch is active
 
 
 class Patch:
     """What :func:`patch` returns: the patch is active until :meth:`undo` or the end of ``with``."""
 
-    def __init__(self, names: Iterable[_Name]) -> None:
+    def __init__(self, replacements: Iterable[tuple[Target, object]]) -> None:
         global _devices
         served = _served_devices()
         with _lock:
             _devices = served
-            self._names = tuple(names)
-            for name in self._names:
-                _replace(name)
+            self._active = [(target, _replace(target, by)) for target, by in replacements]
+            self._report = [target.shown for target, _ in self._active]
 
     def undo(self) -> None:
         """Ends this patch; the names it replaced come back with the last patch that holds them.
@@ -60,15 +65,19 @@ class Patch:
         with a RuntimeWarning.
         """
         with _lock:
-            names, self._names = self._names, ()
-            left = [name for name in names if not _restore(name)]
+            active, self._active = self._active, []
+            left = [target for target, hold in active if not _restore(target, hold)]
             _forget_rules_of_dynamo()
-        for module, name in left:
-            message = f"{module.__name__}.{name} was replaced after patch(); it is left as it is."
+        for target in left:
+            message = f"{target.shown} was replaced after patch(); it is left as it is."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
+    def report(self) -> list[str]:
+        """What this patch replaced: dotted names, of attributes after the class of their model."""
+        return list(self._report)
+
     def __enter__(self) -> Patch:
-        if not self._names:
+        if not self._active:
             raise RuntimeError("patch: this patch was undone; call patch() again")
         return self
 
@@ -81,7 +90,11 @@ class Patch:
         self.undo()
 
 
-def patch(modules: Iterable[ModuleType | str] = ()) -> Patch:
+def patch(
+    modules: Iterable[ModuleType | str] = (),
+    models: Iterable[nn.Module] = (),
+    replace: Mapping[ModuleType | str, Mapping[str, Callable[..., Any] | None]] | None = None,
+) -> Patch:
     r"""Routes :func:`torch.nn.functional.gumbel_softmax` to the fused op; callers do not change.
 
     Takes effect at the call, in every thread of this process (one that it spawns is not patched),
@@ -102,15 +115,27 @@ def patch(modules: Iterable[ModuleType | str] = ()) -> Patch:
     Args:
         modules: modules, or their dotted names, that bound the function by ``from
             torch.nn.functional import gumbel_softmax``: every global of theirs that is the
-            function, under any name, is replaced as well. A module imported while a patch is active
-            needs no mention: what it bound is PyTorch's own function again when no patch is active.
+            function, or a :class:`functools.partial` of it, is replaced as well, under any name. A
+            module imported while a patch is active needs no mention: what it bound is PyTorch's own
+            function again when no patch is active.
+        models: models whose attributes bound the function before, ``self.draw =
+            functools.partial(F.gumbel_softmax, ...)`` for instance; submodules are looked through.
+        replace: copies of the function that modules define themselves, ``{module: {name:
+            replacement}}``. None as the replacement is the fused op, which gets its arguments by
+            the names that the copy has for them: logits come first; ``tau``, ``hard``, and ``dim``
+            are PyTorch's if the copy has none, ``eps`` is ignored. What the fused op does not take
+            runs in the copy.
+
+    Without arguments, what is alive and still holds PyTorch's function is named in a
+    RuntimeWarning, once.
 
     Returns:
-        A handle with ``undo()``, also a context manager.
+        A handle with ``undo()`` and ``report()``, also a context manager.
 
     Raises:
-        ValueError: a module has no global that is the function (nothing is changed then).
-        TypeError: ``modules`` is a single module or name, or holds something else.
+        ValueError: a module has no global, or a model no attribute, that is the function, or no
+            copy of that name, or one with other arguments (nothing is changed then).
+        TypeError: ``modules`` or ``models`` is a single one, or something holds what it should not.
         ImportError: a dotted name cannot be imported.
         RuntimeError: ``with`` on a handle that was undone.
 
@@ -122,9 +147,17 @@ def patch(modules: Iterable[ModuleType | str] = ()) -> Patch:
         >>> with torch_gumbel.patch():
         ...     y = torch.nn.functional.gumbel_softmax(logits, tau=0.5, hard=True)
         >>> y.grad_fn.name()
-        'GumbelSoftmaxBackward'
+        'GumbelSoftmaxHardBackward'
     """
-    return Patch([(F, "gumbel_softmax"), *_names_bound_in(modules)])
+    found = [Target.of_module(F, "gumbel_softmax")]
+    found += _patch_targets.in_modules(modules, gumbel_softmax)
+    found += _patch_targets.in_models(models, gumbel_softmax)
+    replacements: list[tuple[Target, object]] = [(target, gumbel_softmax) for target in found]
+    for target, copy, replacement in _patch_targets.in_copies({} if replace is None else replace):
+        replacements.append((target, replacement or _fused(copy, target.shown)))
+    if len(replacements) == 1:
+        _patch_targets.warn_of_holders(stacklevel=2)
+    return Patch(replacements)
 
 
 def gumbel_softmax(
@@ -151,6 +184,23 @@ def _routed(logits: Tensor, tau: float, hard: bool, eps: float, dim: int) -> Ten
     if _takes_logits(logits) and _takes_temperature(tau, logits, dim):
         return functional.gumbel_softmax(logits, tau, hard, dim=dim)
     return _torch_gumbel_softmax(logits, tau, hard, dim=dim)
+
+
+def _fused(copy: Callable[..., Any], shown: str) -> Callable[..., Any]:
+    """The fused op with the arguments of a copy of the function."""
+    signature = _patch_targets.Signature(copy, shown)
+
+    @functools.wraps(copy)
+    def routed(*args: Any, **options: Any) -> Any:
+        given = signature.bind(args, options) if _devices else None
+        if given is None or not _takes_logits(given["logits"]):
+            return copy(*args, **options)
+        logits, tau, dim = given["logits"], given.get("tau", 1), given.get("dim", -1)
+        if not _takes_temperature(tau, logits, dim):
+            return copy(*args, **options)
+        return functional.gumbel_softmax(logits, tau, given.get("hard", False), dim=dim)
+
+    return routed
 
 
 def _takes_logits(logits: object) -> bool:
@@ -194,48 +244,35 @@ def _knows_our_ops(kind: type) -> bool:
     return inherited
 
 
-def _names_bound_in(modules: Iterable[ModuleType | str]) -> list[_Name]:
-    if isinstance(modules, (ModuleType, str)):
-        raise TypeError("patch: modules must be a sequence of modules or names, got a single one")
-    return [name for module in modules for name in _names_bound_by(module)]
-
-
-def _names_bound_by(given: ModuleType | str) -> list[_Name]:
-    module = importlib.import_module(given) if isinstance(given, str) else given
-    if not isinstance(module, ModuleType):
-        raise TypeError(f"patch: modules must hold modules or names, got {type(given).__name__}")
-    functions = (_torch_gumbel_softmax, gumbel_softmax, F.gumbel_softmax)
-    names = [n for n, value in list(vars(module).items()) if any(value is f for f in functions)]
-    if not names:
-        raise ValueError(
-            f"patch: {module.__name__} has no global that is torch.nn.functional.gumbel_softmax"
-        )
-    return [(module, name) for name in names]
-
-
-def _replace(name: _Name) -> None:
+def _replace(target: Target, by: object) -> _Hold:
     """What is found now, even if somebody put it over an active patch, is what comes back."""
-    found = getattr(*name)
-    entry = _replaced.setdefault(name, _Replaced(_torch_gumbel_softmax))
-    if found is not gumbel_softmax:
+    owner = target.owner()
+    found = getattr(owner, target.name)
+    torchs = _patch_targets.over(found, _torch_gumbel_softmax)
+    entry = _replaced.setdefault(target, _Replaced(torchs))
+    ours = _patch_targets.function_of(found) is gumbel_softmax
+    if not ours and all(found is not hold.by for hold in entry.holds):
         entry.before = found
-        setattr(*name, gumbel_softmax)
-    entry.holders += 1
+    hold = _Hold(_patch_targets.over(found, gumbel_softmax) if by is gumbel_softmax else by)
+    setattr(owner, target.name, hold.by)
+    entry.holds.append(hold)
+    return hold
 
 
-def _restore(name: _Name) -> bool:
+def _restore(target: Target, hold: _Hold) -> bool:
     """Gives up one hold; False if the last one finds somebody else's replacement."""
     global _devices
-    entry, found = _replaced[name], getattr(*name, None)
-    entry.holders -= 1
-    if entry.holders:
-        return True
-    del _replaced[name]
+    entry, owner = _replaced[target], target.owner()
+    found, installed = getattr(owner, target.name, None), entry.holds[-1].by
+    entry.holds.remove(hold)
+    after = entry.holds[-1].by if entry.holds else entry.before
+    if not entry.holds:
+        del _replaced[target]
     if not _replaced:
         _devices = frozenset()
-    if found is gumbel_softmax:
-        setattr(*name, entry.before)
-    return found is gumbel_softmax or found is entry.before
+    if owner is not None and found is installed and found is not after:
+        setattr(owner, target.name, after)
+    return owner is None or bool(entry.holds) or found is installed or found is entry.before
 
 
 def _forget_rules_of_dynamo() -> None:

@@ -23,9 +23,6 @@ from torch.autograd.function import FunctionCtx
 _ops = torch.ops.torch_gumbel
 
 
-_ONE = torch.ones((), dtype=torch.float64)
-
-
 @dataclass(frozen=True)
 class Shard:
     """Where a local tensor lies in the whole.
@@ -62,7 +59,7 @@ def sample(
         return _sample_here(logits, tau, key, hard, dtype, shard)
     differentiated = torch.is_grad_enabled() and (logits.requires_grad or tau.requires_grad)
     if hard and not differentiated:
-        return _one_hot(*choose(logits, _ONE, key, shard), logits, tau, dtype, shard)
+        return _one_hot(*choose(logits, _one(), key, shard), logits, tau, dtype, shard)
     soft: Tensor
     soft, best, index = _VocabularySoftmax.apply(logits, tau, key, dtype, shard)
     if not hard:
@@ -154,7 +151,7 @@ class _VocabularySoftmax(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Half types are rounded once, after the merge.
         y = _sample_here(logits, tau, key, False, _compute_type(logits.dtype), shard)
-        value, index = _choose_here(logits, _ONE, key, shard)
+        value, index = _choose_here(logits, _one(), key, shard)
         # The best class has exp(0) = 1: its sample is 1 / sum.
         has_classes = logits.size(shard.dim) > 0
         total = 1 / y.gather(shard.dim, index).double() if has_classes else value.double()
@@ -249,6 +246,11 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> Any:
         return grads[0], None
+
+
+def _one() -> Tensor:
+    """A temperature; made at the call, as at import another device or a mode may be active."""
+    return torch.ones((), dtype=torch.float64, device="cpu")
 
 
 def _gather(rows: Sequence[Tensor], shard: Shard) -> Sequence[Tensor]:

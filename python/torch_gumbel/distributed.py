@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling over several ranks. Import it by name: ``import torch_gumbel.distributed``.
+"""Sampling over several ranks; loaded when ``torch_gumbel.distributed`` is asked for.
 
 Noise is a function of a key and an element's place in the whole tensor, so a tensor that is cut
 into parts draws what it would draw in one piece. ``gumbel_softmax`` and ``gumbel_argmax`` take

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from torch_gumbel._arguments import holds_values
 
 __all__ = ["TemperatureSchedule", "cosine", "exponential", "linear"]
 
@@ -116,10 +119,7 @@ class TemperatureSchedule(nn.Module):
             )
         self.schedule = partial(schedule, **settings)
         self.count = 0
-        if not self.value > 0:
-            raise ValueError(
-                f"TemperatureSchedule: schedule must give a temperature > 0, got {self.value}"
-            )
+        self._checked(self.value)
 
     @property
     def value(self) -> float:
@@ -127,21 +127,39 @@ class TemperatureSchedule(nn.Module):
         return self.schedule(self.count)
 
     def step(self) -> float:
-        """Counts one step; returns the temperature after it."""
+        """Counts one step; returns the temperature after it.
+
+        Raises:
+            ValueError: that is not > 0 and finite; the step is not counted then.
+        """
+        value = self._checked(self.schedule(self.count + 1))
         self.count += 1
-        return self.value
+        return value
+
+    def reset_parameters(self) -> None:
+        """Counts from 0 again."""
+        self.count = 0
 
     def forward(self) -> float:
         """The same as :attr:`value`."""
         return self.value
 
-    def get_extra_state(self) -> dict[str, int]:
-        """What the state dict holds."""
-        return {"count": self.count}
+    def get_extra_state(self) -> Tensor:
+        """The count, as the state dict holds it: int64, of no dimension."""
+        return torch.tensor(self.count, dtype=torch.int64, device="cpu")
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Takes the count of a state dict."""
-        self.count = int(state["count"])
+    def set_extra_state(self, state: Tensor | dict[str, int]) -> None:
+        """Takes the count of a state dict; older versions saved a dict."""
+        count = state["count"] if isinstance(state, dict) else state
+        if holds_values(count):
+            self.count = int(count)
+
+    def _checked(self, value: float) -> float:
+        if not 0 < value < math.inf:
+            raise ValueError(
+                f"TemperatureSchedule: schedule must give a temperature > 0 and finite, got {value}"
+            )
+        return value
 
     def extra_repr(self) -> str:
         """Shown by ``repr``."""

@@ -8,7 +8,11 @@
 #include <torch_gumbel/nn.h>
 #include <torch_gumbel/torch_gumbel.h>
 
+#include <cmath>
+#include <memory>
 #include <sstream>
+#include <string>
+#include <vector>
 
 namespace torch_gumbel {
 namespace {
@@ -99,6 +103,80 @@ TEST(Module, TakesPartInASequential) {
   std::ostringstream shown;
   shown << *model;
   EXPECT_NE(shown.str().find("GumbelSoftmax(tau=1, hard=true, dim=-1"), std::string::npos);
+  shown << GumbelSoftmax(GumbelSoftmaxOptions().learnable_tau(true));
+  EXPECT_NE(shown.str().find("GumbelSoftmax(tau=learned, hard=false"), std::string::npos);
+}
+
+void save(const torch::nn::Module& module, std::ostream& file) {
+  torch::serialize::OutputArchive archive;
+  module.save(archive);
+  archive.save_to(file);
+}
+
+/// As an older version saved it.
+void save(const char* name, const Tensor& value, bool is_buffer, std::ostream& file) {
+  torch::serialize::OutputArchive archive;
+  archive.write(name, value, is_buffer);
+  archive.save_to(file);
+}
+
+TEST(Module, KeepsItsTemperatureExactly) {
+  for (const double tau : {1e-8, 1e-50, 1e300, 0.37}) {
+    GumbelSoftmax sample(GumbelSoftmaxOptions().tau(tau));
+    sample->to(torch::kHalf);
+    sample->to(torch::kCPU, torch::kHalf);
+    const auto copy = std::dynamic_pointer_cast<nn::GumbelSoftmaxImpl>(sample->clone());
+    std::stringstream file;
+    save(*copy, file);
+    GumbelSoftmax loaded;
+    torch::load(loaded, file);
+    EXPECT_EQ(loaded->tau().item<double>(), tau);
+    const Tensor y = loaded->forward(logits().to(torch::kHalf), {}, key(5));
+    EXPECT_TRUE(torch::equal(
+        y, gumbel_softmax(logits().to(torch::kHalf), tau, false, -1, false, {}, key(5))));
+    loaded->set_tau(0.5);
+    loaded->reset_parameters();
+    EXPECT_EQ(loaded->tau().item<double>(), 1);
+  }
+}
+
+TEST(Module, SharesNamesOfAStateDictWithPython) {
+  GumbelSoftmax fixed, learned(GumbelSoftmaxOptions().learnable_tau(true));
+  EXPECT_EQ(fixed->named_buffers().keys(), std::vector<std::string>{"_extra_state"});
+  EXPECT_EQ(learned->named_parameters().keys(), std::vector<std::string>{"log_temperature"});
+  EXPECT_EQ(learned->parameters()[0].sizes(), at::IntArrayRef({1}));
+  fixed->named_buffers()["_extra_state"].copy_(torch::tensor(0.25, torch::kDouble));
+  EXPECT_TRUE(torch::equal(fixed->forward(logits(), {}, key(5)),
+                           gumbel_softmax(logits(), 0.25, false, -1, false, {}, key(5))));
+}
+
+TEST(Module, LoadsWhatOlderVersionsSaved) {
+  std::stringstream buffer, parameter, wrong, none;
+  save("temperature", torch::tensor(0.25), true, buffer);
+  save("log_temperature", torch::tensor(std::log(0.25f)), false, parameter);
+  save("temperature", torch::tensor(0.0), true, wrong);
+  save("other", torch::tensor(1.0), true, none);
+  GumbelSoftmax fixed, learned(GumbelSoftmaxOptions().learnable_tau(true));
+  torch::load(fixed, buffer);
+  torch::load(learned, parameter);
+  EXPECT_EQ(fixed->tau().item<double>(), 0.25);
+  EXPECT_NEAR(learned->tau().item<double>(), 0.25, 1e-7);
+  EXPECT_EQ(learned->parameters()[0].sizes(), at::IntArrayRef({1}));
+  EXPECT_TRUE(learned->parameters()[0].requires_grad());
+  EXPECT_THROW(torch::load(fixed, wrong), c10::ValueError);
+  EXPECT_THROW(torch::load(fixed, none), c10::Error);
+  EXPECT_EQ(fixed->tau().item<double>(), 0.25);
+}
+
+TEST(Module, RecomputesIfAsked) {
+  for (const bool recompute : {false, true}) {
+    GumbelSoftmax sample(GumbelSoftmaxOptions().hard(true).recompute(recompute));
+    const Tensor x = logits().requires_grad_();
+    const Tensor y = sample->forward(x, {}, key(5));
+    const Tensor wanted = gumbel_softmax(x, 1.0, true, -1, recompute, {}, key(5));
+    EXPECT_TRUE(torch::equal(y, wanted));
+    EXPECT_EQ(y.grad_fn()->name(), wanted.grad_fn()->name());
+  }
 }
 
 struct ModelImpl : torch::nn::Module {

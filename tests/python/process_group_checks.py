@@ -50,6 +50,16 @@ def check_the_number_of_collectives(rank):
     assert collectives(lambda: gumbel_softmax(rows, key=KEY).sum().to_local())[1] == 0
 
 
+def check_a_default_device_changes_nothing(rank):
+    x, place = torch.randn(6, 4), {"key": KEY, "first_class": 4 * rank, "classes": 8}
+    for hard in (False, True):
+        wanted = vocab_parallel_gumbel_softmax(x, 0.7, hard, **place)
+        with torch.device("meta"):
+            assert torch.equal(vocab_parallel_gumbel_softmax(x, 0.7, hard, **place), wanted)
+            index = vocab_parallel_gumbel_argmax(x, temperature=0.7, **place)
+        assert torch.equal(index, vocab_parallel_gumbel_argmax(x, temperature=0.7, **place))
+
+
 UNEVEN = (3, 5)
 
 

@@ -144,3 +144,42 @@ def test_gumbel_is_reparametrized_and_expands():
     gradcheck(lambda x, loc, scale: Gumbel(loc, scale).log_prob(x), (x.detach()[0], loc, scale))
     with pytest.raises(ValueError):
         Gumbel(0.0, -1.0, validate_args=True)
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0, 3.0])
+def test_modes_are_where_the_density_is_highest(tau):
+    probs = doubles([[0.2, 0.5, 0.3], [0.4, 0.0, 0.6]])
+    in_log_space = ExpRelaxedCategorical(tau, probs=probs)
+    mode = in_log_space.mode
+    torch.testing.assert_close(mode, (probs.log() / tau).log_softmax(-1))
+    torch.testing.assert_close(mode.logsumexp(-1), torch.zeros(2, dtype=torch.float64))
+    assert (in_log_space.log_prob(mode) >= in_log_space.log_prob(in_log_space.sample((500,)))).all()
+    half = ExpRelaxedCategorical(tau, logits=torch.tensor([6e4, 5.9e4]).half()).mode
+    assert half.dtype == torch.float16 and half[0] == 0
+
+    on_simplex = RelaxedOneHotCategorical(tau, probs=probs)
+    corner = on_simplex.mode
+    assert torch.equal(corner, doubles([[0, 1, 0], [0, 0, 1]])) and corner.dtype == probs.dtype
+    assert torch.equal(corner.argmax(-1), on_simplex.categorical.mode)
+    open_face = RelaxedOneHotCategorical(tau, probs=probs[0])
+    if tau < 2:  # K - 1: the density has no bound, and is highest near this corner
+        centre, near = torch.full((3,), 1 / 3, dtype=torch.float64), 1e-9
+        at = open_face.log_prob(torch.eye(3, dtype=torch.float64) * (1 - 3 * near) + near)
+        assert at.argmax() == 1 and at[1] > open_face.log_prob(centre)
+
+
+@pytest.mark.parametrize("family", [RelaxedOneHotCategorical, ExpRelaxedCategorical])
+def test_what_has_no_closed_form_names_the_law_of_the_class(family):
+    probs = doubles([[0.2, 0.3, 0.5], [0.0, 0.5, 0.5]])
+    q = family(0.7, probs=probs)
+    for name in ("mean", "variance", "stddev", "entropy"):
+        with pytest.raises(NotImplementedError, match=rf"^{family.__name__}: .* \.categorical$"):
+            value = getattr(q, name)
+            value()
+    assert isinstance(q.categorical, torch.distributions.Categorical)
+    assert torch.equal(q.categorical.probs, probs)
+    torch.testing.assert_close(q.categorical.entropy(), torch.special.entr(probs).sum(-1))
+    drawn = q.sample((40_000,)).argmax(-1)
+    share = torch.stack([(drawn == k).double().mean(0) for k in range(3)], -1)
+    assert ((share - probs).abs() < 6 * (probs * (1 - probs) / 40_000).sqrt() + 1e-12).all()
+    assert q.expand((4, 2)).categorical.batch_shape == (4, 2)

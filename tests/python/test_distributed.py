@@ -8,12 +8,19 @@ import sys
 
 import dtensor_checks
 import dtensor_toolbox_checks
+import module_checks
 import process_group_checks
 import pytest
 import two_ranks
 import vocabulary_checks
 
-MODULES = [dtensor_checks, dtensor_toolbox_checks, vocabulary_checks, process_group_checks]
+MODULES = [
+    dtensor_checks,
+    dtensor_toolbox_checks,
+    vocabulary_checks,
+    process_group_checks,
+    module_checks,
+]
 CHECKS = [f"{m.__name__}.{name}" for m in MODULES for name in two_ranks.checks_of(m)]
 
 

@@ -215,3 +215,37 @@ def test_a_default_device_does_not_move_a_call():
         for y in (gumbel_softmax(x, 0.5), gumbel_softmax(x, tau, True, key=key), gumbel_argmax(x)):
             assert y.device.type == "cpu"
         assert torch_gumbel.new_key().device.type == "cpu"
+
+
+def test_submodules_are_loaded_when_they_are_asked_for():
+    code = """
+import sys, torch, torch_gumbel
+loaded = [name for name in ("distributed", "plots") if f"torch_gumbel.{name}" in sys.modules]
+print(loaded, torch_gumbel.distributed.rank_key.__name__, torch_gumbel.plots.__name__)
+try:
+    torch_gumbel.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert run_python(code).stdout.splitlines() == [
+        "[] rank_key torch_gumbel.plots",
+        "module 'torch_gumbel' has no attribute 'nothing'",
+    ]
+
+
+def test_an_import_makes_no_tensor():
+    code = """
+import sys, torch
+from torch.overrides import TorchFunctionMode
+class Made(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            print(func)
+        return result
+torch.set_default_device("meta")
+with Made():
+    import torch_gumbel, torch_gumbel.distributed, torch_gumbel._dtensor, torch_gumbel.plots
+print("imported")
+"""
+    assert run_python(code).stdout.splitlines() == ["imported"]

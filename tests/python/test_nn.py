@@ -61,7 +61,7 @@ def test_the_temperature_is_set_and_kept():
     assert torch.equal(layer(x, key=KEY), gumbel_softmax(x, 0.25, key=KEY))
     fresh = GumbelSoftmax(tau=1.0)
     fresh.load_state_dict(through_file(layer))
-    assert fresh.tau == 0.25 and list(fresh.state_dict()) == ["temperature"]
+    assert fresh.tau == 0.25 and list(fresh.state_dict()) == ["_extra_state"]
     assert not list(layer.parameters())
 
 
@@ -71,7 +71,7 @@ def test_a_learned_temperature_has_a_gradient_and_stays_positive():
     weights = torch.randn(4)
     (layer(x, key=KEY) * weights).sum().backward()
     (gumbel_softmax(x, tau, key=KEY) * weights).sum().backward()
-    torch.testing.assert_close(layer.log_temperature.grad, tau.grad * 0.7)
+    torch.testing.assert_close(layer.log_temperature.grad, tau.grad[None] * 0.7)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     for _ in range(
         20
@@ -187,8 +187,7 @@ def test_a_module_is_copied_saved_whole_and_moved(name):
         got = other(*arguments, key=KEY)
         torch.testing.assert_close(got, wanted, rtol=0, atol=0)
     moved = copy.deepcopy(module).to("meta")
-    tensors = [*moved.parameters(), *moved.buffers()]
-    assert tensors and all(t.device.type == "meta" for t in tensors)
+    assert all(t.device.type == "meta" for t in [*moved.parameters(), *moved.buffers()])
     wide = copy.deepcopy(module).double()
     assert all(t.dtype == torch.float64 for t in [*wide.parameters(), *wide.buffers()])
 
@@ -200,3 +199,56 @@ def test_an_annealed_layer_is_compiled_once():
         layer.tau = 1.0 / (step + 1)
         torch.testing.assert_close(compiled(x, key=KEY), layer(x, key=KEY))
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("form", ["annealed", "learned", "parameter", "quantizer"])
+def test_every_temperature_is_compiled_once(form):
+    layer = GumbelSoftmax(tau=1.0, learnable_tau=form == "learned", hard=True, recompute=True)
+    if form == "quantizer":
+        layer = GumbelVectorQuantizer(6, 5, 4, 2, tau=1.0)
+    if form == "parameter":
+        layer.tau = torch.nn.Parameter(torch.tensor(1.0))
+    x = torch.randn(8, 6)
+    compiled, counter = counted(layer)
+    for tau in (1.0, 0.5, 1e-50 if form != "parameter" else 0.1):
+        layer.tau = tau
+        torch.testing.assert_close(compiled(x, key=KEY), layer(x, key=KEY))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_layer_is_exported_with_its_temperature(strict):
+    x = torch.randn(4, 5)
+    exported = torch.export.export(GumbelSoftmax(tau=0.37), (x,), {"key": KEY}, strict=strict)
+    assert torch.equal(exported.module()(x, key=KEY), gumbel_softmax(x, 0.37, key=KEY))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_captured_graph_follows_the_temperature(moved):
+    layer, x = GumbelSoftmax(tau=1.0), torch.randn(8, 6, device="cuda")
+    layer = layer.cuda() if moved else layer
+    key, stream, graph = KEY.cuda(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream):
+        layer(x, key=key)
+    with torch.cuda.graph(graph):
+        y = layer(x, key=key)
+    for tau in (1.0, 0.25, 1e-50, 1e300):
+        layer.tau = tau
+        graph.replay()
+        assert torch.equal(y, layer(x, key=key))
+        torch.testing.assert_close(y, gumbel_softmax(x, tau, key=key))
+
+
+def test_recompute_is_passed_on():
+    x = torch.randn(4, 5, requires_grad=True)
+    names = {}
+    for recompute in (False, True):
+        y = GumbelSoftmax(hard=True, recompute=recompute)(x, key=KEY)
+        wanted = gumbel_softmax(x, hard=True, recompute=recompute, key=KEY)
+        names[recompute] = y.grad_fn.name()
+        assert torch.equal(y, wanted) and names[recompute] == wanted.grad_fn.name()
+    assert names[False] != names[True]
+    assert "recompute=True" in repr(GumbelSoftmax(recompute=True))
+    probs = torch.tensor([0.25, 0.75])
+    assert GumbelSoftmax.from_probabilities(probs, recompute=True).recompute

@@ -112,7 +112,7 @@ def test_a_schedule_refuses_what_is_none():
         TemperatureSchedule(0.5)
     with pytest.raises(TypeError):
         TemperatureSchedule(linear)  # steps is missing
-    with pytest.raises(ValueError, match="must give a temperature > 0, got -1"):
+    with pytest.raises(ValueError, match="must give a temperature > 0 and finite, got -1"):
         TemperatureSchedule(lambda step: -1)
 
 

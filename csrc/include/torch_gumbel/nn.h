@@ -15,9 +15,11 @@
 #include <torch/nn/modules/common.h>
 #include <torch/nn/modules/container/any.h>
 #include <torch/nn/pimpl.h>
+#include <torch/serialize/input-archive.h>
 #include <torch_gumbel/export.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <ostream>
 
@@ -41,6 +43,10 @@ struct GumbelSoftmaxOptions {
   /// The class dimension.
   TORCH_ARG(int64_t, dim) = -1;
 
+  /// As for torch_gumbel::gumbel_softmax: hard samples keep logits and key for their backward, which
+  /// must not be edited until then, instead of the soft sample.
+  TORCH_ARG(bool, recompute) = false;
+
   /// Learn the temperature, as its logarithm: it stays > 0.
   TORCH_ARG(bool, learnable_tau) = false;
 
@@ -48,14 +54,19 @@ struct GumbelSoftmaxOptions {
 };
 
 /// Samples of logits in training; in evaluation what `eval_mode` says. Its temperature is saved
-/// with it: a buffer `temperature`, or a parameter `log_temperature` if it is learned, the names
-/// that the Python module has.
+/// with it: a buffer `_extra_state`, float64 and on the CPU whatever `to` does, or a parameter
+/// `log_temperature` [1] if it is learned, the names in the state dict of the Python module. A
+/// captured CUDA graph follows set_tau if the module was moved to its device.
 class TORCH_GUMBEL_API GumbelSoftmaxImpl : public torch::nn::Cloneable<GumbelSoftmaxImpl> {
  public:
   /// \throws c10::ValueError  tau not positive and finite.
   explicit GumbelSoftmaxImpl(GumbelSoftmaxOptions options = {});
 
   void reset() override;
+
+  /// Takes the temperature of the options.
+  void reset_parameters();
+
   void pretty_print(std::ostream& stream) const override;
 
   /// \param logits  [*, K, *].
@@ -64,7 +75,17 @@ class TORCH_GUMBEL_API GumbelSoftmaxImpl : public torch::nn::Cloneable<GumbelSof
                      std::optional<at::Generator> generator = std::nullopt,
                      std::optional<at::Tensor> key = std::nullopt);
 
-  /// The temperature, a tensor with one value.
+  void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Device device, bool non_blocking = false) override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  /// Also what older versions saved: a buffer `temperature`, a 0-d `log_temperature`.
+  /// \throws c10::ValueError  a saved temperature that is not positive and finite.
+  void load(torch::serialize::InputArchive& archive) override;
+
+  /// The temperature, a 0-d tensor; on the CPU if it is not learned.
   at::Tensor tau() const;
 
   /// Changes it, as a schedule does.
@@ -78,7 +99,15 @@ class TORCH_GUMBEL_API GumbelSoftmaxImpl : public torch::nn::Cloneable<GumbelSof
                            {2, torch::nn::AnyValue(std::optional<at::Tensor>())})
 
  private:
-  at::Tensor temperature_;  // or its logarithm
+  template <class Move>
+  void move(const Move& to, std::optional<torch::Device> device);
+  void keep_on(torch::Device device);
+  at::Tensor tau_for(const at::Tensor& logits);
+
+  at::Tensor number_;           // the buffer; undefined if the temperature is learned
+  at::Tensor log_temperature_;  // the parameter
+  at::Tensor kept_;             // the number on the CUDA device that the module is on
+  double kept_value_ = 0;
 };
 
 TORCH_MODULE(GumbelSoftmax);

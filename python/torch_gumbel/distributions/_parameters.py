@@ -212,6 +212,11 @@ class CategoricalFamily(KeyedSamples):
         """Where torch's classes look for probabilities."""
         return self._parameters.categorical
 
+    @property
+    def categorical(self) -> Categorical:
+        """The law of the largest coordinate's index: at every temperature that of the classes."""
+        return self._parameters.categorical
+
     def _set(self, parameters: CategoricalParameters, validate: bool) -> None:
         self._parameters = parameters
         self.temperature = parameters.temperature

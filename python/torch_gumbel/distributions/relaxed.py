@@ -8,7 +8,12 @@ import math
 
 import torch
 from torch import Generator, Tensor
-from torch.distributions import ExpTransform, TransformedDistribution, constraints
+from torch.distributions import (
+    Categorical,
+    ExpTransform,
+    TransformedDistribution,
+    constraints,
+)
 from torch.distributions import RelaxedOneHotCategorical as TorchRelaxedOneHotCategorical
 from torch.distributions.distribution import Distribution
 from torch.distributions.relaxed_categorical import (
@@ -43,8 +48,32 @@ class _Simplex(constraints.Constraint):
         return near & (value >= 0).all(-1)
 
 
+class _WithoutMoments(Distribution):
+    """What a relaxed law has no closed form for, and the law of its class has."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Not implemented: it has no closed form."""
+        raise self._no("mean")
+
+    @property
+    def variance(self) -> Tensor:
+        """Not implemented: it has no closed form."""
+        raise self._no("variance")
+
+    def entropy(self) -> Tensor:
+        """Not implemented: it has no closed form."""
+        raise self._no("entropy")
+
+    def _no(self, name: str) -> NotImplementedError:
+        return NotImplementedError(
+            f"{type(self).__name__}: the {name} of the relaxed law has no closed form; that of its "
+            f"class is in .categorical"
+        )
+
+
 class ExpRelaxedCategorical(  # type: ignore[override]
-    CategoricalFamily, TorchExpRelaxedCategorical
+    _WithoutMoments, CategoricalFamily, TorchExpRelaxedCategorical
 ):
     r"""The logarithm of a :class:`RelaxedOneHotCategorical` sample.
 
@@ -88,6 +117,20 @@ class ExpRelaxedCategorical(  # type: ignore[override]
         )
         self._set(parameters, validate)
 
+    @property
+    def mode(self) -> Tensor:
+        """Where the density is highest: log_softmax(logits / temperature), ``[*batch, K]``."""
+        return self._log_softmax(-self._parameters.scores().detach().amax(-1, keepdim=True))
+
+    def _log_softmax(self, noise: Tensor) -> Tensor:
+        """Of (scores + noise) / temperature, in the compute type."""
+        scores = self._parameters.scores()
+        closed = scores == -math.inf  # kept out of the division, whose gradient would be NaN
+        perturbed = scores.masked_fill(closed, 0.0).to(compute_type(scores)) + noise
+        scaled = (perturbed / self._parameters.tau_rows()).masked_fill(closed, -math.inf)
+        sample: Tensor = scaled.log_softmax(-1).to(scores.dtype)
+        return sample
+
     def rsample(
         self,
         sample_shape: _size = NO_SHAPE,
@@ -110,11 +153,7 @@ class ExpRelaxedCategorical(  # type: ignore[override]
         scores = self._parameters.scores()
         wide, shape = compute_type(scores), self._extended_shape(sample_shape)
         noise = sample_gumbel(shape, dtype=wide, device=scores.device, generator=generator, key=key)
-        closed = scores == -math.inf  # kept out of the division, whose gradient would be NaN
-        perturbed = scores.masked_fill(closed, 0.0) + noise
-        scaled = (perturbed / self._parameters.tau_rows()).masked_fill(closed, -math.inf)
-        sample: Tensor = scaled.log_softmax(-1).to(scores.dtype)
-        return sample
+        return self._log_softmax(noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
         r"""Log density at log y.
@@ -134,11 +173,13 @@ class ExpRelaxedCategorical(  # type: ignore[override]
         return _log_density(self._parameters, value).to(value.dtype)
 
 
-class RelaxedOneHotCategorical(KeyedSamples, TorchRelaxedOneHotCategorical):
+class RelaxedOneHotCategorical(_WithoutMoments, KeyedSamples, TorchRelaxedOneHotCategorical):
     r"""The Gumbel-Softmax distribution: softmax((logits + g) / temperature), on the simplex.
 
     A draw is :func:`torch_gumbel.gumbel_softmax`. ``base_dist`` is the same distribution of log y
-    (:class:`ExpRelaxedCategorical`), to be used where samples underflow.
+    (:class:`ExpRelaxedCategorical`), to be used where samples underflow; ``categorical`` is the law
+    of the class, with its mean, entropy, and divergences, which the relaxed law has not in closed
+    form.
 
     Args:
         temperature: > 0; a number, a tensor with one value, or one value per row (a shape that
@@ -180,6 +221,22 @@ class RelaxedOneHotCategorical(KeyedSamples, TorchRelaxedOneHotCategorical):
         base._set(parameters, validate)
         TransformedDistribution.__init__(self, base, ExpTransform(), validate_args=False)
         self._validate_args = validate
+
+    @property
+    def categorical(self) -> Categorical:
+        """The law of the largest coordinate's index: at every temperature that of the classes."""
+        return self.base_dist.categorical
+
+    @property
+    def mode(self) -> Tensor:
+        """The one-hot of the most likely class, first on ties: ``[*batch, K]``.
+
+        Below a temperature of K - 1 the density grows without bound towards the corners of the
+        simplex, most so towards this one; above, it has a mode inside, without a closed form.
+        """
+        probs = self.categorical.probs
+        index = probs.detach().argmax(-1, keepdim=True)
+        return torch.zeros_like(probs, requires_grad=False).scatter_(-1, index, 1.0)
 
     def expand(
         self, batch_shape: _size, _instance: Distribution | None = None

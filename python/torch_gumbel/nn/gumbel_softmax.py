@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from torch_gumbel.functional import gumbel_softmax
 from torch_gumbel.nn._temperature import Tempered
+from torch_gumbel.schedules import TemperatureSchedule
 
 EvalMode = Literal["argmax", "sample", "soft"]
 
@@ -19,18 +20,23 @@ class GumbelSoftmax(Tempered):
 
     Args:
         dim: the class dimension.
-        tau: temperature, > 0. ``module.tau = value`` changes it, as a schedule does at each step.
+        tau: temperature, a number > 0 or a :class:`~torch_gumbel.schedules.TemperatureSchedule`,
+            which :meth:`step` advances. ``module.tau = value`` changes it. The state dict holds
+            both.
         hard: one-hot samples with the straight-through gradient.
-        learnable_tau: learn the temperature, as its logarithm: it stays > 0.
+        learnable_tau: learn the temperature, as its logarithm, ``[1]``: it stays > 0.
         eval_mode: what ``eval()`` switches to: ``"argmax"``, the one-hot of the largest logit,
             first on ties, without noise and gradient; ``"soft"``, softmax(logits / tau), without
             noise; ``"sample"``, what training does.
+        recompute: as for :func:`torch_gumbel.gumbel_softmax`: hard samples keep logits and key for
+            their backward, which must not be edited until then, instead of the soft sample.
 
     Shape:
         logits ``[*, K, *]`` with classes along ``dim``; the result has the same shape and dtype.
 
     Raises:
-        ValueError: tau not > 0 and finite; an unknown ``eval_mode``.
+        ValueError: tau not > 0 and finite; a schedule for a tau that is learned; an unknown
+            ``eval_mode``.
         TypeError: tau not a number.
 
     Example:
@@ -48,16 +54,18 @@ class GumbelSoftmax(Tempered):
     def __init__(
         self,
         dim: int = -1,
-        tau: float = 1.0,
+        tau: float | TemperatureSchedule = 1.0,
         hard: bool = False,
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
+        *,
+        recompute: bool = False,
     ) -> None:
         super().__init__(tau, learnable_tau)
         if eval_mode not in get_args(EvalMode):
             wanted = ", ".join(get_args(EvalMode))
             raise ValueError(f"GumbelSoftmax: eval_mode must be one of {wanted}, got {eval_mode!r}")
-        self.dim, self.hard, self.eval_mode = dim, hard, eval_mode
+        self.dim, self.hard, self.eval_mode, self.recompute = dim, hard, eval_mode, recompute
         self.register_buffer("logits", None)
 
     @classmethod
@@ -66,11 +74,12 @@ class GumbelSoftmax(Tempered):
         probs: Tensor,
         *,
         dim: int = -1,
-        tau: float = 1.0,
+        tau: float | TemperatureSchedule = 1.0,
         hard: bool = False,
         learnable: bool = False,
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
+        recompute: bool = False,
         tolerance: float = 1e-4,
     ) -> GumbelSoftmax:
         """A layer that holds its own logits, log(probs), and is called without an argument.
@@ -85,6 +94,7 @@ class GumbelSoftmax(Tempered):
             learnable: make the logits a parameter.
             learnable_tau: as for the class.
             eval_mode: as for the class.
+            recompute: as for the class.
             tolerance: how far from 1 the sum of a row may be.
 
         Returns:
@@ -102,7 +112,7 @@ class GumbelSoftmax(Tempered):
             tensor([0., 1.])
         """
         _check_probabilities(probs, dim, tolerance)
-        layer = cls(dim, tau, hard, learnable_tau, eval_mode)
+        layer = cls(dim, tau, hard, learnable_tau, eval_mode, recompute=recompute)
         logits = probs.detach().log()
         if learnable:
             del layer.logits
@@ -133,7 +143,13 @@ class GumbelSoftmax(Tempered):
             raise TypeError("GumbelSoftmax: logits are wanted, got none, and the layer holds none")
         if self.training or self.eval_mode == "sample":
             return gumbel_softmax(
-                logits, self.tau, self.hard, dim=self.dim, generator=generator, key=key
+                logits,
+                self._tau_for(logits),
+                self.hard,
+                dim=self.dim,
+                recompute=self.recompute,
+                generator=generator,
+                key=key,
             )
         if self.eval_mode == "soft":
             return torch.softmax(logits / self.tau.to(logits.dtype), self.dim)
@@ -142,9 +158,10 @@ class GumbelSoftmax(Tempered):
     def extra_repr(self) -> str:
         """Shown by ``repr``."""
         held = "" if self.logits is None else f", logits={list(self.logits.shape)}"
+        lean = ", recompute=True" if self.recompute else ""
         return (
-            f"dim={self.dim}, tau={self.tau.item():.4g}, hard={self.hard}, "
-            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{held}"
+            f"dim={self.dim}, tau={self._shown()}, hard={self.hard}, "
+            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{lean}{held}"
         )
 
 

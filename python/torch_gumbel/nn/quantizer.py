@@ -63,26 +63,19 @@ class GumbelVectorQuantizer(Tempered):
                 f"GumbelVectorQuantizer: code_dim must be a multiple of groups = {groups}, "
                 f"got {code_dim}"
             )
-        super().__init__(tau.value if isinstance(tau, TemperatureSchedule) else tau, False)
-        self.schedule = tau if isinstance(tau, TemperatureSchedule) else None
+        super().__init__(tau, False)
         self.num_codes, self.code_dim, self.groups = num_codes, code_dim, groups
         self.weight_proj = nn.Linear(in_features, groups * num_codes)
         self.codevectors = nn.Parameter(torch.empty(1, groups * num_codes, code_dim // groups))
+        self.reset_parameters()
+        self.register_load_state_dict_pre_hook(_keep_what_is_absent)
+
+    def reset_parameters(self) -> None:
+        """Draws weights anew, and takes the temperature that was given first."""
+        super().reset_parameters()
         nn.init.uniform_(self.codevectors)
         nn.init.normal_(self.weight_proj.weight)
         nn.init.zeros_(self.weight_proj.bias)
-        self.register_load_state_dict_pre_hook(_keep_what_is_absent)
-
-    def step(self) -> float:
-        """Advances the schedule by a training step, and takes its temperature.
-
-        Raises:
-            ValueError: ``tau`` was given as a number.
-        """
-        if self.schedule is None:
-            raise ValueError("GumbelVectorQuantizer: step() wants a TemperatureSchedule as tau")
-        self.tau = self.schedule.step()
-        return self.schedule.value
 
     def forward(
         self,
@@ -133,8 +126,9 @@ class GumbelVectorQuantizer(Tempered):
     def _draw(self, logits: Tensor, generator: Generator | None, key: Tensor | None) -> Tensor:
         """``[*, groups, code_dim / groups]``; each group draws by a key of its own."""
         key = new_key(generator, logits.device) if key is None else key
+        tau = self._tau_for(logits)
         looked_up = [
-            straight_through_lookup(rows, book.to(rows.dtype), self.tau, key=own)
+            straight_through_lookup(rows, book.to(rows.dtype), tau, key=own)
             for rows, book, own in zip(
                 logits.unbind(-2), self._books(), split(key, self.groups), strict=True
             )
@@ -148,7 +142,7 @@ class GumbelVectorQuantizer(Tempered):
         """Shown by ``repr``."""
         return (
             f"num_codes={self.num_codes}, code_dim={self.code_dim}, groups={self.groups}, "
-            f"tau={self.tau.item():.4g}"
+            f"tau={self._shown()}"
         )
 
 
@@ -163,5 +157,6 @@ def _mean(probs: Tensor, mask: Tensor | None) -> Tensor:
 def _keep_what_is_absent(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A quantizer of Hugging Face saves neither temperature nor schedule: ours stay."""
     for name, value in module.state_dict().items():
-        if name == "temperature" or name.startswith("schedule."):
+        older = name == "_extra_state" and prefix + "temperature" in state
+        if name.endswith("_extra_state") and not older:
             state.setdefault(prefix + name, value)

@@ -12,7 +12,8 @@ int main() {
     std::puts("the op is not registered");
     return 1;
   }
-  std::vector<c10::IValue> stack = {at::zeros({3, 4}), 0.5, true, -1, c10::IValue(), c10::IValue()};
+  std::vector<c10::IValue> stack = {at::zeros({3, 4}), 0.5,          true, -1, false,
+                                    c10::IValue(),     c10::IValue()};
   op->callBoxed(stack);
   const double ones = stack[0].toTensor().sum().item<double>();
   std::printf("rows with a choice: %g\n", ones);
