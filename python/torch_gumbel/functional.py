@@ -183,7 +183,7 @@ def gumbel_argmax(
         check_integer("gumbel_argmax", "num_samples", num_samples)
     if isinstance(temperature, Tensor):
         return _argmax_tensor(logits, temperature, dim, keepdim, num_samples, generator, key)
-    return _argmax(logits, dim, keepdim, temperature, num_samples, generator, key)
+    return _argmax(logits, dim, keepdim, num_samples, temperature, generator, key)
 
 
 # Inside torch.compile the calls are these: ops, which honour tensor subclasses themselves. Nothing

@@ -84,7 +84,7 @@ TEST_F(GpuBits, OfIndicesAtATemperature) {
   for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
     for (const double temperature : {1.0, 0.3, 0.0}) {
       const auto index = [&](const at::Tensor& of) {
-        return gumbel_argmax(of, dim, false, temperature, nullopt, key(12));
+        return gumbel_argmax(of, dim, false, nullopt, temperature, nullopt, key(12));
       };
       EXPECT_TRUE(same_bits(index(on_gpu(x)), index(x))) << name << " " << temperature;
     }
@@ -105,7 +105,7 @@ TEST_F(GpuBits, OfRowsWithMasksAndWithoutADistribution) {
         return gumbel_softmax(of, 0.7, true, -1, false, nullopt, key(13));
       };
       const auto index = [&](const at::Tensor& of) {
-        return gumbel_argmax(of, -1, false, 1.0, nullopt, key(13));
+        return gumbel_argmax(of, -1, false, nullopt, 1.0, nullopt, key(13));
       };
       EXPECT_TRUE(same_bits(hard(on_gpu(x)), hard(x))) << classes << " " << type;
       EXPECT_TRUE(same_bits(index(on_gpu(x)), index(x))) << classes << " " << type;

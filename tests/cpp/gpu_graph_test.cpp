@@ -137,7 +137,8 @@ TEST_F(GpuGraph, ACallIsOneLaunchAndASharedRowTwo) {
     for (const bool hard : {false, true})
       EXPECT_EQ(launches([&] { return gumbel_softmax(x, 0.7, hard, -1, false, nullopt, key(3)); }),
                 forward);
-    EXPECT_EQ(launches([&] { return gumbel_argmax(x, -1, false, 1.0, nullopt, key(3)); }), forward);
+    EXPECT_EQ(launches([&] { return gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(3)); }),
+              forward);
     for (const bool tau_grad : {false, true}) {
       const size_t backward = forward + (forward == 2 && tau_grad ? 1 : 0);
       EXPECT_EQ(launches([&] {
