@@ -9,6 +9,8 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
+from torch_gumbel._arguments import real_number
+
 
 class Tempered(nn.Module):
     """Holds a temperature: a buffer ``temperature``, or a parameter ``log_temperature``.
@@ -48,6 +50,6 @@ class Tempered(nn.Module):
             value = value.item()
         if not isinstance(value, Real):
             raise TypeError(f"{who}: tau must be a number, got {type(value).__name__}")
-        if not 0 < (number := float(value)) < math.inf:
+        if not 0 < (number := real_number(value)) < math.inf:
             raise ValueError(f"{who}: tau must be > 0 and finite, got {value}")
         return number

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
+from torch_gumbel._arguments import flag, integer
 from torch_gumbel.functional import gumbel_softmax
 from torch_gumbel.nn._temperature import Tempered
 
@@ -25,13 +26,15 @@ class GumbelSoftmax(Tempered):
         eval_mode: what ``eval()`` switches to: ``"argmax"``, the one-hot of the largest logit,
             first on ties, without noise and gradient; ``"soft"``, softmax(logits / tau), without
             noise; ``"sample"``, what training does.
+        recompute: as for :func:`torch_gumbel.gumbel_softmax`: hard samples keep logits and key for
+            their backward, which must not be edited until then, instead of the soft sample.
 
     Shape:
         logits ``[*, K, *]`` with classes along ``dim``; the result has the same shape and dtype.
 
     Raises:
         ValueError: tau not > 0 and finite; an unknown ``eval_mode``.
-        TypeError: tau not a number.
+        TypeError: tau not a number, ``dim`` not an integer.
 
     Example:
         >>> from torch_gumbel.nn import GumbelSoftmax
@@ -52,12 +55,16 @@ class GumbelSoftmax(Tempered):
         hard: bool = False,
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
+        *,
+        recompute: bool = False,
     ) -> None:
         super().__init__(tau, learnable_tau)
         if eval_mode not in get_args(EvalMode):
             wanted = ", ".join(get_args(EvalMode))
             raise ValueError(f"GumbelSoftmax: eval_mode must be one of {wanted}, got {eval_mode!r}")
-        self.dim, self.hard, self.eval_mode = dim, hard, eval_mode
+        who = type(self).__name__
+        self.dim, self.eval_mode = integer(who, "dim", dim), eval_mode
+        self.hard, self.recompute = flag(who, "hard", hard), flag(who, "recompute", recompute)
         self.register_buffer("logits", None)
 
     @classmethod
@@ -71,6 +78,7 @@ class GumbelSoftmax(Tempered):
         learnable: bool = False,
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
+        recompute: bool = False,
         tolerance: float = 1e-4,
     ) -> GumbelSoftmax:
         """A layer that holds its own logits, log(probs), and is called without an argument.
@@ -85,6 +93,7 @@ class GumbelSoftmax(Tempered):
             learnable: make the logits a parameter.
             learnable_tau: as for the class.
             eval_mode: as for the class.
+            recompute: as for the class.
             tolerance: how far from 1 the sum of a row may be.
 
         Returns:
@@ -101,8 +110,9 @@ class GumbelSoftmax(Tempered):
             >>> coin(key=torch_gumbel.key(1))
             tensor([0., 1.])
         """
+        dim = integer("GumbelSoftmax.from_probabilities", "dim", dim)
         _check_probabilities(probs, dim, tolerance)
-        layer = cls(dim, tau, hard, learnable_tau, eval_mode)
+        layer = cls(dim, tau, hard, learnable_tau, eval_mode, recompute=recompute)
         logits = probs.detach().log()
         if learnable:
             del layer.logits
@@ -133,7 +143,13 @@ class GumbelSoftmax(Tempered):
             raise TypeError("GumbelSoftmax: logits are wanted, got none, and the layer holds none")
         if self.training or self.eval_mode == "sample":
             return gumbel_softmax(
-                logits, self.tau, self.hard, dim=self.dim, generator=generator, key=key
+                logits,
+                self.tau,
+                self.hard,
+                dim=self.dim,
+                recompute=self.recompute,
+                generator=generator,
+                key=key,
             )
         if self.eval_mode == "soft":
             return torch.softmax(logits / self.tau.to(logits.dtype), self.dim)
@@ -144,7 +160,8 @@ class GumbelSoftmax(Tempered):
         held = "" if self.logits is None else f", logits={list(self.logits.shape)}"
         return (
             f"dim={self.dim}, tau={self.tau.item():.4g}, hard={self.hard}, "
-            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{held}"
+            f"recompute={self.recompute}, learnable_tau={self.learnable_tau}, "
+            f"eval_mode={self.eval_mode!r}{held}"
         )
 
 
