@@ -47,8 +47,9 @@ void GumbelSoftmaxImpl::reset() {
 void GumbelSoftmaxImpl::pretty_print(std::ostream& stream) const {
   stream << std::boolalpha << "torch_gumbel::nn::GumbelSoftmax(tau=" << tau().item<double>()
          << ", hard=" << options.hard() << ", dim=" << options.dim()
-         << ", recompute=" << options.recompute() << ", learnable_tau=" << options.learnable_tau()
-         << ", eval_mode=" << name_of(options.eval_mode()) << ")";
+         << ", learnable_tau=" << options.learnable_tau()
+         << ", eval_mode=" << name_of(options.eval_mode())
+         << (options.recompute() ? ", recompute=true)" : ")");
 }
 
 at::Tensor GumbelSoftmaxImpl::tau() const {

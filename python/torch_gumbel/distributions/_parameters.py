@@ -119,7 +119,7 @@ class CategoricalParameters:
                 f"got {self.given}"
             )
         if not all_true((self.temperature > 0) & (self.temperature < math.inf)):
-            raise ValueError(f"{who}: temperature must be > 0 and finite, got {self.temperature}")
+            raise ValueError(f"{who}: temperature must be > 0 and finite, got {self.temperature!s}")
 
     def expand(self, batch_shape: torch.Size) -> CategoricalParameters:
         """The same parameters over a larger batch, without a copy."""

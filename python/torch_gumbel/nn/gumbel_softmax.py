@@ -158,10 +158,10 @@ class GumbelSoftmax(Tempered):
     def extra_repr(self) -> str:
         """Shown by ``repr``."""
         held = "" if self.logits is None else f", logits={list(self.logits.shape)}"
+        again = ", recompute=True" if self.recompute else ""
         return (
             f"dim={self.dim}, tau={self.tau.item():.4g}, hard={self.hard}, "
-            f"recompute={self.recompute}, learnable_tau={self.learnable_tau}, "
-            f"eval_mode={self.eval_mode!r}{held}"
+            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{again}{held}"
         )
 
 
