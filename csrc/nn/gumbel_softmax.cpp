@@ -48,8 +48,7 @@ void GumbelSoftmaxImpl::pretty_print(std::ostream& stream) const {
   stream << std::boolalpha << "torch_gumbel::nn::GumbelSoftmax(tau=" << tau().item<double>()
          << ", hard=" << options.hard() << ", dim=" << options.dim()
          << ", learnable_tau=" << options.learnable_tau()
-         << ", eval_mode=" << name_of(options.eval_mode())
-         << (options.recompute() ? ", recompute=true)" : ")");
+         << ", eval_mode=" << name_of(options.eval_mode()) << ")";
 }
 
 at::Tensor GumbelSoftmaxImpl::tau() const {
@@ -65,8 +64,8 @@ at::Tensor GumbelSoftmaxImpl::forward(const at::Tensor& logits,
                                       std::optional<at::Generator> generator,
                                       std::optional<at::Tensor> key) {
   if (is_training() || options.eval_mode() == EvalMode::kSample)
-    return gumbel_softmax(logits, tau(), options.hard(), options.dim(), options.recompute(),
-                          std::move(generator), key);
+    return gumbel_softmax(logits, tau(), options.hard(), options.dim(), false, std::move(generator),
+                          key);
   if (options.eval_mode() == EvalMode::kSoft)
     return (logits / tau().to(logits.scalar_type())).softmax(options.dim());
   return one_hot_of_largest(logits, options.dim());

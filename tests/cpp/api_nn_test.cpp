@@ -30,21 +30,6 @@ TEST(Module, SamplesInTraining) {
   EXPECT_TRUE(torch::equal(drawn, gumbel_softmax(logits(), 0.5, true, 1)));
 }
 
-TEST(Module, CanMakeTheNoiseAgain) {
-  const auto gradient = [](bool recompute) {
-    GumbelSoftmax sample(GumbelSoftmaxOptions().tau(0.5).hard(true).recompute(recompute));
-    const Tensor x = logits().set_requires_grad(true);
-    const Tensor y = sample->forward(x, {}, key(5));
-    (y * logits()).sum().backward();
-    return std::pair(y.grad_fn()->name(), x.grad());
-  };
-  const auto [kept, wanted] = gradient(false);
-  const auto [again, found] = gradient(true);
-  EXPECT_EQ(kept, "GumbelSoftmaxHardBackward");
-  EXPECT_EQ(again, "GumbelSoftmaxBackward");
-  EXPECT_TRUE(torch::equal(found, wanted));
-}
-
 TEST(Module, SwitchesWhatItGivesInEvaluation) {
   const auto options = GumbelSoftmaxOptions().tau(0.5).hard(true).dim(1);
   const auto evaluated = [&](EvalMode mode) {

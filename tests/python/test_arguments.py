@@ -94,7 +94,6 @@ BOOLS = {
         X, CODES, return_index=v
     ),
     "GumbelSoftmax: hard": lambda v: nn.GumbelSoftmax(hard=v),
-    "GumbelSoftmax: recompute": lambda v: nn.GumbelSoftmax(recompute=v),
 }
 NOT_DTYPES = ["float32", 6, True]
 DTYPES = {

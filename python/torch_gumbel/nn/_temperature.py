@@ -9,8 +9,6 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from torch_gumbel._arguments import real_number
-
 
 class Tempered(nn.Module):
     """Holds a temperature: a buffer ``temperature``, or a parameter ``log_temperature``.
@@ -50,6 +48,10 @@ class Tempered(nn.Module):
             value = value.item()
         if not isinstance(value, Real):
             raise TypeError(f"{who}: tau must be a number, got {type(value).__name__}")
-        if not 0 < (number := real_number(value)) < math.inf:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not 0 < number < math.inf:
             raise ValueError(f"{who}: tau must be > 0 and finite, got {value}")
         return number

@@ -26,8 +26,6 @@ class GumbelSoftmax(Tempered):
         eval_mode: what ``eval()`` switches to: ``"argmax"``, the one-hot of the largest logit,
             first on ties, without noise and gradient; ``"soft"``, softmax(logits / tau), without
             noise; ``"sample"``, what training does.
-        recompute: as for :func:`torch_gumbel.gumbel_softmax`: hard samples keep logits and key for
-            their backward, which must not be edited until then, instead of the soft sample.
 
     Shape:
         logits ``[*, K, *]`` with classes along ``dim``; the result has the same shape and dtype.
@@ -55,16 +53,13 @@ class GumbelSoftmax(Tempered):
         hard: bool = False,
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
-        *,
-        recompute: bool = False,
     ) -> None:
+        dim, hard = integer("GumbelSoftmax", "dim", dim), flag("GumbelSoftmax", "hard", hard)
         super().__init__(tau, learnable_tau)
         if eval_mode not in get_args(EvalMode):
             wanted = ", ".join(get_args(EvalMode))
             raise ValueError(f"GumbelSoftmax: eval_mode must be one of {wanted}, got {eval_mode!r}")
-        who = type(self).__name__
-        self.dim, self.eval_mode = integer(who, "dim", dim), eval_mode
-        self.hard, self.recompute = flag(who, "hard", hard), flag(who, "recompute", recompute)
+        self.dim, self.hard, self.eval_mode = dim, hard, eval_mode
         self.register_buffer("logits", None)
 
     @classmethod
@@ -78,7 +73,6 @@ class GumbelSoftmax(Tempered):
         learnable: bool = False,
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
-        recompute: bool = False,
         tolerance: float = 1e-4,
     ) -> GumbelSoftmax:
         """A layer that holds its own logits, log(probs), and is called without an argument.
@@ -93,7 +87,6 @@ class GumbelSoftmax(Tempered):
             learnable: make the logits a parameter.
             learnable_tau: as for the class.
             eval_mode: as for the class.
-            recompute: as for the class.
             tolerance: how far from 1 the sum of a row may be.
 
         Returns:
@@ -112,7 +105,7 @@ class GumbelSoftmax(Tempered):
         """
         dim = integer("GumbelSoftmax.from_probabilities", "dim", dim)
         _check_probabilities(probs, dim, tolerance)
-        layer = cls(dim, tau, hard, learnable_tau, eval_mode, recompute=recompute)
+        layer = cls(dim, tau, hard, learnable_tau, eval_mode)
         logits = probs.detach().log()
         if learnable:
             del layer.logits
@@ -143,13 +136,7 @@ class GumbelSoftmax(Tempered):
             raise TypeError("GumbelSoftmax: logits are wanted, got none, and the layer holds none")
         if self.training or self.eval_mode == "sample":
             return gumbel_softmax(
-                logits,
-                self.tau,
-                self.hard,
-                dim=self.dim,
-                recompute=self.recompute,
-                generator=generator,
-                key=key,
+                logits, self.tau, self.hard, dim=self.dim, generator=generator, key=key
             )
         if self.eval_mode == "soft":
             return torch.softmax(logits / self.tau.to(logits.dtype), self.dim)
@@ -158,10 +145,9 @@ class GumbelSoftmax(Tempered):
     def extra_repr(self) -> str:
         """Shown by ``repr``."""
         held = "" if self.logits is None else f", logits={list(self.logits.shape)}"
-        again = ", recompute=True" if self.recompute else ""
         return (
             f"dim={self.dim}, tau={self.tau.item():.4g}, hard={self.hard}, "
-            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{again}{held}"
+            f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{held}"
         )
 
 
