@@ -32,7 +32,7 @@ class GumbelSoftmax(Tempered):
 
     Raises:
         ValueError: tau not > 0 and finite; an unknown ``eval_mode``.
-        TypeError: tau not a number, ``dim`` not an integer.
+        TypeError: tau not a number.
 
     Example:
         >>> from torch_gumbel.nn import GumbelSoftmax
