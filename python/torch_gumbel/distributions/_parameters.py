@@ -162,9 +162,9 @@ def _temperature(who: str, value: float | Tensor, given: Tensor) -> Tensor:
             kind = type(value).__name__
             raise TypeError(f"{who}: temperature must be a number or a tensor, got {kind}")
         if not 0 < (number := real_number(value)) < math.inf:
-            raise ValueError(f"{who}: temperature must be > 0 and finite, got {number}")
+            raise ValueError(f"{who}: temperature must be > 0 and finite, got {float(number)}")
         # On the CPU, from where a kernel of any device takes it without a copy.
-        return torch.tensor(number, dtype=compute_type(given), device="cpu")
+        return torch.tensor(float(number), dtype=compute_type(given), device="cpu")
     batch = given.shape[:-1]
     if value.numel() != 1 and not _broadcasts(value.shape, batch):
         raise ValueError(
