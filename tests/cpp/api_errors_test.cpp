@@ -52,8 +52,8 @@ TEST(Errors, TemperatureMustBePositiveAndFinite) {
 }
 
 TEST(Errors, TemperatureTensorMustFit) {
-  for (const auto& tau : {at::ones({3}), at::ones({2, 3}), at::ones({4, 1}), at::ones({1, 2, 1}),
-                          at::ones({0})})
+  for (const auto& tau :
+       {at::ones({3}), at::ones({2, 3}), at::ones({4, 1}), at::ones({1, 2, 1}), at::ones({0})})
     expect_error<c10::ValueError>(
         "gumbel_softmax: tau must have one value, or one per row",
         [&](const at::Generator& g) { gumbel_softmax(logits(), tau, false, -1, false, g); });
