@@ -21,18 +21,17 @@ Tensor softmax_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_
   return torch_gumbel::gumbel_softmax(logits, tau, hard, dim, recompute, std::move(generator), key);
 }
 
-Tensor argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature,
-              optional<int64_t> num_samples, optional<at::Generator> generator,
-              const optional<Tensor>& key) {
-  return torch_gumbel::gumbel_argmax(logits, dim, keepdim, temperature, std::move(generator), key,
-                                     num_samples);
+Tensor argmax(const Tensor& logits, int64_t dim, bool keepdim, optional<int64_t> num_samples,
+              double temperature, optional<at::Generator> generator, const optional<Tensor>& key) {
+  return torch_gumbel::gumbel_argmax(logits, dim, keepdim, num_samples, temperature,
+                                     std::move(generator), key);
 }
 
 Tensor argmax_tensor(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
                      optional<int64_t> num_samples, optional<at::Generator> generator,
                      const optional<Tensor>& key) {
-  return torch_gumbel::gumbel_argmax(logits, temperature, dim, keepdim, std::move(generator), key,
-                                     num_samples);
+  return torch_gumbel::gumbel_argmax(logits, temperature, dim, keepdim, num_samples,
+                                     std::move(generator), key);
 }
 
 pybind11::dict build_info() {

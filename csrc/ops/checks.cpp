@@ -14,6 +14,15 @@ bool is_supported(at::ScalarType type) {
   return type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
 }
 
+/// Whether a tensor has the shape of logits without `dim`.
+bool has_shape_of_rows(const at::Tensor& value, const at::Tensor& logits, int64_t dim) {
+  const auto given = value.sym_sizes(), wanted = logits.sym_sizes();
+  if (given.size() + 1 != wanted.size()) return false;
+  for (int64_t i = 0; i < value.dim(); ++i)
+    if (given[i] != wanted[i < dim ? i : i + 1]) return false;
+  return true;
+}
+
 }  // namespace
 
 void element_type(const char* who, const char* name, at::ScalarType type) {
@@ -51,27 +60,34 @@ void count(const char* who, const char* name, const c10::SymInt& value) {
   TORCH_CHECK_VALUE(value > 0, who, ": ", name, " must be > 0, got ", value);
 }
 
-void temperature(const char* who, const char* name, const at::Tensor& value,
-                 const at::Tensor& logits, int64_t dim) {
+bool broadcasts_to_rows(const at::Tensor& temperature, const at::Tensor& logits, int64_t dim) {
+  const auto given = temperature.sym_sizes(), wanted = logits.sym_sizes();
+  const int64_t excess = logits.dim() - temperature.dim();
+  if (excess < 0) return false;
+  // The class dimension first: sizes that are symbols are then compared only where they must be equal.
+  if (dim >= excess && dim < logits.dim() && given[dim - excess] != 1) return false;
+  for (int64_t i = 0; i < temperature.dim(); ++i)
+    if (given[i] != 1 && given[i] != wanted[i + excess]) return false;
+  return true;
+}
+
+at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
+                       const at::Tensor& logits, int64_t dim) {
   const auto type = value.scalar_type();
   TORCH_CHECK_TYPE(is_supported(type) || at::isIntegralType(type, /*includeBool=*/false), who, ": ",
                    name, " must be a real tensor, got ", type);
   TORCH_CHECK_TYPE(value.layout() == at::kStrided, who, ": ", name,
                    " must be a strided tensor, got layout ", value.layout());
-  const auto wanted = logits.sym_sizes(), given = value.sym_sizes();
-  const auto excess = static_cast<int64_t>(wanted.size()) - static_cast<int64_t>(given.size());
-  bool fits = excess >= 0;
-  for (int64_t i = 0; fits && i < static_cast<int64_t>(given.size()); ++i)
-    fits = given[i] == 1 || (i + excess != dim && given[i] == wanted[i + excess]);
-  TORCH_CHECK_VALUE(fits, who, ": ", name, " must have one value, or one per row (size 1 at dim ",
-                    dim, ") for logits of shape ", wanted, ", got shape ", given);
+  const bool broadcasts = broadcasts_to_rows(value, logits, dim);
+  TORCH_CHECK_VALUE(broadcasts || has_shape_of_rows(value, logits, dim), who, ": ", name,
+                    " must have one value, or one per row (size 1 at dim ", dim,
+                    ", or that dimension left out) for logits of shape ", logits.sym_sizes(),
+                    ", got shape ", value.sym_sizes());
   TORCH_CHECK_VALUE(value.device() == logits.device() || (value.dim() == 0 && value.is_cpu()), who,
                     ": ", name, " must be on ", logits.device(), " or a 0-d CPU tensor, got shape ",
-                    given, " on ", value.device());
-}
-
-at::Tensor as_floating(const at::Tensor& temperature) {
-  return at::isFloatingType(temperature.scalar_type()) ? temperature : temperature.to(at::kDouble);
+                    value.sym_sizes(), " on ", value.device());
+  const at::Tensor floating = at::isFloatingType(type) ? value : value.to(at::kDouble);
+  return broadcasts ? floating : floating.unsqueeze(dim);
 }
 
 void source(const char* who, const at::Tensor& logits,

@@ -28,13 +28,16 @@ void sampling_temperature(const char* who, double value);
 /// A number of things wanted: at least one (ValueError).
 void count(const char* who, const char* name, const c10::SymInt& value);
 
-/// A temperature given as a tensor: floating point or integer, broadcasts against logits without
-/// enlarging them, size 1 or absent at `dim`, on the logits' device or 0-d on the CPU.
-void temperature(const char* who, const char* name, const at::Tensor& value,
-                 const at::Tensor& logits, int64_t dim);
+/// A temperature given as a tensor, as the private ops take it: floating point (an integer one
+/// becomes float64), on the logits' device or 0-d on the CPU, broadcasting against logits without
+/// enlarging them, size 1 or absent at `dim`. One of the rows' shape, that of logits without `dim`,
+/// gets that dimension here. Where a shape can be read both ways, all sizes before `dim` are 1, and
+/// both readings are the same.
+at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
+                       const at::Tensor& logits, int64_t dim);
 
-/// A checked temperature tensor as the private ops take it: an integer one becomes float64.
-at::Tensor as_floating(const at::Tensor& temperature);
+/// Whether a temperature broadcasts against logits so.
+bool broadcasts_to_rows(const at::Tensor& temperature, const at::Tensor& logits, int64_t dim);
 
 /// At most one of key and generator (ValueError), the generator of the logits' device (ValueError).
 void source(const char* who, const at::Tensor& logits,

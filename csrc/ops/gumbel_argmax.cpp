@@ -7,6 +7,7 @@
 #include "eager.h"
 #include "keys.h"
 #include "ops.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace {
@@ -49,7 +50,9 @@ Tensor draw(const Tensor& logits, const Tensor& temperature, const Draw& how,
   if (how.num_samples) checks::count(kName, "num_samples", *how.num_samples);
   checks::source(kName, logits, generator, given_key);
   checks::has_classes(kName, logits, how.dim);
-  const Tensor key = ops::key_of_call(kName, logits, how.dim, generator, given_key);
+  const c10::SymInt times = how.num_samples.value_or(1);
+  const Tensor key = ops::key_of_call(kName, logits, how.dim, generator, given_key,
+                                      {ops::bytes_of_rows(logits, how.dim, at::kLong, times)});
   if (how.num_samples)
     return draw_several(logits, temperature, key, how.dim, how.keepdim, *how.num_samples);
   return ops::argmax().call(logits, temperature, key, how.dim, how.keepdim, std::nullopt,
@@ -71,35 +74,31 @@ Tensor front_door_tensor(const Tensor& logits, const Tensor& temperature, int64_
                          const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  checks::temperature(kName, "temperature", temperature, logits, wrapped);
-  return draw(logits, checks::as_floating(temperature), {wrapped, keepdim, std::move(num_samples)},
-              generator, key);
+  return draw(logits, checks::temperature(kName, "temperature", temperature, logits, wrapped),
+              {wrapped, keepdim, std::move(num_samples)}, generator, key);
 }
 
 }  // namespace
 
-Tensor gumbel_argmax(const Tensor& logits, int64_t dim, bool keepdim, double temperature,
-                     optional<at::Generator> generator, const optional<Tensor>& key,
-                     optional<int64_t> num_samples) {
+Tensor gumbel_argmax(const Tensor& logits, int64_t dim, bool keepdim, optional<int64_t> num_samples,
+                     double temperature, optional<at::Generator> generator,
+                     const optional<Tensor>& key) {
   return front_door(logits, dim, keepdim, temperature, num_samples, std::move(generator), key);
 }
 
 Tensor gumbel_argmax(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
-                     optional<at::Generator> generator, const optional<Tensor>& key,
-                     optional<int64_t> num_samples) {
+                     optional<int64_t> num_samples, optional<at::Generator> generator,
+                     const optional<Tensor>& key) {
   return front_door_tensor(logits, temperature, dim, keepdim, num_samples, std::move(generator),
                            key);
 }
 
 Tensor gumbel_argmax(const Tensor& logits, const GumbelArgmaxFuncOptions& options) {
-  const auto call = [&](const Tensor& temperature) {
-    return gumbel_argmax(logits, temperature, options.dim(), options.keepdim(), options.generator(),
-                         options.key(), options.num_samples());
-  };
-  if (const auto* tensor = std::get_if<Tensor>(&options.temperature())) return call(*tensor);
-  return gumbel_argmax(logits, options.dim(), options.keepdim(),
-                       std::get<double>(options.temperature()), options.generator(), options.key(),
-                       options.num_samples());
+  if (const auto* tensor = std::get_if<Tensor>(&options.temperature()))
+    return gumbel_argmax(logits, *tensor, options.dim(), options.keepdim(), options.num_samples(),
+                         options.generator(), options.key());
+  return gumbel_argmax(logits, options.dim(), options.keepdim(), options.num_samples(),
+                       std::get<double>(options.temperature()), options.generator(), options.key());
 }
 
 namespace {

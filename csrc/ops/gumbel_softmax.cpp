@@ -8,6 +8,7 @@
 #include "eager.h"
 #include "keys.h"
 #include "ops.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace {
@@ -30,11 +31,15 @@ Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim, b
               const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, logits, generator, given_key);
   if (hard) checks::has_classes(kName, logits, dim);
-  const Tensor key = ops::key_of_call(kName, logits, dim, generator, given_key);
+  const auto type = output_type(logits);
+  const int64_t bytes = ops::bytes_of(logits, type.value_or(logits.scalar_type()));
+  const bool pair = hard && !recompute && at::GradMode::is_enabled() &&
+                    (logits.requires_grad() || tau.requires_grad());
+  const Tensor key =
+      ops::key_of_call(kName, logits, dim, generator, given_key, {bytes, pair ? bytes : 0});
   if (hard && !recompute)
-    return ops::hard().call(logits, tau, key, dim, output_type(logits), std::nullopt, std::nullopt);
-  return ops::softmax().call(logits, tau, key, dim, hard, output_type(logits), std::nullopt,
-                             std::nullopt);
+    return ops::hard().call(logits, tau, key, dim, type, std::nullopt, std::nullopt);
+  return ops::softmax().call(logits, tau, key, dim, hard, type, std::nullopt, std::nullopt);
 }
 
 Tensor front_door(const Tensor& logits, const at::Scalar& tau, bool hard, int64_t dim,
@@ -64,8 +69,8 @@ Tensor gumbel_softmax(const Tensor& logits, const Tensor& tau, bool hard, int64_
                       const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  checks::temperature(kName, "tau", tau, logits, wrapped);
-  return sample(logits, checks::as_floating(tau), hard, wrapped, recompute, generator, key);
+  return sample(logits, checks::temperature(kName, "tau", tau, logits, wrapped), hard, wrapped,
+                recompute, generator, key);
 }
 
 Tensor gumbel_softmax(const Tensor& logits, const GumbelSoftmaxFuncOptions& options) {

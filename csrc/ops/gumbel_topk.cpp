@@ -16,6 +16,7 @@
 #include "checks.h"
 #include "keys.h"
 #include "ops.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace {
@@ -84,7 +85,11 @@ std::tuple<Tensor, Tensor> checked(const Tensor& logits, const Tensor& temperatu
   checks::has_classes(kName, logits, dim);
   TORCH_CHECK_VALUE(k >= 1 && k <= classes, kName, ": k must be in [1, ", classes, "], got ", k);
   checks::source(kName, logits, generator, given_key);
-  const Tensor key = ops::key_of_call(kName, logits, dim, generator, given_key);
+  const auto type = ops::compute_type(logits.scalar_type());
+  const Tensor key =
+      ops::key_of_call(kName, logits, dim, generator, given_key,
+                       {ops::bytes_of(logits, type), ops::bytes_of_rows(logits, dim, type, k),
+                        ops::bytes_of_rows(logits, dim, at::kLong, k)});
   if (logits.dim() > 0) return draw(logits, temperature, k, dim, key);
   const auto [values, indices] = draw(logits.unsqueeze(-1), temperature, k, 0, key);
   return {values.squeeze(-1), indices.squeeze(-1)};
@@ -106,8 +111,8 @@ std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor&
                                              const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
-  checks::temperature(kName, "temperature", temperature, logits, wrapped);
-  return checked(logits, checks::as_floating(temperature), k, wrapped, generator, key);
+  return checked(logits, checks::temperature(kName, "temperature", temperature, logits, wrapped), k,
+                 wrapped, generator, key);
 }
 
 }  // namespace

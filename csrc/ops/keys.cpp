@@ -13,6 +13,7 @@
 #include "checks.h"
 #include "eager.h"
 #include "ops.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace ops {
@@ -147,9 +148,11 @@ at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>
 
 at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
                        const std::optional<at::Generator>& generator,
-                       const std::optional<at::Tensor>& given) {
-  return given ? placed_key(checks::fitted_key(who, *given, logits, dim), logits)
-               : draw_key(logits, generator);
+                       const std::optional<at::Tensor>& given,
+                       std::initializer_list<int64_t> result_bytes) {
+  if (given) return placed_key(checks::fitted_key(who, *given, logits, dim), logits);
+  reserve(logits, result_bytes);
+  return draw_key(logits, generator);
 }
 
 }  // namespace ops

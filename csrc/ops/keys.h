@@ -5,6 +5,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
 #include <optional>
 
 namespace torch_gumbel::ops {
@@ -25,10 +26,12 @@ void check_fold_data(const at::Tensor& key, const at::Tensor& data);
 at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits);
 
 /// The key of one call, once its other arguments are checked: the given one if it fits logits
-/// with that `dim` (see checks::fitted_key), else a fresh one.
+/// with that `dim` (see checks::fitted_key), else a fresh one, for which a generator moves: so only
+/// if there is memory for results of these bytes.
 at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
                        const std::optional<at::Generator>& generator,
-                       const std::optional<at::Tensor>& given);
+                       const std::optional<at::Tensor>& given,
+                       std::initializer_list<int64_t> result_bytes);
 
 /// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined
 /// when the host cannot know it (a stream is capturing). The CUDA room registers one when the

@@ -20,6 +20,7 @@ at::Tensor log_probabilities(const at::Tensor& probs) {
 }
 
 void check_probabilities(const char* who, const char* name, const at::Tensor& probs, int64_t dim) {
+  if (probs.sym_numel() == 0) return;
   const at::Tensor wide = probs.detach();
   const bool in_range = (wide >= 0).logical_and(wide < kInfinity).all().item<bool>();
   TORCH_CHECK_VALUE(in_range, who, ": ", name, " must be >= 0 and finite, got ",

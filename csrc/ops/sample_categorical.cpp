@@ -8,6 +8,7 @@
 #include "keys.h"
 #include "ops.h"
 #include "probabilities.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace {
@@ -21,8 +22,12 @@ Tensor sample(const Tensor& probs, const Tensor& temperature, bool hard, int64_t
               const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
   checks::source(kName, probs, generator, given_key);
   if (hard) checks::has_classes(kName, probs, dim);
-  const Tensor key = ops::key_of_call(kName, probs, dim, generator, given_key);
   const Tensor logits = ops::log_probabilities(probs);
+  const int64_t bytes = ops::bytes_of(probs, probs.scalar_type());
+  const bool pair =
+      hard && at::GradMode::is_enabled() && (probs.requires_grad() || temperature.requires_grad());
+  const Tensor key =
+      ops::key_of_call(kName, probs, dim, generator, given_key, {bytes, pair ? bytes : 0});
   if (hard)
     return ops::hard().call(logits, temperature, key, dim, probs.scalar_type(), std::nullopt,
                             std::nullopt);
@@ -46,9 +51,9 @@ Tensor front_door_tensor(const Tensor& probs, const Tensor& temperature, bool ha
                          const optional<Tensor>& key) {
   checks::values(kName, "probs", probs);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, probs.dim());
-  checks::temperature(kName, "temperature", temperature, probs, wrapped);
+  const Tensor rows = checks::temperature(kName, "temperature", temperature, probs, wrapped);
   if (validate_args) ops::check_probabilities(kName, "probs", probs, wrapped);
-  return sample(probs, checks::as_floating(temperature), hard, wrapped, generator, key);
+  return sample(probs, rows, hard, wrapped, generator, key);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "checks.h"
 #include "keys.h"
 #include "ops.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace {
@@ -27,7 +28,9 @@ Tensor draw(const char* who, const Tensor& anchor, c10::SymIntArrayRef size, Sca
   const Tensor like = at::empty({}, options).expand_symint(size);
   checks::source(who, like, generator, given_key);
   const int64_t last = std::max<int64_t>(like.dim() - 1, 0);
-  const Tensor key = ops::key_of_call(who, like, last, generator, given_key);
+  const int64_t wide = ops::bytes_of(like, like.scalar_type());
+  const int64_t narrow = type == like.scalar_type() ? 0 : ops::bytes_of(like, type);
+  const Tensor key = ops::key_of_call(who, like, last, generator, given_key, {wide, narrow});
   return ops::noise().call(like, key, std::nullopt, std::nullopt).to(type);
 }
 

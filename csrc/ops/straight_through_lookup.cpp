@@ -16,6 +16,7 @@
 #include "keys.h"
 #include "lookup.h"
 #include "ops.h"
+#include "results.h"
 
 namespace torch_gumbel {
 namespace {
@@ -54,7 +55,9 @@ ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Ten
                     ": wanted logits [*, K] and a codebook [K, D], got ", logits.sym_sizes(),
                     " and ", codebook.sym_sizes());
   check_codebook(kPrivate, logits, codebook);
-  checks::temperature(kPrivate, "tau", tau, logits, logits.dim() - 1);
+  TORCH_CHECK_VALUE(checks::broadcasts_to_rows(tau, logits, logits.dim() - 1), kPrivate,
+                    ": tau must broadcast against logits of shape ", logits.sym_sizes(),
+                    " with size 1 at the classes, got shape ", tau.sym_sizes());
   auto [index, defined] = choose(logits, key);
   const Tensor rows = tau.dim() > 0 ? tau.squeeze(-1) : tau;
   const Tensor valid = (rows > 0).logical_and(rows < kInfinity).to(logits.device());
@@ -78,21 +81,36 @@ std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codeb
   return {at::matmul(y, codebook), index};
 }
 
+struct Draw {
+  bool hard, return_index;
+};
+
+/// The result, the index, and what a soft lookup makes on its way.
+Tensor key_of_draw(const Tensor& logits, const Tensor& codebook, int64_t last, const Draw& how,
+                   const optional<at::Generator>& generator, const optional<Tensor>& given_key) {
+  const auto type = codebook.scalar_type();
+  const c10::SymInt width = codebook.dim() == 2 ? codebook.sym_size(1) : c10::SymInt(1);
+  return ops::key_of_call(
+      kName, logits, last, generator, given_key,
+      {ops::bytes_of_rows(logits, last, type, width), ops::bytes_of_rows(logits, last, at::kLong),
+       how.hard ? 0 : ops::bytes_of(logits, type)});
+}
+
 std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
-                                bool hard, const optional<at::Generator>& generator,
-                                const optional<Tensor>& given_key, bool return_index) {
+                                const Draw& how, const optional<at::Generator>& generator,
+                                const optional<Tensor>& given_key) {
   check_codebook(kName, logits, codebook);
   checks::source(kName, logits, generator, given_key);
   const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
   checks::has_classes(kName, logits, last);
-  const Tensor key = ops::key_of_call(kName, logits, last, generator, given_key);
+  const Tensor key = key_of_draw(logits, codebook, last, how, generator, given_key);
   const Tensor rows = logits.dim() == 0 ? logits.unsqueeze(-1) : logits;
   const Tensor codes = codebook.dim() == 1 ? codebook.unsqueeze(-1) : codebook;
   Tensor output, index;
-  if (hard)
+  if (how.hard)
     std::tie(output, index, std::ignore) = ops::lookup().call(rows, codes, tau, key);
   else
-    std::tie(output, index) = soft_lookup(rows, codes, tau, key, return_index);
+    std::tie(output, index) = soft_lookup(rows, codes, tau, key, how.return_index);
   return {codebook.dim() == 1 ? output.squeeze(-1) : output, index};
 }
 
@@ -102,8 +120,8 @@ std::tuple<Tensor, Tensor> front_door(const Tensor& logits, const Tensor& codebo
                                       const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau.toDouble());
-  return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()), hard, generator,
-              key, return_index);
+  return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()),
+              {hard, return_index}, generator, key);
 }
 
 std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor& codebook,
@@ -111,31 +129,32 @@ std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor&
                                              optional<at::Generator> generator,
                                              const optional<Tensor>& key) {
   checks::logits(kName, logits);
-  checks::temperature(kName, "tau", tau, logits, std::max<int64_t>(logits.dim() - 1, 0));
-  return draw(logits, codebook, checks::as_floating(tau), hard, generator, key, return_index);
+  const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
+  return draw(logits, codebook, checks::temperature(kName, "tau", tau, logits, last),
+              {hard, return_index}, generator, key);
 }
 
 }  // namespace
 
 std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
-                                                   double tau, bool hard,
+                                                   double tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
-                                                   const optional<Tensor>& key, bool return_index) {
+                                                   const optional<Tensor>& key) {
   return front_door(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
-                                                   const Tensor& tau, bool hard,
+                                                   const Tensor& tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
-                                                   const optional<Tensor>& key, bool return_index) {
+                                                   const optional<Tensor>& key) {
   return front_door_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(
     const Tensor& logits, const Tensor& codebook, const StraightThroughLookupFuncOptions& options) {
   const auto call = [&](const auto& tau) {
-    return straight_through_lookup(logits, codebook, tau, options.hard(), options.generator(),
-                                   options.key(), options.return_index());
+    return straight_through_lookup(logits, codebook, tau, options.hard(), options.return_index(),
+                                   options.generator(), options.key());
   };
   return std::visit(call, options.tau());
 }

@@ -94,7 +94,7 @@ Tensor classes_in_use(Vae& model, const Tensor& images) {
   const torch::NoGradGuard guard;
   const Tensor logits = model->code_logits(images);
   const Tensor codes =
-      torch_gumbel::gumbel_argmax(logits, -1, false, 1.0, {}, torch_gumbel::key(1));
+      torch_gumbel::gumbel_argmax(logits, -1, false, {}, 1.0, {}, torch_gumbel::key(1));
   return torch_gumbel::perplexity(torch::one_hot(codes, kClasses).to(torch::kFloat), -1,
                                   at::IntArrayRef{0});
 }

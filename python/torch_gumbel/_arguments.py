@@ -4,8 +4,11 @@ them."""
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 REAL = (Real, torch.SymFloat, torch.SymInt)
+_AS_THEY_ARE = (float, torch.SymFloat, torch.SymInt)
 _is_compiling = torch.compiler.is_compiling
 
 
@@ -29,8 +33,22 @@ def check_types(
 ) -> None:
     check_tensor(who, what, values)
     if not isinstance(temperature, (float, int, Tensor)) and not isinstance(temperature, REAL):
-        raise TypeError(f"{who}: {name} must be a number, got {type(temperature).__name__}")
+        raise _not_a_number(who, name, temperature)
     check_source_types(who, generator, key)
+
+
+def _not_a_number(who: str, name: str, value: object) -> TypeError:
+    return TypeError(f"{who}: {name} must be a number, got {type(value).__name__}")
+
+
+def real_number(value: Any) -> float:
+    """A number of any real type (Fraction, numpy's) as ops take it; symbols stay what they are."""
+    if isinstance(value, _AS_THEY_ARE):
+        return value  # type: ignore[return-value]
+    try:
+        return float(value)
+    except OverflowError:  # refused where values are
+        return math.copysign(math.inf, 1 if value > 0 else -1)
 
 
 def check_tensor(who: str, what: str, value: object) -> None:
@@ -41,6 +59,36 @@ def check_tensor(who: str, what: str, value: object) -> None:
 def check_integer(who: str, name: str, value: object) -> None:
     if not isinstance(value, (Integral, torch.SymInt)) or isinstance(value, bool):
         raise TypeError(f"{who}: {name} must be an integer, got {type(value).__name__}")
+
+
+def integer(who: str, name: str, value: Any) -> int:
+    """An integer of any type as ops take it; symbols stay what they are."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{who}: {name} must be an integer, got {type(value).__name__}")
+
+
+def listed(values: Any) -> list[Any]:
+    """One value or a sequence of them, as a list."""
+    several = values.dim() > 0 if isinstance(values, Tensor) else isinstance(values, Iterable)
+    return list(values) if several else [values]
+
+
+def flag(who: str, name: str, value: Any) -> bool:
+    """True or false, said by a bool, a number, a tensor with one value, or None."""
+    if value is None or hasattr(type(value), "__bool__"):
+        return bool(value)
+    raise TypeError(f"{who}: {name} must be a bool, got {type(value).__name__}")
+
+
+def check_dtype(who: str, value: object) -> None:
+    if value is not None and not isinstance(value, torch.dtype):
+        raise TypeError(f"{who}: dtype must be a torch.dtype, got {type(value).__name__}")
 
 
 def check_source_types(who: str, generator: object, key: object) -> None:
@@ -86,6 +134,10 @@ def traced_temperature(
     """
     if isinstance(value, Tensor):
         return value
+    if isinstance(value, (str, bytes)):  # float() would read it
+        raise _not_a_number(who, name, value)
+    if not isinstance(value, (*_AS_THEY_ARE, int)):
+        value = float(value)  # of a Fraction, or of what Dynamo makes of numpy's numbers
     # Of a number that only the compiled graph will know (tau.item()), nothing is asked here.
     from torch.fx.experimental.symbolic_shapes import guard_or_true
 
@@ -117,4 +169,4 @@ def checked_call(
         return traced_temperature(who, name, values, temperature, zero)
     check_types(who, values, temperature, name, generator, key, what)
     refuse_dtensor(who, values)
-    return temperature
+    return temperature if isinstance(temperature, Tensor) else real_number(temperature)

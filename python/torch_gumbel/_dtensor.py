@@ -38,8 +38,8 @@ def gumbel_softmax(
     _front.check_softmax(logits.shape, logits, plain_tau, hard, dim, generator, key)
     if _is_outside(logits):
         return logits
-    part = _part(logits, dim, generator, key)
-    local_tau = _local_tau(_front.temperature_tensor(tau), part)
+    part = _part(logits, dim, generator, key, index=False)
+    local_tau = _local_tau(_front.temperature_tensor(tau, logits.shape, dim), part)
     dtype = _front.output_type(part.local)
     local = _vocabulary.sample(
         part.local, local_tau, part.key, hard, dtype, part.shard, recompute=recompute
@@ -60,13 +60,14 @@ def gumbel_argmax(
     check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
     key, plain = _whole(key), _as_plain(temperature)
     _front.check_argmax(logits.shape, logits, dim, num_samples, plain, generator, key)
+    of_rows = _front.temperature_tensor(temperature, logits.shape, dim)
     if num_samples is not None:
         logits, dim = _repeated(logits, dim, num_samples, key)
     if _is_outside(logits):
         none = torch.empty(0, dtype=torch.int64, device=logits.device)
         return _as_dtensor_of_rows(none, logits, logits.placements, dim, keepdim)
-    part = _part(logits, dim, generator, key)
-    local = _local_tau(_front.temperature_tensor(temperature), part).detach()
+    part = _part(logits, dim, generator, key, index=True)
+    local = _local_tau(of_rows, part).detach()
     _, index = _vocabulary.choose(part.local, local, part.key, part.shard)
     if not keepdim and logits.dim() > 0:
         index = index.squeeze(part.shard.dim)
@@ -101,7 +102,10 @@ class _Part:
     placements: list[Placement]
 
 
-def _part(logits: DTensor, dim: int, generator: Generator | None, key: Tensor | None) -> _Part:
+def _part(
+    logits: DTensor, dim: int, generator: Generator | None, key: Tensor | None, *, index: bool
+) -> _Part:
+    """``index``: the result is an index per row."""
     mesh, rank = logits.device_mesh, logits.dim()
     dim = dim % max(rank, 1)
     placements = _plain_placements(logits.placements, rank, dim)
@@ -109,6 +113,8 @@ def _part(logits: DTensor, dim: int, generator: Generator | None, key: Tensor | 
         logits = logits.redistribute(mesh, placements)
     local = logits.to_local()
     if key is None:
+        shape = _front.shape_of_rows(local.shape, dim) if index else local.shape
+        _front.reserve(shape, torch.int64 if index else local.dtype, local.device)
         groups = [mesh.get_group(i) for i in range(mesh.ndim)]
         key = _front.common_key(generator, local.device, groups)
     key = _front.unpadded(key, rank)

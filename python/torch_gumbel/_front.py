@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor
 from torch.distributed import _functional_collectives as collectives
 
+from torch_gumbel._arguments import real_number
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.keys import new_key
 
@@ -66,11 +67,27 @@ def common_key(
     return words.view(torch.uint64)
 
 
-def temperature_tensor(value: float | Tensor) -> Tensor:
-    """A checked temperature as private ops take it."""
+def temperature_tensor(value: float | Tensor, shape: Sequence[int], dim: int) -> Tensor:
+    """A checked temperature for logits of that shape as private ops take it: one of the shape of
+    the rows has size 1 at ``dim``."""
     if not isinstance(value, Tensor):
-        return torch.tensor(float(value), dtype=torch.float64, device="cpu")
-    return value if value.is_floating_point() else value.double()
+        return torch.tensor(real_number(value), dtype=torch.float64, device="cpu")
+    value = value if value.is_floating_point() else value.double()
+    if value.dim() == 0:
+        return value
+    of_rows = list(value.shape) == shape_of_rows(shape, dim)
+    return value.unsqueeze(dim % len(shape)) if of_rows else value
+
+
+def reserve(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+    """Raises what an allocation raises, before a key is drawn for such a result."""
+    if not torch.compiler.is_compiling():
+        torch.empty(shape, dtype=dtype, device=device)
+
+
+def shape_of_rows(shape: Sequence[int], dim: int) -> list[int]:
+    """Without the class dimension, which a 0-d tensor has not."""
+    return [n for i, n in enumerate(shape) if i != dim % len(shape)]
 
 
 def output_type(logits: Tensor) -> torch.dtype:

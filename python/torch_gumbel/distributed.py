@@ -12,12 +12,14 @@ Replicas that are seeded equally draw equal noise. Where each is to draw its own
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
 
 from torch_gumbel import _front, _vocabulary
-from torch_gumbel._arguments import check_types, is_dtensor
+from torch_gumbel._arguments import check_types, integer, is_dtensor
 from torch_gumbel.keys import fold_in
 
 
@@ -64,6 +66,7 @@ def vocab_parallel_gumbel_softmax(
     """
     who = "vocab_parallel_gumbel_softmax"
     check_types(who, logits, tau, "tau", generator, key)
+    dim = integer(who, "dim", dim)
     if logits.dim() == 0:
         return vocab_parallel_gumbel_softmax(
             logits.view(1),
@@ -78,11 +81,11 @@ def vocab_parallel_gumbel_softmax(
         ).view(())
     start, shape = _place(who, logits, dim, group, first_class, classes)
     _front.check_softmax(shape, logits, tau, hard, dim, generator, key)
-    common = shared_key(generator, group=group, device=logits.device) if key is None else key
+    common = _common_key(logits.shape, _front.output_type(logits), logits, generator, group, key)
     shard, common = _shard(logits, dim, start, shape, group, common)
     return _vocabulary.sample(
         logits,
-        _front.temperature_tensor(tau),
+        _front.temperature_tensor(tau, shape, dim),
         common,
         hard,
         _front.output_type(logits),
@@ -113,6 +116,7 @@ def vocab_parallel_gumbel_argmax(
     """
     who = "vocab_parallel_gumbel_argmax"
     check_types(who, logits, temperature, "temperature", generator, key)
+    dim = integer(who, "dim", dim)
     if logits.dim() == 0:
         return vocab_parallel_gumbel_argmax(
             logits.view(1),
@@ -126,9 +130,11 @@ def vocab_parallel_gumbel_argmax(
         )
     start, shape = _place(who, logits, dim, group, first_class, classes)
     _front.check_argmax(shape, logits, dim, None, temperature, generator, key)
-    common = shared_key(generator, group=group, device=logits.device) if key is None else key
+    rows = _front.shape_of_rows(logits.shape, dim)
+    common = _common_key(rows, torch.int64, logits, generator, group, key)
     shard, common = _shard(logits, dim, start, shape, group, common)
-    _, index = _vocabulary.choose(logits, _front.temperature_tensor(temperature), common, shard)
+    of_rows = _front.temperature_tensor(temperature, shape, dim)
+    _, index = _vocabulary.choose(logits, of_rows, common, shard)
     return index if keepdim else index.squeeze(shard.dim)
 
 
@@ -174,6 +180,21 @@ def _group(group: dist.ProcessGroup | None) -> dist.ProcessGroup:
     return group
 
 
+def _common_key(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    logits: Tensor,
+    generator: Generator | None,
+    group: dist.ProcessGroup | None,
+    key: Tensor | None,
+) -> Tensor:
+    """The key of a call with a result of that shape."""
+    if key is not None:
+        return key
+    _front.reserve(shape, dtype, logits.device)
+    return shared_key(generator, group=group, device=logits.device)
+
+
 def _place(
     who: str,
     logits: Tensor,
@@ -195,6 +216,10 @@ def _place(
         first_class, classes = _place_in_order(who, here, _group(group), logits.device)
     if first_class is None or classes is None:
         raise ValueError(f"{who}: wanted both first_class and classes, or neither")
+    first_class, classes = (
+        integer(who, "first_class", first_class),
+        integer(who, "classes", classes),
+    )
     if not 0 <= first_class <= classes - here:
         raise ValueError(
             f"{who}: classes [first_class, first_class + {here}) must lie in [0, classes), got "

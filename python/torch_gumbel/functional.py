@@ -13,7 +13,10 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from torch_gumbel._arguments import (
     check_integer,
     check_types,
+    flag,
+    integer,
     is_dtensor,
+    real_number,
     refuse_traced_generator,
     traced_temperature,
 )
@@ -50,9 +53,11 @@ def gumbel_softmax(
         logits: unnormalized log-probabilities ``[*, K, *]``, classes along ``dim``; float32,
             float64, float16, or bfloat16; any strides. ``-inf`` masks a class: probability and
             gradient exactly 0. A row without a finite logit, or with NaN or +inf, gives NaN.
-        tau: temperature, > 0 and finite: a number, a tensor with one value, or a tensor with one
-            value per row (size 1, or absent, at ``dim``). A tensor gets a gradient and is never
-            read on the host: an entry that is not positive and finite makes its rows NaN.
+        tau: temperature, > 0 and finite: a number (Python's or numpy's), a tensor with one value,
+            or a tensor with one value per row: of the rows' own shape, that of ``logits`` without
+            ``dim`` (``[B]`` for ``[B, K]``), or of one that broadcasts to ``logits`` with size 1 at
+            ``dim``. A tensor gets a gradient of its shape and is never read on the host: an entry
+            that is not positive and finite makes its rows NaN.
         hard: return the one-hot of the sample, with the gradient of the soft sample of the same
             noise (straight-through). Exactly one 1 and K - 1 zeros. Where a gradient is wanted, the
             soft sample is kept for it, as PyTorch keeps it; without one, nothing is.
@@ -74,7 +79,7 @@ def gumbel_softmax(
     Raises:
         ValueError: tau not positive and finite or of a wrong shape; key or generator of the wrong
             shape or device; both given.
-        TypeError: logits not floating point; key not uint64 or int64.
+        TypeError: logits not floating point; key not uint64 or int64; an argument of another type.
         IndexError: ``dim`` out of range; ``hard`` with K = 0.
 
     Sources: Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax* (2016), eq. 2;
@@ -106,9 +111,12 @@ def gumbel_softmax(
     if type(logits) is not Tensor and is_dtensor(logits):
         return _softmax_of_dtensor(logits, tau, hard, dim, recompute, generator, key)
     check_types("gumbel_softmax", logits, tau, "tau", generator, key)
+    if type(dim) is not int or type(hard) is not bool or type(recompute) is not bool:
+        hard, dim, recompute = _softmax_settings(hard, dim, recompute)
     if isinstance(tau, Tensor):
         return _softmax_tensor_tau(logits, tau, hard, dim, recompute, generator, key)
-    return _softmax(logits, tau, hard, dim, recompute, generator, key)
+    number = tau if type(tau) is float else real_number(tau)
+    return _softmax(logits, number, hard, dim, recompute, generator, key)
 
 
 def gumbel_argmax(
@@ -136,10 +144,10 @@ def gumbel_argmax(
             The words are those of the shape ``[num_samples, *logits.shape]``; with batched keys
             each slice draws as if alone, by ``[num_samples, *slice.shape]``.
         temperature: >= 0 and finite: a number, a tensor with one value, or a tensor with one value
-            per row (size 1, or absent, at ``dim``). Logits are multiplied by the float32 number
-            1 / temperature. 0 gives the plain argmax, in a tensor that of its row. A tensor is
-            never read on the host: an entry that is negative or not finite leaves its rows without
-            a distribution.
+            per row, as ``tau`` of :func:`gumbel_softmax`. Logits are multiplied by the float32
+            number 1 / temperature. 0 gives the plain argmax, in a tensor that of its row. A tensor
+            is never read on the host: an entry that is negative or not finite leaves its rows
+            without a distribution.
         generator: as for :func:`gumbel_softmax`.
         key: as for :func:`gumbel_softmax`.
 
@@ -179,11 +187,28 @@ def gumbel_argmax(
     if type(logits) is not Tensor and is_dtensor(logits):
         return _argmax_of_dtensor(logits, dim, keepdim, num_samples, temperature, generator, key)
     check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
-    if num_samples is not None:
-        check_integer("gumbel_argmax", "num_samples", num_samples)
+    if type(dim) is not int or type(keepdim) is not bool or num_samples is not None:
+        dim, keepdim = _argmax_settings(dim, keepdim, num_samples)
     if isinstance(temperature, Tensor):
         return _argmax_tensor(logits, temperature, dim, keepdim, num_samples, generator, key)
-    return _argmax(logits, dim, keepdim, temperature, num_samples, generator, key)
+    number = temperature if type(temperature) is float else real_number(temperature)
+    return _argmax(logits, dim, keepdim, num_samples, number, generator, key)
+
+
+def _softmax_settings(hard: Any, dim: Any, recompute: Any) -> tuple[bool, int, bool]:
+    who = "gumbel_softmax"
+    return (
+        flag(who, "hard", hard),
+        integer(who, "dim", dim),
+        flag(who, "recompute", recompute),
+    )
+
+
+def _argmax_settings(dim: Any, keepdim: Any, num_samples: int | None) -> tuple[int, bool]:
+    who = "gumbel_argmax"
+    if num_samples is not None:
+        check_integer(who, "num_samples", num_samples)
+    return integer(who, "dim", dim), flag(who, "keepdim", keepdim)
 
 
 # Inside torch.compile the calls are these: ops, which honour tensor subclasses themselves. Nothing

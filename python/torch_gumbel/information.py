@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, refuse_dtensor
+from torch_gumbel._arguments import check_tensor, integer, listed, refuse_dtensor
 
 # Loads the library, which registers the ops used here.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -68,7 +68,7 @@ def kl_categorical(
         return kl
     for name, value in (("logits", logits), ("probs", probs), ("prior", prior)):
         _check_optional(who, name, value)
-    kl = _ops.kl_categorical.default(logits, probs, prior, dim)
+    kl = _ops.kl_categorical.default(logits, probs, prior, integer(who, "dim", dim))
     return kl
 
 
@@ -145,8 +145,8 @@ def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = 
         return value
     check_tensor(who, "codes", codes)
     refuse_dtensor(who, codes)
-    dims = [over] if isinstance(over, int) else over
-    value = _ops.perplexity.default(codes, dim, dims)
+    dims = None if over is None else [integer(who, "over", each) for each in listed(over)]
+    value = _ops.perplexity.default(codes, integer(who, "dim", dim), dims)
     return value
 
 

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 # Loads the library, which registers the ops used here.
 import torch_gumbel._library  # noqa: F401
+from torch_gumbel._arguments import check_source_types, check_tensor, integer
 
 _ops = torch.ops.torch_gumbel
 _is_compiling = torch.compiler.is_compiling
@@ -30,8 +31,10 @@ def new_key(generator: Generator | None = None, device: torch.device | str | Non
         A uint64 tensor ``[2]``.
 
     Raises:
+        TypeError: not a generator.
         ValueError: the generator is not of that device, or is given inside ``torch.compile``.
     """
+    check_source_types("new_key", generator, None)
     if generator is not None and _is_compiling():
         raise ValueError(
             "new_key: torch.compile cannot trace a generator; call new_key(generator) outside and "
@@ -77,8 +80,13 @@ def split(key: Tensor, num: int = 2) -> Tensor:
 
     Returns:
         ``[num, *batch, 2]``, equal to ``torch.func._random.split``.
+
+    Raises:
+        TypeError: the key is not a uint64 or int64 tensor, ``num`` not an integer.
+        ValueError: the key does not end in 2; ``num`` < 1.
     """
-    keys: Tensor = _ops._split_key(key, num)
+    check_tensor("split", "key", key)
+    keys: Tensor = _ops._split_key(key, integer("split", "num", num))
     return keys
 
 
@@ -91,7 +99,12 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
 
     Returns:
         ``[*batch, 2]``, equal to ``torch.func._random.fold_in`` and ``split(key, data + 1)[data]``.
+
+    Raises:
+        TypeError: the key is not a uint64 or int64 tensor, ``data`` of another type.
+        ValueError: the key does not end in 2; ``data`` out of range, or not one value.
     """
+    check_tensor("fold_in", "key", key)
     folded: Tensor
     if isinstance(data, Tensor):
         folded = _ops._fold_in_key.tensor(key, data)

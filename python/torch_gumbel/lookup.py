@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, checked_call, refuse_dtensor
+from torch_gumbel._arguments import check_tensor, checked_call, flag, refuse_dtensor
 
 # Loads the library, which registers the ops used here.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -114,9 +114,10 @@ def straight_through_lookup(
     taken = checked_call(who, logits, tau, "tau", generator, key)
     check_tensor(who, "codebook", codebook)
     refuse_dtensor(who, codebook)
+    hard, wanted = flag(who, "hard", hard), flag(who, "return_index", return_index)
     ops = _ops.straight_through_lookup
     op = ops.tensor_tau if isinstance(taken, Tensor) else ops.default
     output, index = op(
-        logits, codebook, taken, hard, return_index=return_index, generator=generator, key=key
+        logits, codebook, taken, hard, return_index=wanted, generator=generator, key=key
     )
-    return (output, index) if return_index else output
+    return (output, index) if wanted else output

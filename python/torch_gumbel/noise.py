@@ -10,9 +10,11 @@ from torch import Generator, Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from torch_gumbel._arguments import (
+    check_dtype,
     check_integer,
     check_source_types,
     check_tensor,
+    listed,
     refuse_dtensor,
     refuse_traced_generator,
 )
@@ -86,7 +88,8 @@ def sample_gumbel(
         return drawn
     else:
         check_source_types(who, generator, key)
-    shape = [size] if isinstance(size, (int, torch.SymInt)) else list(size)
+    check_dtype(who, dtype)
+    shape = listed(size)
     for n in shape:
         check_integer(who, "size", n)
     if device is None:
@@ -130,6 +133,7 @@ def gumbel_like(
     else:
         check_tensor(who, "input", input)
         check_source_types(who, generator, key)
+    check_dtype(who, dtype)
     refuse_dtensor(who, input)
     drawn = _ops.gumbel_like.default(input, dtype=dtype, generator=generator, key=key)
     return drawn

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from torch_gumbel._arguments import checked_call
+from torch_gumbel._arguments import checked_call, flag, integer
 
 # Loads the library, which registers the ops used here.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -77,6 +77,7 @@ def sample_categorical(
         )
         return sample
     taken = checked_call(who, probs, temperature, "temperature", generator, key, what="probs")
+    hard, dim = flag(who, "hard", hard), integer(who, "dim", dim)
     ops, validates = _ops.sample_categorical, _validates(who, validate_args, probs)
     op = ops.tensor_temperature if isinstance(taken, Tensor) else ops.default
     sample = op(probs, taken, hard, dim, validate_args=validates, generator=generator, key=key)
@@ -89,6 +90,6 @@ def _validates(who: str, wanted: bool | None, values: Tensor) -> bool:
             raise ValueError(f"{who}: torch.compile cannot look at values: validate_args=False")
         return False
     if wanted is not None:
-        return wanted
+        return flag(who, "validate_args", wanted)
     hidden = torch._C._functorch.maybe_current_level() is not None or values.is_meta
     return Distribution._validate_args and not hidden

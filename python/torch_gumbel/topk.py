@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from torch_gumbel._arguments import check_integer, checked_call
+from torch_gumbel._arguments import check_integer, checked_call, integer
 
 # Loads the library, which registers the ops used here.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -71,6 +71,7 @@ def gumbel_topk(
         return found
     taken = checked_call(who, logits, temperature, "temperature", generator, key, zero=True)
     check_integer(who, "k", k)
+    dim = integer(who, "dim", dim)
     if isinstance(taken, Tensor):
         found = _ops.gumbel_topk.tensor_temperature(
             logits, taken, k, dim, generator=generator, key=key

@@ -144,12 +144,17 @@ TEST(Gradient, IsNotTrackedInInferenceMode) {
   EXPECT_FALSE(gumbel_softmax(logits, 1.0, true).requires_grad());
 }
 
-TEST(Gradient, RefusesLogitsEditedBeforeAHardBackward) {
+TEST(Gradient, RefusesEditedLogitsOfWhichTheNoiseIsMadeAgain) {
   const auto leaf = some({4, 6}, 0).set_requires_grad(true);
-  auto logits = leaf * 1;
-  const auto y = gumbel_softmax(logits, 1.0, true);
-  logits.add_(1);
-  EXPECT_THROW(y.sum().backward(), c10::Error);
+  for (const bool recompute : {false, true}) {
+    auto logits = leaf * 1;
+    const auto y = gumbel_softmax(logits, 1.0, true, -1, recompute);
+    logits.add_(1);
+    if (recompute)
+      EXPECT_THROW(y.sum().backward(), c10::Error);
+    else
+      EXPECT_NO_THROW(y.sum().backward());
+  }
 }
 
 }  // namespace

@@ -45,15 +45,15 @@ TEST(Errors, TemperatureMustBePositiveAndFinite) {
     if (tau == 0) continue;  // the plain argmax
     expect_error<c10::ValueError>(
         "gumbel_argmax: temperature must be >= 0 and finite, got ",
-        [&](const at::Generator& g) { gumbel_argmax(logits(), -1, false, tau, g); });
+        [&](const at::Generator& g) { gumbel_argmax(logits(), -1, false, nullopt, tau, g); });
   }
   expect_error<c10::ValueError>(
       "got -1", [](auto g) { gumbel_softmax(logits(), -1.0, false, -1, false, g); });
 }
 
 TEST(Errors, TemperatureTensorMustFit) {
-  for (const auto& tau : {at::ones({3}), at::ones({2}), at::ones({2, 3}), at::ones({4, 1}),
-                          at::ones({1, 2, 1}), at::ones({0})})
+  for (const auto& tau :
+       {at::ones({3}), at::ones({2, 3}), at::ones({4, 1}), at::ones({1, 2, 1}), at::ones({0})})
     expect_error<c10::ValueError>(
         "gumbel_softmax: tau must have one value, or one per row",
         [&](const at::Generator& g) { gumbel_softmax(logits(), tau, false, -1, false, g); });
@@ -71,7 +71,7 @@ TEST(Errors, LogitsMustBeFloatingPoint) {
         "gumbel_softmax: logits must be float32, float64, float16, or bfloat16, got ",
         [&](const at::Generator& g) { gumbel_softmax(wrong, 1.0, false, -1, false, g); });
     expect_error<c10::TypeError>("gumbel_argmax: logits must be ",
-                                 [&](auto g) { gumbel_argmax(wrong, -1, false, 1.0, g); });
+                                 [&](auto g) { gumbel_argmax(wrong, -1, false, nullopt, 1.0, g); });
   }
   expect_error<c10::TypeError>("logits must be a strided tensor", [](const at::Generator& g) {
     gumbel_softmax(at::eye(3).to_sparse(), 1.0, false, -1, false, g);
@@ -88,7 +88,7 @@ TEST(Errors, DimMustBeInRange) {
         [&](const at::Generator& g) { gumbel_softmax(logits(), 1.0, false, dim, false, g); });
     expect_error<c10::IndexError>(
         "gumbel_argmax: dim must be in [-2, 1], got ",
-        [&](const at::Generator& g) { gumbel_argmax(logits(), dim, false, 1.0, g); });
+        [&](const at::Generator& g) { gumbel_argmax(logits(), dim, false, nullopt, 1.0, g); });
   }
   expect_error<c10::IndexError>("dim must be in [-1, 0], got 1", [](const at::Generator& g) {
     gumbel_softmax(at::zeros({}), 1.0, false, 1, false, g);
@@ -100,7 +100,7 @@ TEST(Errors, AChoiceNeedsAClass) {
   expect_error<c10::IndexError>("gumbel_softmax: wanted at least one class",
                                 [&](auto g) { gumbel_softmax(empty, 1.0, true, -1, false, g); });
   expect_error<c10::IndexError>("gumbel_argmax: wanted at least one class",
-                                [&](auto g) { gumbel_argmax(empty, -1, false, 1.0, g); });
+                                [&](auto g) { gumbel_argmax(empty, -1, false, nullopt, 1.0, g); });
 }
 
 TEST(Errors, KeyMustFit) {
@@ -118,7 +118,7 @@ TEST(Errors, KeyMustFit) {
   for (const auto& wrong : {at::zeros({3, 2}, at::kLong), at::zeros({2, 3, 2}, at::kLong)})
     expect_error<c10::ValueError>("with batch the leading sizes before dim", soft(wrong));
   expect_error<c10::ValueError>("with batch the leading sizes before dim", [](auto) {
-    gumbel_argmax(logits(), 0, false, 1.0, nullopt, at::zeros({2, 2}, at::kLong));
+    gumbel_argmax(logits(), 0, false, nullopt, 1.0, nullopt, at::zeros({2, 2}, at::kLong));
   });
 }
 
@@ -128,7 +128,7 @@ TEST(Errors, KeyAndGeneratorExcludeEachOther) {
       [](const at::Generator& g) { gumbel_softmax(logits(), 1.0, false, -1, false, g, key(1)); });
   expect_error<c10::ValueError>(
       "gumbel_argmax: wanted a key or a generator, got both",
-      [](const at::Generator& g) { gumbel_argmax(logits(), -1, false, 1.0, g, key(1)); });
+      [](const at::Generator& g) { gumbel_argmax(logits(), -1, false, nullopt, 1.0, g, key(1)); });
 }
 
 TEST(Errors, GeneratorMustBeOnTheDevice) {

@@ -69,8 +69,8 @@ TEST(Keys, OfABatchDrawEachSliceAsIfAlone) {
           at::equal(y[i], gumbel_softmax(logits[i], 0.5, hard, -1, false, nullopt, keys[i])));
   }
   const auto padded = keys.view({2, 1, 1, 2});
-  EXPECT_TRUE(at::equal(gumbel_argmax(logits, -1, false, 1.0, nullopt, keys),
-                        gumbel_argmax(logits, -1, false, 1.0, nullopt, padded)));
+  EXPECT_TRUE(at::equal(gumbel_argmax(logits, -1, false, nullopt, 1.0, nullopt, keys),
+                        gumbel_argmax(logits, -1, false, nullopt, 1.0, nullopt, padded)));
 }
 
 TEST(Generators, GiveTwoDrawsAsAKey) {

@@ -37,17 +37,17 @@ TEST(Options, TakeATensorAsTemperatureAndGiveItItsGradient) {
 TEST(Options, OfAnArgmaxAreItsArguments) {
   const auto x = logits();
   EXPECT_TRUE(at::equal(gumbel_argmax(x, ArgmaxOptions().key(key(5))),
-                        gumbel_argmax(x, -1, false, 1.0, nullopt, key(5))));
+                        gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(5))));
   const auto options = ArgmaxOptions().dim(1).keepdim(true).temperature(0.5);
   EXPECT_TRUE(at::equal(gumbel_argmax(x, ArgmaxOptions(options).generator(generator())),
-                        gumbel_argmax(x, 1, true, 0.5, generator())));
+                        gumbel_argmax(x, 1, true, nullopt, 0.5, generator())));
 }
 
 TEST(Options, OfAnArgmaxTakeATensorAndANumberOfSamples) {
   const auto x = logits(), rows = at::full({3, 1, 5}, 0.5);
   const auto drawn =
       gumbel_argmax(x, ArgmaxOptions().temperature(rows).dim(1).num_samples(7).key(key(5)));
-  EXPECT_TRUE(at::equal(drawn, gumbel_argmax(x, 1, false, 0.5, nullopt, key(5), 7)));
+  EXPECT_TRUE(at::equal(drawn, gumbel_argmax(x, 1, false, 7, 0.5, nullopt, key(5))));
   EXPECT_EQ(drawn.sizes(), (at::IntArrayRef{7, 3, 5}));
 }
 
@@ -79,11 +79,11 @@ TEST(Options, OfALookupAreItsArguments) {
   const auto x = logits(), codes = at::arange(10, at::kFloat).view({5, 2});
   const auto options = StraightThroughLookupFuncOptions().tau(0.5).key(key(5));
   EXPECT_TRUE(equal(straight_through_lookup(x, codes, options),
-                    straight_through_lookup(x, codes, 0.5, true, nullopt, key(5))));
+                    straight_through_lookup(x, codes, 0.5, true, false, nullopt, key(5))));
   EXPECT_TRUE(
       equal(straight_through_lookup(
                 x, codes, StraightThroughLookupFuncOptions(options).hard(false).return_index(true)),
-            straight_through_lookup(x, codes, 0.5, false, nullopt, key(5), true)));
+            straight_through_lookup(x, codes, 0.5, false, true, nullopt, key(5))));
 }
 
 TEST(Options, ThatAreWrongAreRefusedByName) {

@@ -142,26 +142,27 @@ TEST(GumbelArgmax, IsThePositionOfTheOne) {
     for (const int64_t dim : {0, 1, 2}) {
       const auto logits = some_logits({4, 300, 3}, type);
       const auto hard = gumbel_softmax(logits, 1.0, true, dim, false, std::nullopt, key(4));
-      const auto index = gumbel_argmax(logits, dim, false, 1.0, std::nullopt, key(4));
+      const auto index = gumbel_argmax(logits, dim, false, std::nullopt, 1.0, std::nullopt, key(4));
       EXPECT_EQ(index.scalar_type(), at::kLong);
       EXPECT_TRUE(at::equal(index, hard.argmax(dim)));
-      const auto kept = gumbel_argmax(logits, dim, true, 1.0, std::nullopt, key(4));
+      const auto kept = gumbel_argmax(logits, dim, true, std::nullopt, 1.0, std::nullopt, key(4));
       EXPECT_TRUE(at::equal(kept, index.unsqueeze(dim)));
     }
 }
 
 TEST(GumbelArgmax, TemperatureDividesTheLogitsOnly) {
   const auto logits = some_logits({100, 30});
-  const auto index = gumbel_argmax(logits, -1, false, 0.5, std::nullopt, key(4));
+  const auto index = gumbel_argmax(logits, -1, false, std::nullopt, 0.5, std::nullopt, key(4));
   EXPECT_TRUE(at::equal(index, scores(logits * 2, {4, 0}).argmax(-1)));
-  const auto cold = gumbel_argmax(logits, -1, false, 1e-30, std::nullopt, key(4));
+  const auto cold = gumbel_argmax(logits, -1, false, std::nullopt, 1e-30, std::nullopt, key(4));
   EXPECT_TRUE(at::equal(cold, logits.argmax(-1)));
 }
 
 TEST(GumbelArgmax, CountsFollowTheProbabilities) {
   const auto logits = at::tensor({0.5, 0.25, 0.15, 0.1}, at::kFloat).log();
   const int64_t draws = 400000;
-  const auto index = gumbel_argmax(logits.expand({draws, 4}), -1, false, 1.0, std::nullopt, key(9));
+  const auto index =
+      gumbel_argmax(logits.expand({draws, 4}), -1, false, std::nullopt, 1.0, std::nullopt, key(9));
   const auto counts = index.bincount({}, 4).to(at::kDouble);
   const auto expected = logits.to(at::kDouble).exp() * draws;
   const auto chi_square = ((counts - expected).square() / expected).sum().item<double>();

@@ -18,7 +18,8 @@ TEST(Noise, IsWhatAnIndexAdds) {
   const Tensor x = logits().to(at::kFloat);
   const Tensor noise = sample_gumbel(x.sizes(), {}, nullopt, key(5));
   EXPECT_TRUE(at::equal(noise, gumbel_like(x, nullopt, nullopt, key(5))));
-  EXPECT_TRUE(at::equal((x + noise).argmax(-1), gumbel_argmax(x, -1, false, 1.0, nullopt, key(5))));
+  EXPECT_TRUE(at::equal((x + noise).argmax(-1),
+                        gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(5))));
   EXPECT_EQ(sample_gumbel({3}, at::kHalf).scalar_type(), at::kHalf);
   EXPECT_EQ(gumbel_like(x, at::kDouble).scalar_type(), at::kDouble);
   EXPECT_THROW(sample_gumbel({-1}), c10::ValueError);
@@ -27,10 +28,10 @@ TEST(Noise, IsWhatAnIndexAdds) {
 
 TEST(Argmax, AtTemperatureZeroIsThePlainOne) {
   const Tensor x = logits(), rows = at::tensor({0.0, 1.0, 0.0}).view({3, 1, 1});
-  EXPECT_TRUE(at::equal(gumbel_argmax(x, -1, false, 0.0), x.argmax(-1)));
-  const Tensor drawn = gumbel_argmax(x, rows, -1, false, nullopt, key(5));
+  EXPECT_TRUE(at::equal(gumbel_argmax(x, -1, false, nullopt, 0.0), x.argmax(-1)));
+  const Tensor drawn = gumbel_argmax(x, rows, -1, false, nullopt, nullopt, key(5));
   EXPECT_TRUE(at::equal(drawn[0], x[0].argmax(-1)));
-  EXPECT_TRUE(at::equal(drawn[1], gumbel_argmax(x, -1, false, 1.0, nullopt, key(5))[1]));
+  EXPECT_TRUE(at::equal(drawn[1], gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(5))[1]));
 }
 
 TEST(Topk, IsTheLargestScoresInOrder) {
@@ -84,7 +85,7 @@ TEST(Lookup, IsTheProductWithTheOneHot) {
     return std::vector<Tensor>{out, x.grad(), c.grad()};
   };
   const auto ours = run([](const Tensor& x, const Tensor& c) {
-    return std::get<0>(straight_through_lookup(x, c, 0.5, true, nullopt, key(5)));
+    return std::get<0>(straight_through_lookup(x, c, 0.5, true, false, nullopt, key(5)));
   });
   const auto product = run([](const Tensor& x, const Tensor& c) {
     return gumbel_softmax(x, 0.5, true, -1, false, nullopt, key(5)).matmul(c);

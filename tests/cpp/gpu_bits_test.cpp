@@ -84,7 +84,7 @@ TEST_F(GpuBits, OfIndicesAtATemperature) {
   for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
     for (const double temperature : {1.0, 0.3, 0.0}) {
       const auto index = [&](const at::Tensor& of) {
-        return gumbel_argmax(of, dim, false, temperature, nullopt, key(12));
+        return gumbel_argmax(of, dim, false, nullopt, temperature, nullopt, key(12));
       };
       EXPECT_TRUE(same_bits(index(on_gpu(x)), index(x))) << name << " " << temperature;
     }
@@ -109,7 +109,7 @@ TEST_F(GpuBits, OfRowsWithMasksAndWithoutADistribution) {
       EXPECT_TRUE(same_bits(one_hot, hard(x))) << classes << " " << type;
       EXPECT_TRUE(at::equal(soft.isnan().cpu(), hard(x).isnan())) << classes << " " << type;
       const auto index = [&](const at::Tensor& of) {
-        return gumbel_argmax(of, -1, false, 1.0, nullopt, key(13));
+        return gumbel_argmax(of, -1, false, nullopt, 1.0, nullopt, key(13));
       };
       EXPECT_TRUE(same_bits(hard(on_gpu(x)), hard(x))) << classes << " " << type;
       EXPECT_TRUE(same_bits(index(on_gpu(x)), index(x))) << classes << " " << type;

@@ -23,8 +23,8 @@ void check(const at::Tensor& logits, int64_t dim, const at::Tensor& held_key) {
   const at::Tensor tau = at::scalar_tensor(0.7, at::kDouble);
   const at::Tensor hard = gumbel_softmax(x, 0.7, true, dim, false, nullopt, held_key);
   EXPECT_TRUE(same_bits(hard, gumbel_softmax(logits, 0.7, true, dim, false, nullopt, key(3))));
-  const at::Tensor index = gumbel_argmax(x, dim, false, 0.7, nullopt, held_key);
-  EXPECT_TRUE(same_bits(index, gumbel_argmax(logits, dim, false, 0.7, nullopt, key(3))));
+  const at::Tensor index = gumbel_argmax(x, dim, false, nullopt, 0.7, nullopt, held_key);
+  EXPECT_TRUE(same_bits(index, gumbel_argmax(logits, dim, false, nullopt, 0.7, nullopt, key(3))));
   const at::Tensor noise = ops::noise().call(x, held_key, nullopt, nullopt);
   EXPECT_TRUE(same_bits(noise, ops::noise().call(logits, key(3), nullopt, nullopt)));
 

@@ -29,7 +29,7 @@ std::map<std::string, Work> every_work() {
   return {
       {"soft", [](auto& x) { return gumbel_softmax(x, 0.7, false, -1, false, nullopt, key(3)); }},
       {"hard", [](auto& x) { return gumbel_softmax(x, 0.7, true, -1, false, nullopt, key(3)); }},
-      {"index", [](auto& x) { return gumbel_argmax(x, -1, false, 0.7, nullopt, key(3)); }},
+      {"index", [](auto& x) { return gumbel_argmax(x, -1, false, nullopt, 0.7, nullopt, key(3)); }},
       {"backward",
        [=](auto& x) {
          return std::get<0>(ops::backward().call(x, x, tau, x.dim() - 1, nullopt, true));

@@ -206,7 +206,7 @@ def check_wrong_arguments_are_refused_as_by_one_process_and_move_no_generator(ra
     before = torch.get_rng_state(), own.get_state()
     for wrong in [
         lambda x: gumbel_softmax(x, -1.0),
-        lambda x: gumbel_softmax(x, torch.ones(6)),
+        lambda x: gumbel_softmax(x, torch.ones(5)),
         lambda x: gumbel_softmax(x, "warm"),
         lambda x: gumbel_softmax(x, dim=2),
         lambda x: gumbel_softmax(x, key=torch.zeros(6, 5, 2, dtype=torch.int64)),

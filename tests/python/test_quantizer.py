@@ -55,6 +55,37 @@ def test_a_state_dict_of_hugging_face_gives_its_output(masked):
     assert torch.equal(ours.indices(x), logits.argmax(-1))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_one_vector_alone_is_a_row_of_one(training):
+    quantizer = GumbelVectorQuantizer(24, num_codes=20, code_dim=16, groups=2).train(training)
+    x = torch.randn(24)
+    codes, perplexity = quantizer(x, key=KEY)
+    wanted, wanted_perplexity = quantizer(x[None], key=KEY)
+    assert codes.shape == (16,)
+    torch.testing.assert_close(codes, wanted[0])
+    torch.testing.assert_close(perplexity, wanted_perplexity)
+    _, masked = quantizer(x, torch.tensor(True), key=KEY)
+    torch.testing.assert_close(masked, perplexity)
+    assert torch.equal(quantizer.indices(x), quantizer.indices(x[None])[0])
+
+
+def test_no_generator_moves_where_a_vector_a_mask_or_a_key_is_wrong():
+    quantizer = GumbelVectorQuantizer(24, num_codes=20, code_dim=16, groups=2)
+    x, own = torch.randn(3, 40, 24), torch.Generator()
+    before = torch.get_rng_state(), own.get_state()
+    for error, call in [
+        (RuntimeError, lambda: quantizer(x[..., :7])),
+        (ValueError, lambda: quantizer(x, torch.ones(3, 39, dtype=torch.bool))),
+        (ValueError, lambda: quantizer(x, torch.ones(41, dtype=torch.bool), generator=own)),
+        (ValueError, lambda: quantizer(x, generator=own, key=KEY)),
+        (TypeError, lambda: quantizer(x, generator="mine")),
+    ]:
+        with pytest.raises(error):
+            call()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.equal(own.get_state(), before[1])
+
+
 def test_training_has_the_perplexity_and_the_codes_of_hugging_face():
     ours, theirs = both()
     x = torch.randn(3, 40, 24)

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <torch_gumbel/export.h>
+#include <torch_gumbel/refused.h>
 
 #include <cstdint>
 #include <optional>
@@ -31,6 +32,9 @@ TORCH_GUMBEL_API at::Tensor kl_categorical(const std::optional<at::Tensor>& logi
                                            const std::optional<at::Tensor>& probs = std::nullopt,
                                            const std::optional<at::Tensor>& prior = std::nullopt,
                                            int64_t dim = -1);
+template <refused::NotAnInteger Dim>  // a dim that would be converted
+at::Tensor kl_categorical(const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                          const std::optional<at::Tensor>&, Dim) = delete;
 
 /// The evidence lower bound of a model with categorical latents, one value per batch element:
 /// log_likelihood - sum over latents of KL(softmax(logits) || prior), in nats. A bound if
@@ -56,5 +60,7 @@ TORCH_GUMBEL_API at::Tensor categorical_elbo(const at::Tensor& log_likelihood,
 /// \throws c10::TypeError, c10::IndexError  as kl_categorical.
 TORCH_GUMBEL_API at::Tensor perplexity(const at::Tensor& codes, int64_t dim = -1,
                                        at::OptionalIntArrayRef over = std::nullopt);
+template <refused::NotAnInteger Dim, typename... Rest>  // a dim that would be converted
+at::Tensor perplexity(const at::Tensor&, Dim, Rest&&...) = delete;
 
 }  // namespace torch_gumbel

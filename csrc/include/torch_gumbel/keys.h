@@ -8,6 +8,7 @@
 #include <c10/core/Device.h>
 #include <torch_gumbel/export.h>
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 
@@ -27,5 +28,13 @@ TORCH_GUMBEL_API at::Tensor split(const at::Tensor& key, int64_t num = 2);
 /// A new key from a key and a number (a layer, a step, a rank): equal to
 /// torch.func._random.fold_in.
 TORCH_GUMBEL_API at::Tensor fold_in(const at::Tensor& key, uint64_t data);
+
+// Numbers that would be rounded.
+template <std::floating_point Seed, typename... Rest>
+at::Tensor key(Seed, Rest&&...) = delete;
+template <std::floating_point Count>
+at::Tensor split(const at::Tensor&, Count) = delete;
+template <std::floating_point Data>
+at::Tensor fold_in(const at::Tensor&, Data) = delete;
 
 }  // namespace torch_gumbel

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch_gumbel/export.h>
 #include <torch_gumbel/options.h>
+#include <torch_gumbel/refused.h>
 
 #include <cstdint>
 #include <optional>
@@ -28,18 +29,30 @@ namespace torch_gumbel {
 ///     c10::TypeError for one that is not floating point.
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
     const at::Tensor& logits, const at::Tensor& codebook, double tau = 1.0, bool hard = true,
-    std::optional<at::Generator> generator = std::nullopt,
-    const std::optional<at::Tensor>& key = std::nullopt, bool return_index = false);
+    bool return_index = false, std::optional<at::Generator> generator = std::nullopt,
+    const std::optional<at::Tensor>& key = std::nullopt);
 
 /// The same with the temperature a tensor, as for gumbel_softmax.
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
     const at::Tensor& logits, const at::Tensor& codebook, const at::Tensor& tau, bool hard = true,
-    std::optional<at::Generator> generator = std::nullopt,
-    const std::optional<at::Tensor>& key = std::nullopt, bool return_index = false);
+    bool return_index = false, std::optional<at::Generator> generator = std::nullopt,
+    const std::optional<at::Tensor>& key = std::nullopt);
 
 /// The same with named options.
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> straight_through_lookup(
     const at::Tensor& logits, const at::Tensor& codebook,
     const StraightThroughLookupFuncOptions& options);
+
+// A tau, hard, or return_index that would be converted.
+template <refused::ABool Tau, typename... Rest>
+std::tuple<at::Tensor, at::Tensor> straight_through_lookup(const at::Tensor&, const at::Tensor&,
+                                                           Tau, Rest&&...) = delete;
+template <typename Tau, refused::NotABool Hard, typename... Rest>
+std::tuple<at::Tensor, at::Tensor> straight_through_lookup(const at::Tensor&, const at::Tensor&,
+                                                           const Tau&, Hard, Rest&&...) = delete;
+template <typename Tau, refused::NotABool ReturnIndex, typename... Rest>
+std::tuple<at::Tensor, at::Tensor> straight_through_lookup(const at::Tensor&, const at::Tensor&,
+                                                           const Tau&, bool, ReturnIndex,
+                                                           Rest&&...) = delete;
 
 }  // namespace torch_gumbel

@@ -18,8 +18,8 @@ namespace torch_gumbel {
 
 /// Options of gumbel_softmax; torch::nn::functional::GumbelSoftmaxFuncOptions and more.
 struct GumbelSoftmaxFuncOptions {
-  /// Temperature > 0, finite: a number, or a tensor (a scalar, or one value per row, with size 1 or
-  /// absent at `dim`), which gets a gradient.
+  /// Temperature > 0, finite: a number, or a tensor (one value, or one per row), which gets a
+  /// gradient.
   GumbelSoftmaxFuncOptions& tau(double value) {
     tau_ = value;
     return *this;
@@ -52,7 +52,7 @@ struct GumbelSoftmaxFuncOptions {
 
 /// Options of gumbel_argmax.
 struct GumbelArgmaxFuncOptions {
-  /// Temperature >= 0, finite: a number, or a tensor (a scalar, or one value per row). Logits are
+  /// Temperature >= 0, finite: a number, or a tensor (one value, or one per row). Logits are
   /// multiplied by the float32 number 1 / temperature; 0 gives the plain argmax.
   GumbelArgmaxFuncOptions& temperature(double value) {
     temperature_ = value;

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch_gumbel/export.h>
 #include <torch_gumbel/options.h>
+#include <torch_gumbel/refused.h>
 
 #include <cstdint>
 #include <optional>
@@ -39,5 +40,16 @@ TORCH_GUMBEL_API at::Tensor sample_categorical(
 /// SampleCategoricalFuncOptions(0.5).dim(1)).
 TORCH_GUMBEL_API at::Tensor sample_categorical(const at::Tensor& probs,
                                                const SampleCategoricalFuncOptions& options);
+
+// A temperature, hard, or validate_args, and a dim, that would be converted.
+template <refused::ABool Temperature, typename... Rest>
+at::Tensor sample_categorical(const at::Tensor&, Temperature, Rest&&...) = delete;
+template <typename Temperature, refused::NotABool Hard, typename... Rest>
+at::Tensor sample_categorical(const at::Tensor&, const Temperature&, Hard, Rest&&...) = delete;
+template <typename Temperature, refused::NotAnInteger Dim, typename... Rest>
+at::Tensor sample_categorical(const at::Tensor&, const Temperature&, bool, Dim, Rest&&...) = delete;
+template <typename Temperature, refused::NotABool Validate, typename... Rest>
+at::Tensor sample_categorical(const at::Tensor&, const Temperature&, bool, int64_t, Validate,
+                              Rest&&...) = delete;
 
 }  // namespace torch_gumbel

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch_gumbel/export.h>
 #include <torch_gumbel/options.h>
+#include <torch_gumbel/refused.h>
 
 #include <cstdint>
 #include <optional>
@@ -41,10 +42,11 @@ TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, double tau 
                                            std::optional<at::Generator> generator = std::nullopt,
                                            const std::optional<at::Tensor>& key = std::nullopt);
 
-/// The same with the temperature a tensor: a scalar, or one value per row (size 1, or absent, at
-/// `dim`). It gets a gradient, and is never read on the host: an entry that is not positive and
+/// The same with the temperature a tensor: one value, or one per row, in a shape that broadcasts to
+/// logits with size 1 at `dim`, or in the rows' own, that of logits without `dim` ([B] for [B, K]). It
+/// gets a gradient of its shape, and is never read on the host: an entry that is not positive and
 /// finite makes its rows NaN.
-/// \throws c10::ValueError  also if tau's shape would enlarge logits.
+/// \throws c10::ValueError  also for a tau of any other shape.
 TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, const at::Tensor& tau,
                                            bool hard = false, int64_t dim = -1,
                                            bool recompute = false,
@@ -55,37 +57,65 @@ TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits, const at::T
 TORCH_GUMBEL_API at::Tensor gumbel_softmax(const at::Tensor& logits,
                                            const GumbelSoftmaxFuncOptions& options);
 
+// A tau, hard, or recompute, and a dim, that would be converted.
+template <refused::ABool Tau, typename... Rest>
+at::Tensor gumbel_softmax(const at::Tensor&, Tau, Rest&&...) = delete;
+template <typename Tau, refused::NotABool Hard, typename... Rest>
+at::Tensor gumbel_softmax(const at::Tensor&, const Tau&, Hard, Rest&&...) = delete;
+template <typename Tau, refused::NotAnInteger Dim, typename... Rest>
+at::Tensor gumbel_softmax(const at::Tensor&, const Tau&, bool, Dim, Rest&&...) = delete;
+template <typename Tau, refused::NotABool Recompute, typename... Rest>
+at::Tensor gumbel_softmax(const at::Tensor&, const Tau&, bool, int64_t, Recompute,
+                          Rest&&...) = delete;
+
 /// An exact draw from Categorical(softmax(logits / temperature)): argmax(logits / temperature + g).
 /// No probabilities and no one-hot are formed. At temperature 1 it is the position of the 1 in the
 /// hard sample of the same key; at temperature 0 the plain argmax. Gumbel, "Statistical theory of
 /// extreme values", 1954; Maddison, Tarlow, Minka, "A* sampling", 2014.
 ///
-/// \param temperature  >= 0, finite: logits are multiplied by the float32 number 1 / temperature.
 /// \param num_samples  draws with replacement, > 0: sample s of a row takes the words of the row's
 ///     place in [num_samples, *logits.shape], or, with a key per slice, in [num_samples,
 ///     *slice.shape].
+/// \param temperature  >= 0, finite: logits are multiplied by the float32 number 1 / temperature.
 /// \return  int64 [*, *] (with `keepdim`: [*, 1, *]; with `num_samples`: [num_samples, ...]),
 ///     always in [0, K): the first class on ties, 0 for a row that has no distribution.
 /// \throws  as gumbel_softmax; c10::ValueError also for a negative temperature or num_samples < 1,
 ///     c10::IndexError for K = 0.
 TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits, int64_t dim = -1,
-                                          bool keepdim = false, double temperature = 1.0,
+                                          bool keepdim = false,
+                                          std::optional<int64_t> num_samples = std::nullopt,
+                                          double temperature = 1.0,
                                           std::optional<at::Generator> generator = std::nullopt,
-                                          const std::optional<at::Tensor>& key = std::nullopt,
-                                          std::optional<int64_t> num_samples = std::nullopt);
+                                          const std::optional<at::Tensor>& key = std::nullopt);
 
-/// The same with the temperature a tensor: a scalar, or one value per row (size 1, or absent, at
-/// `dim`), never read on the host. An entry of 0 gives its row's plain argmax; one that is negative
-/// or not finite leaves its rows without a distribution.
+/// The same with the temperature a tensor of a shape as for gumbel_softmax, never read on the host.
+/// An entry of 0 gives its row's plain argmax; one that is negative or not finite leaves its rows
+/// without a distribution.
 TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits, const at::Tensor& temperature,
                                           int64_t dim = -1, bool keepdim = false,
+                                          std::optional<int64_t> num_samples = std::nullopt,
                                           std::optional<at::Generator> generator = std::nullopt,
-                                          const std::optional<at::Tensor>& key = std::nullopt,
-                                          std::optional<int64_t> num_samples = std::nullopt);
+                                          const std::optional<at::Tensor>& key = std::nullopt);
 
 /// The same with named options.
 TORCH_GUMBEL_API at::Tensor gumbel_argmax(const at::Tensor& logits,
                                           const GumbelArgmaxFuncOptions& options);
+
+// A dim, keepdim, or num_samples that would be converted: gumbel_argmax(logits, 0.7).
+template <refused::NotAnInteger Dim, typename... Rest>
+at::Tensor gumbel_argmax(const at::Tensor&, Dim, Rest&&...) = delete;
+template <refused::NotABool Keepdim, typename... Rest>
+at::Tensor gumbel_argmax(const at::Tensor&, int64_t, Keepdim, Rest&&...) = delete;
+template <refused::NotAnInteger Count, typename... Rest>
+at::Tensor gumbel_argmax(const at::Tensor&, int64_t, bool, Count, Rest&&...) = delete;
+template <refused::NotAnInteger Dim, typename... Rest>
+at::Tensor gumbel_argmax(const at::Tensor&, const at::Tensor&, Dim, Rest&&...) = delete;
+template <refused::NotABool Keepdim, typename... Rest>
+at::Tensor gumbel_argmax(const at::Tensor&, const at::Tensor&, int64_t, Keepdim,
+                         Rest&&...) = delete;
+template <refused::NotAnInteger Count, typename... Rest>
+at::Tensor gumbel_argmax(const at::Tensor&, const at::Tensor&, int64_t, bool, Count,
+                         Rest&&...) = delete;
 
 /// k different classes per row: the k largest of logits / temperature + g, an exact sample without
 /// replacement (P(i, then j) = p_i p_j / (1 - p_i), Plackett-Luce). The first is gumbel_argmax of
@@ -111,5 +141,14 @@ TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
 /// The same with named options: gumbel_topk(logits, GumbelTopkFuncOptions(3).dim(1)).
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
     const at::Tensor& logits, const GumbelTopkFuncOptions& options);
+
+// A k or dim that would be converted: gumbel_topk(logits, 3, 0.5).
+template <refused::NotAnInteger Count, typename... Rest>
+std::tuple<at::Tensor, at::Tensor> gumbel_topk(const at::Tensor&, Count, Rest&&...) = delete;
+template <refused::NotAnInteger Dim, typename... Rest>
+std::tuple<at::Tensor, at::Tensor> gumbel_topk(const at::Tensor&, int64_t, Dim, Rest&&...) = delete;
+template <refused::NotAnInteger Dim, typename... Rest>
+std::tuple<at::Tensor, at::Tensor> gumbel_topk(const at::Tensor&, int64_t, const at::Tensor&, Dim,
+                                               Rest&&...) = delete;
 
 }  // namespace torch_gumbel

@@ -11,7 +11,8 @@
 ///
 /// Shapes: `logits` is [*, K, *] with the K classes along `dim`; everything else is a batch.
 /// Errors: c10::ValueError, c10::TypeError, or c10::IndexError, naming the function, what was
-/// wanted, and what came. No call that fails on its arguments moves a generator.
+/// wanted, and what came. No call that fails on its arguments, or for want of memory for its result,
+/// moves a generator.
 ///
 /// Randomness: noise is a pure function of a key and an element's position in the logical shape,
 /// the same on every device, for any number of threads and any strides. A key is a uint64 (or

@@ -15,6 +15,7 @@ from torch.distributions.distribution import Distribution
 from torch.distributions.utils import lazy_property
 from torch.types import _size
 
+from torch_gumbel._arguments import real_number
 from torch_gumbel.functional import gumbel_softmax
 from torch_gumbel.probabilities import sample_categorical
 
@@ -108,17 +109,17 @@ class CategoricalParameters:
         given = self.given.detach()
         if self.from_probs:
             total = given.sum(-1, dtype=compute_type(given))
-            right = (given >= 0).all() & ((total > 0) & (total < math.inf)).all()
+            right = (given >= 0).all(-1) & (total > 0) & (total < math.inf)
         else:
-            right = given.logsumexp(-1).isfinite().all()
-        if not bool(right):
+            right = given.logsumexp(-1).isfinite()
+        if not all_true(right):
             wanted = "not negative and" if self.from_probs else "without NaN or +inf and"
             raise ValueError(
                 f"{who}: {name} must be {wanted} of finite, positive total weight in every row, "
                 f"got {self.given}"
             )
-        if not bool(((self.temperature > 0) & (self.temperature < math.inf)).all()):
-            raise ValueError(f"{who}: temperature must be > 0 and finite, got {self.temperature}")
+        if not all_true((self.temperature > 0) & (self.temperature < math.inf)):
+            raise ValueError(f"{who}: temperature must be > 0 and finite, got {self.temperature!s}")
 
     def expand(self, batch_shape: torch.Size) -> CategoricalParameters:
         """The same parameters over a larger batch, without a copy."""
@@ -160,10 +161,10 @@ def _temperature(who: str, value: float | Tensor, given: Tensor) -> Tensor:
         if not isinstance(value, Real):
             kind = type(value).__name__
             raise TypeError(f"{who}: temperature must be a number or a tensor, got {kind}")
-        if not 0 < value < math.inf:
-            raise ValueError(f"{who}: temperature must be > 0 and finite, got {value}")
+        if not 0 < (number := real_number(value)) < math.inf:
+            raise ValueError(f"{who}: temperature must be > 0 and finite, got {float(number)}")
         # On the CPU, from where a kernel of any device takes it without a copy.
-        return torch.tensor(float(value), dtype=compute_type(given), device="cpu")
+        return torch.tensor(float(number), dtype=compute_type(given), device="cpu")
     batch = given.shape[:-1]
     if value.numel() != 1 and not _broadcasts(value.shape, batch):
         raise ValueError(
@@ -178,6 +179,11 @@ def _broadcasts(shape: torch.Size, batch: torch.Size) -> bool:
         return bool(torch.broadcast_shapes(shape, batch) == batch)
     except RuntimeError:
         return False
+
+
+def all_true(values: Tensor) -> bool:
+    """Asked as torch.distributions asks: vmap answers for all lanes together."""
+    return bool(torch._is_all_true(values))
 
 
 def compute_type(tensor: Tensor) -> torch.dtype:

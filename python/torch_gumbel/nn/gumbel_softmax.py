@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
+from torch_gumbel._arguments import flag, integer
 from torch_gumbel.functional import gumbel_softmax
 from torch_gumbel.nn._temperature import Tempered
 from torch_gumbel.schedules import TemperatureSchedule
@@ -61,6 +62,7 @@ class GumbelSoftmax(Tempered):
         *,
         recompute: bool = False,
     ) -> None:
+        dim, hard = integer("GumbelSoftmax", "dim", dim), flag("GumbelSoftmax", "hard", hard)
         super().__init__(tau, learnable_tau)
         if eval_mode not in get_args(EvalMode):
             wanted = ", ".join(get_args(EvalMode))
@@ -111,6 +113,7 @@ class GumbelSoftmax(Tempered):
             >>> coin(key=torch_gumbel.key(1))
             tensor([0., 1.])
         """
+        dim = integer("GumbelSoftmax.from_probabilities", "dim", dim)
         _check_probabilities(probs, dim, tolerance)
         layer = cls(dim, tau, hard, learnable_tau, eval_mode, recompute=recompute)
         logits = probs.detach().log()

@@ -97,16 +97,20 @@ class GumbelVectorQuantizer(Tempered):
             ``(codes, perplexity)``: ``[*, code_dim]``, and the sum over groups of the exponential
             of the entropy of mean code probabilities (in evaluation: of the codes chosen), in
             [groups, groups * K].
+
+        Raises:
+            ValueError: a mask of another size; key or generator of the wrong shape or device; both
+                given.
         """
         logits = self._logits(hidden_states)
         if self.training:
+            used = self._perplexity(logits.softmax(-1), mask)  # may refuse the mask: before a draw
             codes = self._draw(logits, generator, key)
-            probs = logits.softmax(-1)
         else:
             index = logits.argmax(-1)
             codes = self._look_up(index)
-            probs = nn.functional.one_hot(index, self.num_codes).to(logits.dtype)
-        used = perplexity(_mean(probs.flatten(0, -3), mask), over=0).sum()
+            one_hot = nn.functional.one_hot(index, self.num_codes).to(logits.dtype)
+            used = self._perplexity(one_hot, mask)
         return codes.flatten(-2).to(hidden_states.dtype), used
 
     def indices(self, hidden_states: Tensor) -> Tensor:
@@ -123,8 +127,19 @@ class GumbelVectorQuantizer(Tempered):
         """``[groups, K, code_dim / groups]``."""
         return self.codevectors.view(self.groups, self.num_codes, -1)
 
+    def _perplexity(self, probs: Tensor, mask: Tensor | None) -> Tensor:
+        rows = probs.reshape(-1, self.groups, self.num_codes)
+        if mask is not None and mask.numel() != len(rows):
+            raise ValueError(
+                f"GumbelVectorQuantizer: mask must have shape {list(probs.shape[:-2])}, "
+                f"got {list(mask.shape)}"
+            )
+        return perplexity(_mean(rows, mask), over=0).sum()
+
     def _draw(self, logits: Tensor, generator: Generator | None, key: Tensor | None) -> Tensor:
         """``[*, groups, code_dim / groups]``; each group draws by a key of its own."""
+        if generator is not None and key is not None:
+            raise ValueError("GumbelVectorQuantizer: wanted a key or a generator, got both")
         key = new_key(generator, logits.device) if key is None else key
         tau = self._tau_for(logits)
         looked_up = [
