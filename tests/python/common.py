@@ -18,6 +18,8 @@ ops = torch.ops.torch_gumbel
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 HALVES = [torch.float16, torch.bfloat16]
+# A hard sample keeps the soft one for its backward, or makes it again from logits and key.
+FORMS = {"soft": {}, "hard": {"hard": True}, "hard again": {"hard": True, "recompute": True}}
 
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
