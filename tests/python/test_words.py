@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from common import assert_same_bits, layouts, make_key, noise, ops, stateless, tau_of
+from common import FORMS, assert_same_bits, layouts, make_key, noise, ops, stateless, tau_of
 
 SHAPES = [(1,), (7,), (5, 13), (2, 3, 5, 7)]
 OFFSETS = [0, 3, 2**40, 2**64 - 1]
@@ -120,6 +120,8 @@ def test_strides_do_not_change_a_bit(dim, hard):
     for name, view in layouts(x).items():
         got = ops._gumbel_softmax(view, tau_of(0.7), make_key(5), dim, hard)
         assert_same_bits(got, wanted, name)
+        pair = ops._gumbel_softmax_hard_soft(view, tau_of(0.7), make_key(5), dim)
+        assert_same_bits(pair[0 if hard else 1], wanted, name)
 
 
 CUTS = {"rows": (4, 1), "classes": (1, 4), "both": (2, 2)}
@@ -164,14 +166,17 @@ def test_shards_of_classes_give_the_choice_of_the_whole(batch):
     assert torch.equal(indices.gather(0, best).squeeze(0), index)
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_shards_of_rows_give_sample_and_gradient_of_the_whole(hard):
+@pytest.mark.parametrize("form", FORMS)
+def test_shards_of_rows_give_sample_and_gradient_of_the_whole(form):
     x, grad = torch.randn(8, 45), torch.randn(8, 45)
     tau, key = tau_of(0.6), make_key(5)
 
     def run(part, start, g):
-        leaf = part.clone().requires_grad_()
-        y = ops._gumbel_softmax(leaf, tau, key, 1, hard, full_shape=[8, 45], start=start)
+        leaf, place = part.clone().requires_grad_(), {"full_shape": [8, 45], "start": start}
+        if form == "hard":
+            y = ops._gumbel_softmax_hard(leaf, tau, key, 1, **place)
+        else:
+            y = ops._gumbel_softmax(leaf, tau, key, 1, form != "soft", **place)
         return torch.cat([y, *torch.autograd.grad(y, leaf, g)], 1)
 
     whole = run(x, [0, 0], grad)
