@@ -161,7 +161,7 @@ def _temperature(who: str, value: float | Tensor, given: Tensor) -> Tensor:
             kind = type(value).__name__
             raise TypeError(f"{who}: temperature must be a number or a tensor, got {kind}")
         if not 0 < value < math.inf:
-            raise ValueError(f"{who}: temperature must be > 0 and finite, got {value}")
+            raise ValueError(f"{who}: temperature must be > 0 and finite, got {float(value)}")
         # On the CPU, from where a kernel of any device takes it without a copy.
         return torch.tensor(float(value), dtype=compute_type(given), device="cpu")
     batch = given.shape[:-1]
