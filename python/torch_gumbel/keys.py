@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys: explicit randomness, in PyTorch's own stateless form.
 
-A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` makes (torch >= 2.13);
+A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` makes (on a CPU from torch 2.14 on);
 ``[*batch, 2]`` is one key per slice. The same key gives the same noise on every device.
 """
 
