@@ -156,6 +156,17 @@ def test_a_gradient_of_the_kept_sample_adds_to_that_of_the_one_hot():
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
+def test_forms_by_hand_are_exact_with_their_parentheses_and_not_without():
+    x = torch.randn(100_000, 8)
+    value, probs = gumbel_softmax(x, hard=True, key=KEY), x.softmax(-1)
+    assert_same_bits(value + (probs - probs.detach()), value)
+    assert 0.17 < ((value + probs - probs.detach()) != value).any(-1).float().mean() < 0.20
+    x = x[:, :5]
+    index, y = gumbel_argmax(x, key=KEY), gumbel_softmax(x, key=KEY)[:, 0]
+    assert torch.equal((index + (y - y.detach())).long(), index)
+    assert 0.13 < ((index + y - y.detach()).long() != index).float().mean() < 0.15
+
+
 def fused(graph):
     return [name for name in targets(graph) if "_gumbel_softmax" in name]
 

@@ -3,6 +3,7 @@
 
 import threading
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -61,6 +62,16 @@ def test_split_is_that_of_torch_and_of_the_oracle(pair):
     assert pairs(got) == [oracle.fold_in(pair, i) for i in range(5)]
     if (theirs := stateless("split")) is not None:
         assert torch.equal(got, theirs(make_key(*pair), 5))
+
+
+@pytest.mark.parametrize("pair", KEYS)
+def test_the_words_that_a_key_draws_are_the_keys_that_split_makes_of_it(pair):
+    """So a key is drawn from or split, never both; and fold_in(key, i) is split(key, n)[i]."""
+    drawn = oracle.words(pair, np.arange(12)).reshape(3, 2, 2)
+    keys = torch_gumbel.split(make_key(*pair), 3)
+    wanted = [tuple(int(low) | int(high) << 32 for low, high in block) for block in drawn]
+    assert pairs(keys) == wanted
+    assert torch.equal(torch_gumbel.fold_in(make_key(*pair), 2), keys[2])
 
 
 @pytest.mark.parametrize("data", [0, 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, -1])
