@@ -122,7 +122,7 @@ def patch(modules: Iterable[ModuleType | str] = ()) -> Patch:
         >>> with torch_gumbel.patch():
         ...     y = torch.nn.functional.gumbel_softmax(logits, tau=0.5, hard=True)
         >>> y.grad_fn.name()
-        'GumbelSoftmaxBackward'
+        'GumbelSoftmaxHardBackward'
     """
     return Patch([(F, "gumbel_softmax"), *_names_bound_in(modules)])
 
