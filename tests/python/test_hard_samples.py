@@ -10,6 +10,7 @@ from compiling import recorded, targets
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_gumbel import gumbel_argmax, gumbel_softmax, patch
+from torch_gumbel.distributions import OneHotCategoricalStraightThrough
 from torch_gumbel.nn import GumbelSoftmax
 
 KEY = make_key(5)
@@ -24,6 +25,9 @@ DRAWS = {
     "ours": gumbel_softmax,
     "patched": patched,
     "a layer": lambda h, tau, hard: GumbelSoftmax(tau=tau, hard=hard)(h),
+    "a distribution": lambda h, tau, hard: OneHotCategoricalStraightThrough(
+        logits=h, temperature=tau
+    ).rsample(),
     "the op": lambda h, tau, hard: ops.gumbel_softmax(h, tau, hard),
 }
 
