@@ -18,10 +18,10 @@ CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
 SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
-.PHONY: help env build demo test test-cpp test-python test-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest syntax-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 env: $(VENV)/.ready  ## a virtual environment with everything the project uses
 
@@ -67,6 +67,9 @@ test-oldest:  ## every test on the oldest supported torch (tests/oldest.txt), bu
 	find $(OLDEST) -mindepth 1 -maxdepth 1 ! -name .venv ! -name build -exec rm -rf {} +
 	git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C $(OLDEST)
 	PIP_CONSTRAINT=$(abspath tests/oldest.txt) $(MAKE) -C $(OLDEST) VENV=.venv PYTHON=.venv/bin/python test
+
+syntax-oldest: env  ## every source against the oldest torch's headers, two minutes (tests/oldest_syntax.sh)
+	PYTHON=$(PYTHON) tests/oldest_syntax.sh
 
 statistics: build  ## the long statistical tests, minutes each
 	$(PYTHON) -m pytest -m "statistics or slow"

@@ -40,9 +40,16 @@ class CMakeBuild(build_ext):
     def cmake(self, *arguments):
         # The cmake and ninja installed beside this interpreter come first.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        environment = os.environ | {"PATH": path}
+        missing = [tool for tool in ("cmake", "ninja") if shutil.which(tool, path=path) is None]
+        if missing:
+            wanted = "wanted cmake 3.26 or later and ninja on PATH or beside this Python"
+            raise SystemExit(
+                f"torch_gumbel: {wanted}, got no {' and no '.join(missing)}: pip install "
+                '"cmake>=3.26" ninja'
+            )
         cmake = shutil.which("cmake", path=path)
-        subprocess.run([cmake, *map(str, arguments)], check=True, env=environment)
+        command = [cmake, *map(str, arguments)]
+        subprocess.run(command, check=True, env=os.environ | {"PATH": path})
 
 
 setup(ext_modules=[Extension("torch_gumbel._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -54,7 +54,7 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
                    const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
   const auto type = ops::compute_type(values.scalar_type());
   const auto packed = [&](const Tensor& rows) {
-    TORCH_CHECK_VALUE(rows.is_cpu() && rows.sym_sizes() == ops::rows_shape(values, dim),
+    TORCH_CHECK_VALUE(rows.is_cpu() && rows.sym_sizes().equals(ops::rows_shape(values, dim)),
                       "_kl_categorical_backward: wanted one value per row of ", values.sizes(),
                       ", got shape ", rows.sizes(), " on ", rows.device());
     return rows.to(type).contiguous();

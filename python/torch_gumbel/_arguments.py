@@ -143,8 +143,9 @@ def traced_temperature(
 
     above = value >= 0 if zero else value > 0
     if not (guard_or_true(above) and guard_or_true(value < float("inf"))):
+        # float: Dynamo before torch 2.12 cannot print a symbol.
         sign = ">=" if zero else ">"
-        raise ValueError(f"{who}: {name} must be {sign} 0 and finite, got {value}")
+        raise ValueError(f"{who}: {name} must be {sign} 0 and finite, got {float(value)}")
     return values.new_ones((), dtype=torch.float64) * value
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_gumbel._library import _C
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 
 Call = Callable[[Tensor], Any]
@@ -39,7 +40,7 @@ class Case:
 
 def run(device: torch.device, seconds: float) -> None:
     """Measures, and prints a table; measuring takes about ``seconds``, compiling comes on top."""
-    torch.empty(0, device=device)  # says at once if there is no such device
+    _check_device(device)
     cases = _cases(_compiled(device))
     number = sum(1 + len(case.others) for case in cases)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, float32,")
@@ -50,6 +51,17 @@ def run(device: torch.device, seconds: float) -> None:
         case.times[name] = _median_time(case, call, device, seconds / number)
     for line in _table(cases):
         print(line)
+
+
+def _check_device(device: torch.device) -> None:
+    """Says at once if there is no such device, or no kernel for it."""
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu or cuda, which have kernels, got {device}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device must be a device of this machine, got {device}")
+    torch.empty(0, device=device)
+    if device.type == "cuda" and not _C.build_info()["cuda"]:
+        raise ValueError(f"--device must be cpu: torch_gumbel was built without CUDA, got {device}")
 
 
 def _cases(compiled: Call | None) -> list[Case]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys: explicit randomness, in PyTorch's own stateless form.
 
-A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` makes (torch >= 2.13);
-``[*batch, 2]`` is one key per slice. The same key gives the same noise on every device.
+A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` makes (on a CPU from
+torch 2.14 on); ``[*batch, 2]`` is one key per slice. The same key gives the same noise on every
+device.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
 
 
 def split(key: Tensor, num: int = 2) -> Tensor:
-    """Derives ``num`` independent keys from one.
+    """Derives ``num`` independent keys from one, which is not to be drawn from any more.
+
+    The keys are the words that the key would draw, so a key is drawn from or split, never both.
 
     Args:
         key: ``[*batch, 2]``.
@@ -92,6 +95,9 @@ def split(key: Tensor, num: int = 2) -> Tensor:
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     """Derives a key from a key and a number: a layer, a step, a rank.
+
+    Fold one kind of number into a key: step 3 and rank 3 of one key are one key. As for
+    :func:`split`, the key itself is not to be drawn from.
 
     Args:
         key: ``[*batch, 2]``.

@@ -55,7 +55,8 @@ def straight_through_lookup(
     Hard, it is a gather of the drawn class's code and not a matrix product: nothing of the size of
     the logits is made forward. The gradients are those of the product: a drawn code gets the
     incoming gradient, and the logits get, straight through, that of the soft sample of the same
-    noise, which is made again.
+    noise. It is not kept but made again, so the logits must not be edited before the backward: in
+    place that raises, through ``.data`` the gradient is wrong in silence.
 
     With ``codebook = torch.arange(K).float()`` it is the straight-through index: value k, gradient
     J(y) arange(K) / tau with y the soft sample and J(y) = diag(y) - y y^T.

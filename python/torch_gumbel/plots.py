@@ -145,9 +145,9 @@ def noise(draws: int = 10_000_000, *, key: Tensor | None = None) -> Figure:
     _positive("noise", draws=draws)
     figure, axes = _grid(1, 2, (8.4, 3.4), share=False)
     body, tail = axes[0]
-    g = sample_gumbel(draws, key=key)
-    edges = torch.linspace(-3.5, 10, 136)
-    counts, _ = torch.histogram(g.float(), edges)
+    g = sample_gumbel(draws, dtype=torch.float32, key=key)
+    edges = torch.linspace(-3.5, 10, 136, dtype=torch.float32)
+    counts, _ = torch.histogram(g, edges)
     density = counts / draws / (edges[1] - edges[0])
     body.stairs(density.tolist(), edges.tolist(), fill=True, color=_BLUE, alpha=0.45, label="drawn")
     x = torch.linspace(-3.5, 10, 500)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import os
 import subprocess
 import sys
@@ -18,18 +20,28 @@ ops = torch.ops.torch_gumbel
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 HALVES = [torch.float16, torch.bfloat16]
+# A hard sample keeps the soft one for its backward, or makes it again from logits and key.
+FORMS = {"soft": {}, "hard": {"hard": True}, "hard again": {"hard": True, "recompute": True}}
 
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def stateless():
-    """torch's own stateless generator, or None where this torch has none."""
+# The first versions with functions of torch's own stateless generator that work on a CPU.
+STATELESS = {"key": (2, 12), "split": (2, 14), "fold_in": (2, 14), "bits": (2, 15)}
+
+
+@functools.cache
+def stateless(name: str):
+    """That function of ``torch.func._random``, or None where this torch has it not on a CPU."""
+    example = {"key": (5,), "split": (make_key(5), 2), "fold_in": (make_key(5), 1)}
+    example["bits"] = (make_key(5), (3,))
     try:
-        import torch.func._random as stateless_random
-    except ImportError:
-        assert tuple(int(p) for p in torch.__version__.split(".")[:2]) < (2, 13)
+        function = getattr(importlib.import_module("torch.func._random"), name)
+        function(*example[name])
+    except (ImportError, AttributeError, NotImplementedError):
+        assert tuple(int(p) for p in torch.__version__.split(".")[:2]) < STATELESS[name]
         return None
-    return stateless_random
+    return function
 
 
 def make_key(seed: int, offset: int = 0) -> torch.Tensor:

@@ -8,6 +8,13 @@ from functorch.compile import make_boxed_func
 from torch._dynamo.backends.debugging import aot_eager
 from torch._dynamo.testing import CompileCounterWithBackend
 
+# What a graph of training calls for a sample, and for its backward.
+SAMPLE_OPS = {
+    "soft": ("torch_gumbel._gumbel_softmax.default", "_gumbel_softmax_backward"),
+    "hard": ("torch_gumbel._gumbel_softmax_hard_soft.default", "_gumbel_softmax_backward"),
+    "hard again": ("torch_gumbel._gumbel_softmax.default", "_gumbel_softmax_hard_backward"),
+}
+
 
 def compiled(function, backend="aot_eager", **options):
     """Compiled anew, whatever earlier tests compiled; a graph break is an error."""

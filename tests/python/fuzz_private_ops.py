@@ -49,7 +49,7 @@ def calls(draw):
         place["full_shape"] = draw(st.lists(st.integers(-1, 9), max_size=4))
         place["start"] = draw(st.lists(st.integers(-1, 5), max_size=4))
     dtype = draw(pick([None, None, *DTYPES]))
-    return draw(st.integers(0, 10)), tensors, dim, place, dtype, draw(st.booleans())
+    return draw(st.integers(0, 12)), tensors, dim, place, dtype, draw(st.booleans())
 
 
 def run(which, t, dim, place, dtype, flag):
@@ -66,6 +66,8 @@ def run(which, t, dim, place, dtype, flag):
         lambda: ops._kl_categorical_backward(tau, x, tau, tau, tau, None, dim, flag),
         lambda: ops._straight_through_lookup(x, grad, tau, key),
         lambda: ops._gumbel_argmax(x, tau, key, dim, flag, **place),
+        lambda: ops._gumbel_softmax_hard(x, tau, key, dim, dtype=dtype, **place),
+        lambda: ops._gumbel_softmax_hard_soft(x, tau, key, dim, dtype=dtype, **place),
     ][which]()
 
 

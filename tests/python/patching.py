@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_gumbel import _patch
 
 ORIGINAL = F.gumbel_softmax
+FUSED = [f"torch_gumbel._gumbel_softmax{kind}" for kind in ("", "_hard", "_hard_soft")]
+SAMPLES = {"aten.exponential_": "torch", **dict.fromkeys(FUSED, "fused")}
 
 
 class Ops(TorchDispatchMode):
@@ -25,8 +27,8 @@ def way(call, *args, **options):
     """Which of the two a call ran in; it must be one of them, and only one."""
     with Ops() as ops:
         call(*args, **options)
-    ran = {"torch_gumbel._gumbel_softmax": "fused", "aten.exponential_": "torch"}
-    (one,) = [name for op, name in ran.items() if op in ops.seen]
+    ran = {SAMPLES.get(op) for op in ops.seen} - {None}
+    (one,) = ran
     return one
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from common import DTYPES, make_key
+from common import DTYPES, FORMS, HALVES, make_key
 
 from torch_gumbel import gumbel_argmax, gumbel_softmax
 
@@ -60,12 +60,13 @@ class Case:
         constant = GRADIENT.get(self.dtype, 1.5e-5)
         return constant * self.t * self.most * self.oracle.entropy() / self.tau + FLOOR
 
-    def run(self, hard):
+    def run(self, form):
         x = self.x.clone().requires_grad_()
         rows = list(x.shape)
         rows[self.dim] = 1
         tau = torch.full(rows, self.tau, dtype=torch.float64, requires_grad=True)
-        y = gumbel_softmax(x, tau, hard, dim=self.dim, key=make_key(*SEED))
+        options = {"dim": self.dim, "key": make_key(*SEED), **FORMS[form]}
+        y = gumbel_softmax(x, tau, **options)
         dx, dtau = torch.autograd.grad(y, (x, tau), self.grad)
         return [value.detach().double().numpy() for value in (y, dx, dtau)]
 
@@ -83,7 +84,7 @@ def check(got, wanted, bound, what):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_soft_sample_and_gradients_are_within_the_bound(dtype, k, tau):
     case = Case(dtype, k, tau)
-    y, dx, dtau = case.run(hard=False)
+    y, dx, dtau = case.run("soft")
     check(y, case.oracle.y, case.bound_y(), "y")
     check(dx, case.oracle.grad_logits(case.g), case.bound_logits(), "dlogits")
     check(dtau, case.oracle.grad_tau(case.g), case.bound_tau(), "dtau")
@@ -91,11 +92,17 @@ def test_soft_sample_and_gradients_are_within_the_bound(dtype, k, tau):
 
 @pytest.mark.parametrize("tau", TAUS)
 @pytest.mark.parametrize("k", LENGTHS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_hard_gradients_are_those_of_the_soft_sample(dtype, k, tau):
-    """Half types: the sample is kept in float32 until the gradient is rounded, once."""
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [("hard again", dtype) for dtype in DTYPES]
+    + [("hard", dtype) for dtype in DTYPES if dtype not in HALVES],
+    ids=str,
+)
+def test_hard_gradients_are_those_of_the_soft_sample(form, dtype, k, tau):
+    """Half types: a sample that is made again stays in float32 until the gradient is rounded, once;
+    one that is kept was rounded before, as the soft sample of a soft call."""
     case = Case(dtype, k, tau)
-    y, dx, dtau = case.run(hard=True)
+    y, dx, dtau = case.run(form)
     assert (y.sum(axis=-1) == 1).all()
     check(dx, case.oracle.grad_logits(case.g), case.bound_logits(), "dlogits")
     check(dtau, case.oracle.grad_tau(case.g), case.bound_tau(), "dtau")
@@ -106,16 +113,17 @@ def test_hard_gradients_are_those_of_the_soft_sample(dtype, k, tau):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_samples_are_rounded_once(dtype, k, tau):
     case = Case(dtype, k, tau)
-    y, _, _ = case.run(hard=False)
+    y, _, _ = case.run("soft")
     check(y, case.oracle.y, case.bound_y(), "y")
 
 
+@pytest.mark.parametrize("form", ["soft", "hard"])
 @pytest.mark.parametrize("k", [7, 500])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_soft_gradients_are_those_of_the_rounded_sample(dtype, k):
-    """The soft backward reads y as it was rounded; given that y it is exact in the same sense."""
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_gradients_are_those_of_the_rounded_sample(dtype, k, form):
+    """The backward from y reads it as it was rounded; given that it is exact in the same sense."""
     case = Case(dtype, k, 0.5, spread=3.0)
-    y, dx, _ = case.run(hard=False)
+    y, (_, dx, _) = case.run("soft")[0], case.run(form)
     inner = (y * case.g).sum(axis=-1, keepdims=True)
     wanted = y * (case.g - inner) / case.tau
     slack = 1.5e-5 * y * case.most / case.tau + FLOOR
@@ -125,7 +133,7 @@ def test_half_soft_gradients_are_those_of_the_rounded_sample(dtype, k):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_the_other_dimension_is_as_accurate(dtype):
     case = Case(dtype, 300, 0.3, rows=21, dim=0)
-    y, dx, dtau = case.run(hard=False)
+    y, dx, dtau = case.run("soft")
     check(y, case.oracle.y, case.bound_y(), "y")
     check(dx, case.oracle.grad_logits(case.g), case.bound_logits(), "dlogits")
     check(dtau, case.oracle.grad_tau(case.g), case.bound_tau(), "dtau")

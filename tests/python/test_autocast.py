@@ -10,7 +10,7 @@ import contextlib
 import pytest
 import torch
 import torch.nn.functional as F
-from common import DTYPES, HALVES, assert_same_bits, compute_type, make_key
+from common import DTYPES, FORMS, HALVES, assert_same_bits, compute_type, make_key
 from compiling import recorded, targets
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -21,6 +21,7 @@ from torch_gumbel import gumbel_argmax, gumbel_softmax
 KEY = make_key(5)
 DEVICES = ["cpu", "cuda"]
 both = pytest.mark.parametrize("hard", [False, True])
+kinds = pytest.mark.parametrize("kind", FORMS)
 inputs = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 autocasts = pytest.mark.parametrize("cast", HALVES, ids=str)
 CASTS = ("_to_copy", "aten.to.", "convert_element_type")
@@ -56,19 +57,20 @@ def temperature(form, device):
     return 0.5 if form == "number" else torch.full((4, 1), 0.5, device=device, requires_grad=True)
 
 
-@both
+@kinds
 @pytest.mark.parametrize("form", ["number", "per row"])
 @pytest.mark.parametrize("device", DEVICES)
 @autocasts
 @inputs
-def test_dtypes_are_those_of_pytorch_and_nothing_is_cast(dtype, cast, device, form, hard):
+def test_dtypes_are_those_of_pytorch_and_nothing_is_cast(dtype, cast, device, form, kind):
     with FakeTensorMode(), autocast(device, cast):
         x = torch.empty(4, 9, device=device, dtype=dtype).requires_grad_()
         tau = temperature(form, device)
         with Casts(x.numel()) as casts:
-            y = gumbel_softmax(x, tau, hard)
-            gradient, of_tau = y.grad_fn(torch.empty_like(y))
-        theirs = F.gumbel_softmax(x, 0.5, hard)
+            y = gumbel_softmax(x, tau, **FORMS[kind])
+            unused = [None] * (kind == "hard")  # the gradient of the soft sample that is kept
+            gradient, of_tau = y.grad_fn(torch.empty_like(y), *unused)
+        theirs = F.gumbel_softmax(x, 0.5, kind != "soft")
     assert y.dtype == theirs.dtype
     assert (y.device, gradient.device) == (x.device, x.device)
     assert gradient.dtype == dtype
@@ -86,23 +88,23 @@ def test_control_pytorch_does_cast_its_logits(dtype, cast):
     assert casts.found
 
 
-@both
+@kinds
 @autocasts
 @inputs
-def test_on_the_cpu_values_are_those_of_the_widened_logits(dtype, cast, hard):
+def test_on_the_cpu_values_are_those_of_the_widened_logits(dtype, cast, kind):
     x, weights = torch.randn(4, 9).to(dtype), torch.randn(4, 9)
     leaf, wide = x.clone().requires_grad_(), x.to(compute_type(dtype)).requires_grad_()
     with torch.autocast("cpu", cast):
-        y = gumbel_softmax(leaf, 0.5, hard, key=KEY)
+        y = gumbel_softmax(leaf, 0.5, **FORMS[kind], key=KEY)
         index = gumbel_argmax(leaf, key=KEY)
-    reference = gumbel_softmax(wide, 0.5, hard, key=KEY)
+    reference = gumbel_softmax(wide, 0.5, **FORMS[kind], key=KEY)
     assert_same_bits(y.detach(), reference.detach().to(dtype))
     assert torch.equal(index, gumbel_argmax(x, key=KEY))
     (got,) = torch.autograd.grad(y, leaf, weights.to(dtype))
     (wanted,) = torch.autograd.grad(reference, wide, weights.to(dtype).to(wide.dtype))
     assert got.dtype == dtype
-    # The soft backward starts from the sample, which was rounded to the half type.
-    tolerance = (8 if hard else 64) * torch.finfo(dtype).eps
+    # A backward that starts from the sample reads it as it was rounded to the half type.
+    tolerance = (8 if kind == "hard again" else 64) * torch.finfo(dtype).eps
     assert (got - wanted).abs().max() < tolerance * wanted.abs().max()
 
 

@@ -103,7 +103,9 @@ def test_a_program_keeps_the_ops_and_reads_the_generator_by_one_of_them(model):
     nodes = exported(model, False).run_decompositions().graph.nodes
     names = [str(node.target) for node in nodes if node.op == "call_function"]
     assert names.count("torch_gumbel._new_key.default") == 3
-    assert names.count("torch_gumbel._gumbel_softmax.default") == 4
+    assert names.count("torch_gumbel._gumbel_softmax.default") == 2
+    assert names.count("torch_gumbel._gumbel_softmax_hard.default") == 2
+    assert names.count("torch_gumbel._gumbel_softmax_hard_soft.default") == 0
     assert names.count("torch_gumbel._gumbel_argmax.default") == 1
 
 

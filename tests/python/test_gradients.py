@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from common import DTYPES, assert_same_bits, make_key, noise, ops
+from common import DTYPES, FORMS, assert_same_bits, make_key, noise, ops
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from torch_gumbel import gumbel_argmax, gumbel_softmax
@@ -123,10 +123,12 @@ def test_sample_with_log_sum_exp_has_right_derivatives(form, dim):
 
 
 def pair_of_gradients(x, tau, dim, grad):
+    """Of the soft sample, and of a hard one that makes it again (one that keeps it, of any dtype
+    and length: test_hard_samples.py)."""
     results = []
-    for hard in (False, True):
+    for form in ("soft", "hard again"):
         leaf, t = x.clone().requires_grad_(), tau.clone().requires_grad_()
-        y = gumbel_softmax(leaf, t, hard, dim=dim, key=KEY)
+        y = gumbel_softmax(leaf, t, **FORMS[form], dim=dim, key=KEY)
         results.append(torch.autograd.grad(y, (leaf, t), grad))
     return results
 
@@ -159,22 +161,23 @@ def test_straight_through_has_the_soft_second_and_forward_derivatives():
     x, tau, grad, tangent = (double(3, 5) for _ in range(4))
     tau = tau[:, :1].abs() + 0.5
     results = []
-    for hard in (False, True):
+    for form in FORMS.values():
         leaf, t = x.clone().requires_grad_(), tau.clone().requires_grad_()
-        y = gumbel_softmax(leaf, t, hard, key=KEY)
+        y = gumbel_softmax(leaf, t, **form, key=KEY)
         first = torch.autograd.grad(y, (leaf, t), grad, create_graph=True)
         second = torch.autograd.grad(first, (leaf, t), (tangent, tau))
         with forward_ad.dual_level():
             dual = forward_ad.make_dual(x, tangent), forward_ad.make_dual(tau, tau)
             forward = forward_ad.unpack_dual(
-                gumbel_softmax(dual[0], dual[1], hard, key=KEY)
+                gumbel_softmax(dual[0], dual[1], **form, key=KEY)
             ).tangent
             logits_alone = forward_ad.unpack_dual(
-                gumbel_softmax(dual[0], 0.5, hard, key=KEY)
+                gumbel_softmax(dual[0], 0.5, **form, key=KEY)
             ).tangent
         results.append((*first, *second, forward, logits_alone))
-    for got, wanted in zip(*results, strict=True):
-        assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-14)
+    for wanted, *others in zip(*results, strict=True):
+        for got in others:
+            assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-14)
 
 
 def test_a_published_gradient_is_met():

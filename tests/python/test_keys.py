@@ -3,6 +3,7 @@
 
 import threading
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -39,8 +40,8 @@ def pairs(keys: torch.Tensor) -> list[tuple[int, int]]:
 def test_key_is_the_seed_at_offset_zero(seed):
     got = torch_gumbel.key(seed)
     assert got.dtype == torch.uint64 and got.tolist() == [seed % 2**64, 0]
-    if stateless() is not None and 0 <= seed < 2**63:
-        assert torch.equal(got, stateless().key(seed))
+    if (theirs := stateless("key")) is not None and 0 <= seed < 2**63:
+        assert torch.equal(got, theirs(seed))
 
 
 @pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
@@ -59,8 +60,18 @@ def test_split_is_that_of_torch_and_of_the_oracle(pair):
     got = torch_gumbel.split(make_key(*pair), 5)
     assert got.shape == (5, 2) and got.dtype == torch.uint64
     assert pairs(got) == [oracle.fold_in(pair, i) for i in range(5)]
-    if stateless() is not None:
-        assert torch.equal(got, stateless().split(make_key(*pair), 5))
+    if (theirs := stateless("split")) is not None:
+        assert torch.equal(got, theirs(make_key(*pair), 5))
+
+
+@pytest.mark.parametrize("pair", KEYS)
+def test_the_words_that_a_key_draws_are_the_keys_that_split_makes_of_it(pair):
+    """So a key is drawn from or split, never both; and fold_in(key, i) is split(key, n)[i]."""
+    drawn = oracle.words(pair, np.arange(12)).reshape(3, 2, 2)
+    keys = torch_gumbel.split(make_key(*pair), 3)
+    wanted = [tuple(int(low) | int(high) << 32 for low, high in block) for block in drawn]
+    assert pairs(keys) == wanted
+    assert torch.equal(torch_gumbel.fold_in(make_key(*pair), 2), keys[2])
 
 
 @pytest.mark.parametrize("data", [0, 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, -1])
@@ -72,8 +83,8 @@ def test_fold_in_is_that_of_torch_and_of_the_oracle(pair, data):
     as_tensor = torch.tensor(data % 2**64, dtype=torch.uint64)
     assert torch.equal(torch_gumbel.fold_in(key, as_tensor), got)
     assert torch.equal(torch_gumbel.fold_in(key, as_tensor.view(torch.int64)), got)
-    if stateless() is not None and 0 <= data < 2**63:
-        assert torch.equal(got, stateless().fold_in(key, data))
+    if (theirs := stateless("fold_in")) is not None and 0 <= data < 2**63:
+        assert torch.equal(got, theirs(key, data))
 
 
 @pytest.mark.parametrize("batch", [(3,), (2, 3)])
@@ -82,8 +93,8 @@ def test_batches_of_keys_are_split_and_folded_each(batch):
     split, folded = torch_gumbel.split(keys, 4), torch_gumbel.fold_in(keys, 3)
     assert split.shape == (4, *batch, 2) and folded.shape == (*batch, 2)
     assert pairs(split[3]) == pairs(folded) == [oracle.fold_in(p, 3) for p in pairs(keys)]
-    if stateless() is not None:
-        assert torch.equal(split, stateless().split(keys, 4))
+    if (theirs := stateless("split")) is not None:
+        assert torch.equal(split, theirs(keys, 4))
 
 
 def test_a_transposed_batch_of_keys_is_split_by_its_values():

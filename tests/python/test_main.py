@@ -103,6 +103,20 @@ def test_a_failure_is_one_line_and_a_status(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("torch_gumbel bench: Expected one of cpu")
 
 
+@pytest.mark.parametrize("device", ["xpu", "mps", "meta", "hpu:0"])
+def test_bench_refuses_a_device_without_kernels_in_one_line(device, capsys):
+    assert main(["bench", "--device", device]) == 1
+    told = "--device must be cpu or cuda, which have kernels, got"
+    assert capsys.readouterr().err == f"torch_gumbel bench: {told} {device}\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_bench_refuses_a_device_that_is_not_there_in_one_line(capsys):
+    assert main(["bench", "--device", "cuda"]) == 1
+    told = capsys.readouterr().err
+    assert told == "torch_gumbel bench: --device must be a device of this machine, got cuda\n"
+
+
 def test_it_is_a_program():
     command = [sys.executable, "-m", "torch_gumbel", "info"]
     path = os.pathsep.join(p for p in sys.path if p)

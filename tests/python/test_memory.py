@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing is allocated but results, 32 bytes per row, and scratch of each thread: 64 KiB for rows
-along the last dimension, 512 KiB more for long ones that wait, at most 1 MiB for others."""
+along the last dimension, 512 KiB more for long ones that wait, at most 1 MiB for others.
+
+With N the size of the logits: a forward takes N, with its backward 2 N; a hard sample that keeps
+the soft one for its gradient 2 N and 3 N, and with recompute=True N and 2 N."""
 
 import pytest
 import torch
-from common import make_key, run_python
+from common import FORMS, make_key, run_python
 from torch.profiler import ProfilerActivity, profile
 
 from torch_gumbel import gumbel_argmax, gumbel_softmax
@@ -33,7 +36,8 @@ def work(rows, k):
     if what == "index":
         kept = gumbel_argmax(x, key=key(5))
     else:
-        kept = [gumbel_softmax(x, 0.5, what.startswith("hard"), key=key(5))]
+        options = {{"hard": what.startswith("hard"), "recompute": "again" in what}}
+        kept = [gumbel_softmax(x, 0.5, **options, key=key(5))]
         if what.endswith("backward"):
             kept += torch.autograd.grad(kept[0], x, grad)
     return resident("VmHWM") - before
@@ -56,17 +60,21 @@ def allowance(rows, threads=2):
 
 
 SHAPES = [(4096, 4096), (64, 262_144), (524_288, 32), (1, 16_777_216)]
+HARD = [("hard", 3, shape) for shape in SHAPES] + [
+    ("hard again", 2, shape) for shape in SHAPES[::3]
+]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_hard_forward_and_backward_take_their_results_and_no_more(shape):
-    """The incoming gradient is the caller's; output and gradient are all that is added.
+@pytest.mark.parametrize(("form", "tensors", "shape"), HARD, ids=str)
+def test_hard_forward_and_backward_take_their_results_and_no_more(form, tensors, shape):
+    """The incoming gradient is the caller's; output, gradient, and, unless it is made again, the
+    soft sample are all that is added.
 
-    A stored soft sample or noise would add 64 MiB.
+    A copy of any of them, or stored noise, would add 64 MiB.
     """
     rows, k = shape
-    results = 2 * 4 * rows * k
-    taken = peak("hard backward", rows, k)
+    results = tensors * 4 * rows * k
+    taken = peak(f"{form} backward", rows, k)
     assert results - SLACK <= taken <= results + allowance(rows)
 
 
@@ -101,18 +109,30 @@ def allocated(run):
 
 
 @pytest.mark.parametrize("shape", [(1000, 1000), (100_000, 10), (1, 1_000_000)], ids=str)
-@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dim", [0, 1])
-def test_torch_allocates_the_output_and_the_gradient_alone(shape, hard, dim):
+def test_torch_allocates_the_output_the_gradient_and_what_is_kept(shape, form, dim):
     x, grad = torch.randn(shape, requires_grad=True), torch.randn(shape)
-    rows = x.numel() // shape[dim]
+    rows, kept = x.numel() // shape[dim], form == "hard"
 
-    def run():
-        y = gumbel_softmax(x, 0.5, hard, dim=dim, key=KEY)
-        return y, torch.autograd.grad(y, x, grad)
+    def draw():
+        return gumbel_softmax(x, 0.5, dim=dim, key=KEY, **FORMS[form])
 
-    total = 2 * x.numel() * 4
-    assert total <= allocated(run) <= total + 32 * rows + 4 * KIB
+    n, few = x.numel() * 4, 32 * rows + 4 * KIB
+    assert (1 + kept) * n <= allocated(draw) <= (1 + kept) * n + few
+    both = allocated(lambda: torch.autograd.grad(draw(), x, grad))
+    assert (2 + kept) * n <= both <= (2 + kept) * n + few
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_gradient_a_forward_allocates_its_output_alone(form):
+    leaf, kept = torch.randn(1000, 1000, requires_grad=True), {"key": KEY, **FORMS[form]}
+    with torch.no_grad():
+        assert allocated(lambda: gumbel_softmax(leaf, 0.5, **kept)) <= 4 * leaf.numel() + 4 * KIB
+    x = leaf.detach()
+    assert allocated(lambda: gumbel_softmax(x, 0.5, **kept)) <= 4 * x.numel() + 4 * KIB
+    with torch.inference_mode():
+        assert allocated(lambda: gumbel_softmax(x, 0.5, **kept)) <= 4 * x.numel() + 4 * KIB
 
 
 @pytest.mark.parametrize("dim", [0, 1])
@@ -141,6 +161,7 @@ def test_choices_allocate_their_indices_alone(dtype):
 def test_an_unwanted_gradient_of_tau_is_not_made():
     x, tau = torch.randn(1000, 10, requires_grad=True), torch.rand(1000, 1) + 0.5
     grad = torch.randn(1000, 10)
-    y = gumbel_softmax(x, tau, True, key=KEY)
-    total = allocated(lambda: torch.autograd.grad(y, x, grad))
-    assert 4 * x.numel() <= total <= 4 * x.numel() + 4 * KIB
+    for form in FORMS.values():
+        y = gumbel_softmax(x, tau, **form, key=KEY)
+        total = allocated(lambda y=y: torch.autograd.grad(y, x, grad))
+        assert 4 * x.numel() <= total <= 4 * x.numel() + 4 * KIB

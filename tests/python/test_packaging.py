@@ -4,6 +4,7 @@
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -25,6 +26,29 @@ def test_every_part_of_the_package_is_packaged():
     assert set(extras) == {"plots", "progress"}
     known = [need for need in settings["dependency-groups"]["dev"] if isinstance(need, str)]
     assert all(set(needs) <= set(known) for needs in extras.values())
+
+
+@pytest.mark.parametrize("there", [[], ["cmake"], ["ninja"]], ids=str)
+def test_a_build_without_its_tools_says_so_in_words(tmp_path, there):
+    (tmp_path / "python" / "torch_gumbel").mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "python/torch_gumbel/VERSION"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    for tool in there:
+        (tmp_path / "bin" / tool).touch(0o755)
+    code = """
+import runpy, sys
+sys.executable, sys.argv = "/nowhere/python", ["setup.py", "build_ext"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+    environment = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    missing = " and no ".join(tool for tool in ("cmake", "ninja") if tool not in there)
+    told = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert told.startswith("torch_gumbel: wanted cmake 3.26 or later and ninja")
+    assert f"got no {missing}: pip install" in told
 
 
 def configure(build, *options):

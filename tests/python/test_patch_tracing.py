@@ -130,7 +130,7 @@ def test_a_compiled_model_holds_the_op_and_follows_the_patch(fresh_dynamo):
         assert torch.equal(draws[0], draws[1]) and torch.equal(draws[0], draws[2])
     assert len(backend.graphs) == 2
     fused = [t for t in targets(backend.fw_graphs) if t.startswith("torch_gumbel")]
-    assert fused == ["torch_gumbel._new_key.default", "torch_gumbel._gumbel_softmax.default"]
+    assert fused == ["torch_gumbel._new_key.default", "torch_gumbel._gumbel_softmax_hard.default"]
 
 
 @pytest.mark.filterwarnings("ignore:Your compiler for AOTAutograd")
@@ -176,6 +176,8 @@ for graph in [*backend.fw_graphs, backend.graphs[-1]]:
     # Dynamo of torch 2.11 makes a graph for every number in this order of things.
     assert 1 <= len(inside) <= (2 if torch.__version__ >= "2.12" else 4)
     for graph in inside:
-        assert "torch_gumbel._gumbel_softmax.default" in graph and "exponential" not in graph
+        assert (
+            "torch_gumbel._gumbel_softmax_hard_soft.default" in graph and "exponential" not in graph
+        )
     assert "torch_gumbel" not in after and "exponential" in after
     assert "<function gumbel_softmax" in node and "exponential" not in node

@@ -28,6 +28,29 @@ def test_a_figure_is_made_and_saved(name, tmp_path):
     assert min(pixels.shape[:2]) > 300 and pixels.std() > 0.05
 
 
+def numbers_in(figure):
+    return [line.get_data() for axis in figure.axes for line in axis.lines] + [
+        patch.get_data()
+        for axis in figure.axes
+        for patch in axis.patches
+        if hasattr(patch, "get_data")
+    ]
+
+
+@pytest.mark.parametrize("name", ["noise", "temperatures"])
+def test_the_default_dtype_changes_no_picture(name):
+    wanted = numbers_in(getattr(plots, name)(draws=3000, key=KEY))
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = numbers_in(getattr(plots, name)(draws=3000, key=KEY))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert len(got) == len(wanted)
+    for some, others in zip(got, wanted, strict=True):
+        for one, other in zip(some, others, strict=True):
+            np.testing.assert_allclose(np.asarray(one, float), np.asarray(other, float), rtol=1e-5)
+
+
 def test_bars_are_samples_their_mean_and_the_probabilities():
     law, taus = torch.tensor([0.2, 0.5, 0.3]), (0.1, 1.0)
     figure = plots.temperatures(law, taus, samples=2, draws=1000, key=KEY)

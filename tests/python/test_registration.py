@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from common import DTYPES, make_key, ops, tau_of
+from common import DTYPES, FORMS, make_key, ops, tau_of
 from compiling import count, targets
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -37,6 +37,10 @@ def samples(dtype, requires_grad):
         (ops._gumbel_softmax, (x, tau, KEY, 1, False), {}),
         (ops._gumbel_softmax, (x, rows, KEY, 1, True), shard),
         (ops._gumbel_softmax, (x, tau, keys, 2, False), {"dtype": torch.float32}),
+        (ops._gumbel_softmax_hard, (x, rows, KEY, 1), shard),
+        (ops._gumbel_softmax_hard, (x, tau, keys, 2), {"dtype": torch.float32}),
+        (ops._gumbel_softmax_hard_soft, (x, rows, KEY, 1), shard),
+        (ops._gumbel_softmax_hard_soft, (x, tau, keys, 2), {"dtype": torch.float32}),
         (ops._gumbel_softmax_lse, (x, rows, KEY, 1), {}),
         (ops._gumbel_softmax_backward, (grad, y, rows, 1), {"tau_grad": True}),
         (ops._gumbel_softmax_backward, (grad, y, tau, 1), {"dtype": torch.float32}),
@@ -65,9 +69,10 @@ def test_public_ops_pass_opcheck(dtype, requires_grad, keyed):
     x = torch.randn(2, 3, 4).to(dtype).requires_grad_(requires_grad)
     rows = torch.rand(2, 1, 4).add(0.5).requires_grad_(requires_grad)
     options = {"key": KEY} if keyed else {}
-    for hard in (False, True):
-        opcheck(ops.gumbel_softmax.default, (x, 0.7, hard, 1), options)
-        opcheck(ops.gumbel_softmax.tensor_tau, (x, rows, hard, 1), options)
+    for form in FORMS.values():
+        again, hard = {"recompute": "recompute" in form}, "hard" in form
+        opcheck(ops.gumbel_softmax.default, (x, 0.7, hard, 1), options | again)
+        opcheck(ops.gumbel_softmax.tensor_tau, (x, rows, hard, 1), options | again)
     opcheck(ops.gumbel_argmax.default, (x, 1, True), options)
     opcheck(ops.gumbel_argmax.tensor_temperature, (x, rows.detach(), 1), options)
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from common import DTYPES, assert_same_bits, compute_type, make_key, noise
+from common import DTYPES, FORMS, assert_same_bits, compute_type, make_key, noise
 from torch.overrides import TorchFunctionMode
 
 import torch_gumbel
@@ -139,12 +139,13 @@ def test_a_bad_entry_of_a_tau_tensor_makes_only_its_rows_nan(bad, hard):
     assert not gradient[others].isnan().any()
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_editing_what_a_backward_needs_raises(hard):
+@pytest.mark.parametrize("form", ["soft", "hard again"])
+def test_editing_what_a_backward_needs_raises(form):
+    """Hard samples need a tensor that nobody else has: test_hard_samples.py."""
     x = torch.randn(3, 4, requires_grad=True)
     logits = x * 1
-    y = gumbel_softmax(logits, hard=hard)
-    if hard:
+    y = gumbel_softmax(logits, **FORMS[form])
+    if form == "hard again":
         logits.add_(1)
     else:
         y.add_(1)

@@ -133,6 +133,8 @@ def test_vmap_reaches_every_private_op():
     functions = [
         lambda x, k: ops._gumbel_noise(x, k),
         lambda x, k: ops._gumbel_softmax_lse(x, t, k, 1),
+        lambda x, k: ops._gumbel_softmax_hard(x, t, k, 0),
+        lambda x, k: ops._gumbel_softmax_hard_soft(x, t, k, 1),
         lambda x, k: ops._gumbel_max(x, t, k, 0, False),
         lambda x, k: ops._gumbel_max(x, t, k, 1, True),
         lambda x, k: ops._gumbel_argmax(x, t, k, 0, False),

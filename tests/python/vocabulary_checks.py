@@ -215,3 +215,23 @@ def check_the_gradient_of_a_masked_class_is_zero(rank):
         (got,) = torch.autograd.grad(y, part, cut(torch.randn(2, 4)))
         everywhere = got.full_tensor()
         assert (everywhere[x == -INF] == 0).all() and everywhere.isfinite().all()
+
+
+def check_logits_of_a_hard_sample_may_be_edited_before_its_backward(rank):
+    """Rows and classes cut; classes keep the soft sample even with recompute=True."""
+    x, weights = torch.randn(4, 6), torch.randn(4, 6)
+    for dim in (0, 1):
+        for options in [{}] if dim == 0 else [{}, {"recompute": True}]:
+            found = []
+            for edited in (False, True):
+                leaf = cut(x, dim).requires_grad_()
+                h = leaf * 1
+                y = gumbel_softmax(h, 0.5, True, key=KEY, **options)
+                loss = (y * cut(weights, dim)).sum()
+                if edited:
+                    with torch.no_grad():
+                        h.zero_()
+                        leaf.to_local().data.add_(7)
+                loss.backward()
+                found.append(leaf.grad.full_tensor())
+            assert_same_bits(found[1], found[0], f"{dim} {options}")
