@@ -37,13 +37,13 @@ template <typename T>
 constexpr T kLargest = sizeof(T) == sizeof(float) ? static_cast<T>(0x1.fffffep+127f)
                                                   : static_cast<T>(1.79769313486231570815e+308);
 
-/// The sampler's 1 / temperature: as above, but at most 2^64 (float64: 2^512). A lower temperature
-/// decides no other way between logits that differ by 1e-17 or more, and logits of up to 2^64 keep
-/// their order instead of overflowing: the limit is the argmax.
 template <typename T>
 constexpr T kLargestSamplingInverse =
     sizeof(T) == sizeof(float) ? static_cast<T>(0x1p64) : static_cast<T>(0x1p512);
 
+/// The sampler's 1 / temperature: as above, but at most 2^64 (float64: 2^512). A lower temperature
+/// decides no other way between logits that differ by 1e-17 or more, and logits of up to 2^64 keep
+/// their order instead of overflowing: the limit is the argmax.
 template <typename T>
 TG_HD T sampling_inverse(double temperature) {
   const T inverse = inverse_temperature<T>(temperature);

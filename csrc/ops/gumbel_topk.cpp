@@ -92,7 +92,7 @@ Tensor perturbed(const Tensor& logits, const Scaling& scaling, const Tensor& noi
 }
 
 /// The same in the memory of the noise.
-Tensor perturb(const Tensor& logits, const Scaling& scaling, Tensor noise) {
+Tensor perturb_at_once(const Tensor& logits, const Scaling& scaling, Tensor noise) {
   if (!scaling.adds_noise) return logits.to(noise.scalar_type());
   if (!scaling.changes_logits) return noise.add_(logits);
   const double most = most_of(noise);
@@ -101,6 +101,22 @@ Tensor perturb(const Tensor& logits, const Scaling& scaling, Tensor noise) {
   at::where_out(scaled, x.isinf(), x, scaled);
   noise.masked_fill_(scaling.plain, 0);
   return noise.add_(scaled);
+}
+
+/// The same in pieces that caches hold, where they share a temperature.
+Tensor perturb(const Tensor& logits, const Scaling& scaling, const Tensor& noise) {
+  constexpr int64_t kPiece = 1 << 16;
+  const int64_t count = logits.numel();
+  const bool pieces = logits.is_cpu() && logits.is_contiguous() && scaling.factor.numel() == 1 &&
+                      scaling.adds_noise && scaling.changes_logits;
+  if (!pieces || count <= 2 * kPiece) return perturb_at_once(logits, scaling, noise);
+  const Scaling one = {scaling.factor.reshape({}), scaling.plain.reshape({})};
+  const Tensor x = logits.view(-1), scores = noise.view(-1);
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t size = std::min(kPiece, count - begin);
+    perturb_at_once(x.narrow(0, begin, size), one, scores.narrow(0, begin, size));
+  }
+  return noise;
 }
 
 std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& temperature,

@@ -110,7 +110,7 @@ class CategoricalParameters:
             total = given.sum(-1, dtype=compute_type(given))
             right = (given >= 0).all() & ((total > 0) & (total < math.inf)).all()
         else:
-            right = given.logsumexp(-1).isfinite().all()
+            right = given.to(compute_type(given)).logsumexp(-1).isfinite().all()
         if not bool(right):
             wanted = "not negative and" if self.from_probs else "without NaN or +inf and"
             raise ValueError(
