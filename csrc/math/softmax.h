@@ -142,6 +142,16 @@ TG_HD double exp_scaled(double d, Exponent<double> scale) {
   return x < -708.0 ? 0.0 : fraction * bit_cast<double>(biased << 52);
 }
 
+/// exp((x - max) / tau), x <= max, also where the difference of two finite numbers overflows: at a
+/// temperature near the largest number it still counts.
+template <typename T>
+TG_HD T exp_of_difference(T x, T max, Exponent<T> scale) {
+  const T d = x - max;
+  if (!(d < -kLargest<T>) || !(x >= -kLargest<T>)) return exp_scaled(d, scale);
+  constexpr T kDown = static_cast<T>(0.25), kUp = 4;
+  return exp_scaled(x * kDown - max * kDown, Exponent<T>{scale.high * kUp, scale.low * kUp});
+}
+
 /// log y of a softmax value, 0 where y is 0 (so that 0 log 0 = 0); NaN stays NaN. A subnormal y is
 /// read as about 2^-127, which changes y log y by less than 1e-36.
 template <typename T>

@@ -105,7 +105,7 @@ Tensor perturb_at_once(const Tensor& logits, const Scaling& scaling, Tensor nois
 
 /// The same in pieces that caches hold, where they share a temperature.
 Tensor perturb(const Tensor& logits, const Scaling& scaling, const Tensor& noise) {
-  constexpr int64_t kPiece = 1 << 16;
+  constexpr int64_t kPiece = 1 << 14;  // below what ATen shares among threads
   const int64_t count = logits.numel();
   const bool pieces = logits.is_cpu() && logits.is_contiguous() && scaling.factor.numel() == 1 &&
                       scaling.adds_noise && scaling.changes_logits;
