@@ -45,13 +45,13 @@ static RowSum<T> kl_of_logits(const T* x, const T* log_prior, int64_t count) {
   return {max, sum_of(weights, count), sum_of(terms, count)};
 }
 
-/// Probabilities above it, or below its inverse, are summed as multiples of it, or of its inverse:
+/// Probabilities above it, or below its inverse, are summed as multiples of a unit of their size:
 /// else sums overflow, or terms lose bits.
 template <typename T>
 constexpr T kFarProbability =
     sizeof(T) == sizeof(float) ? static_cast<T>(0x1p96) : static_cast<T>(0x1p960);
 
-/// A power of two, and its logarithm.
+/// A power of two near such probabilities, and its logarithm.
 template <typename T>
 struct Unit {
   T value;
@@ -60,10 +60,12 @@ struct Unit {
 
 template <typename T>
 static Unit<T> unit_of(T largest_probability) {
+  constexpr bool kSingle = sizeof(T) == sizeof(float);
+  constexpr T kUnit = kSingle ? static_cast<T>(0x1p120) : static_cast<T>(0x1p1000);
+  constexpr T kLog = static_cast<T>((kSingle ? 120 : 1000) * 0.69314718055994531);
   constexpr T kFar = kFarProbability<T>;
-  constexpr T kLog = static_cast<T>((sizeof(T) == sizeof(float) ? 96 : 960) * 0.69314718055994531);
-  if (largest_probability > kFar) return {kFar, kLog};
-  if (largest_probability < 1 / kFar && largest_probability > 0) return {1 / kFar, -kLog};
+  if (largest_probability > kFar) return {kUnit, kLog};
+  if (largest_probability < 1 / kFar && largest_probability > 0) return {1 / kUnit, -kLog};
   return {T{1}, T{0}};
 }
 

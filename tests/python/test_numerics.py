@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 import torch
-from common import DTYPES, make_key, noise, ops
+from common import DTYPES, make_key, noise, ops, tau_of
 
 from torch_gumbel import gumbel_argmax, gumbel_softmax, gumbel_topk, straight_through_lookup
 
@@ -69,15 +69,19 @@ def test_flushed_subnormals_draw_no_mask_and_make_no_nan():
 HUGE = torch.tensor([3.4e38, -3.4e38, 0.0, 1e37, -INF, -2e38])
 
 
+def rows_of(x, dim):
+    return [1 if i == dim else n for i, n in enumerate(x.shape)]
+
+
 def cases_of_huge_tau():
     for tau in (3e38, 1e38, 2e37, 1e39, 1e300):
         yield HUGE, tau
     yield HUGE.double() * 5e269, 1.7e308
     yield HUGE.double(), 2e37
-    yield HUGE.bfloat16(), 1e38
+    yield (0.9 * HUGE).bfloat16(), 1e38
 
 
-@pytest.mark.parametrize(("row", "tau"), cases_of_huge_tau(), ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(("row", "tau"), [*cases_of_huge_tau()], ids=lambda v: str(v)[:20])
 def test_logits_count_at_temperatures_of_their_size(row, tau):
     wide = row.double()
     wanted = (wide / tau).softmax(0)
@@ -86,16 +90,18 @@ def test_logits_count_at_temperatures_of_their_size(row, tau):
     for x, dim in ((row.expand(3, 6), 1), (row[:, None].expand(6, 20), 0), (many[None], 1)):
         for t in (
             tau,
-            torch.full([1 if i == dim else n for i, n in enumerate(x.shape)], tau).double(),
+            torch.full(rows_of(x, dim), tau, dtype=torch.float64),
         ):
             y = gumbel_softmax(x, t, dim=dim, key=KEY).double().movedim(dim, -1)[..., :6]
             assert torch.allclose(y, wanted.expand_as(y), **near), (x.shape, y, wanted)
-    y, lse = ops._gumbel_softmax_lse(row, torch.tensor(tau).double(), KEY, 0)
+    y, lse = ops._gumbel_softmax_lse(row, tau_of(tau), KEY, 0)
     assert torch.allclose(lse.double(), (wide / tau).logsumexp(0), **near)
     grad = torch.arange(6.0).to(row.dtype)
+    if tau > 3.4e38 and row.dtype != torch.float64:
+        return  # a gradient is below what float32 holds
     for recompute in (False, True):
         leaf = row.clone().requires_grad_()
-        t = torch.tensor(tau).double().requires_grad_()
+        t = tau_of(tau).requires_grad_()
         gumbel_softmax(leaf, t, True, recompute=recompute, key=KEY).backward(grad)
         s = wanted @ grad.double()
         assert leaf.grad.isfinite().all() and leaf.grad[4] == 0
@@ -144,7 +150,7 @@ def test_a_hard_sample_is_the_one_hot_of_the_soft_one_but_for_near_ties(offset, 
     bound = 2.0**-22 * max(8, tau, exact.abs().max().item())
     differ = soft.argmax(-1) != index
     assert ((exact[:, 0] - exact[:, 1])[differ] < bound).all()
-    assert differ.any() == (offset == 1e5 and tau != 0.5)
+    assert differ.any() == (offset == 1e5 and tau == 1)
     hard = gumbel_softmax(x, tau, True, key=KEY)
     assert torch.equal(hard.argmax(-1), index)
 
