@@ -21,7 +21,8 @@ template <typename T>
 __device__ __forceinline__ Step<T> take_score(T& max, T score, math::Exponent<T> scale) {
   if (score == kMinusInfinity<T>) return {T{1}, T{0}};  // else max - max is NaN
   const bool rises = score > max;
-  const T weight = math::exp_scaled(rises ? max - score : score - max, scale);
+  const T weight = rises ? math::exp_of_difference(max, score, scale)
+                         : math::exp_of_difference(score, max, scale);
   if (!rises) return {T{1}, weight};
   max = score;
   return {weight, T{1}};
@@ -31,7 +32,7 @@ __device__ __forceinline__ Step<T> take_score(T& max, T score, math::Exponent<T>
 /// -inf where there is no finite score, and max - top would be NaN.
 template <typename T>
 __device__ __forceinline__ T weight_of(T max, T top, math::Exponent<T> scale) {
-  return max == top ? T{1} : math::exp_scaled(max - top, scale);
+  return max == top ? T{1} : math::exp_of_difference(max, top, scale);
 }
 
 template <typename T>
@@ -73,7 +74,7 @@ __device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const Any
 template <typename T>
 __device__ __forceinline__ T probability(T score, const SoftState<T>& state,
                                          math::Exponent<T> scale) {
-  return math::exp_scaled(score - state.max, scale) / state.sum;
+  return math::exp_of_difference(score, state.max, scale) / state.sum;
 }
 
 /// NaN stays NaN; -inf for a row of -inf, whose sum is 0.
@@ -194,7 +195,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   __shared__ AnyBest<T> scratch[kThreads];
   for_each_row(p, [&](const AnyRow& row) {
     const double temperature = tau_of(p.a, row.row);
-    const T factor = math::inverse_temperature<T>(temperature);
+    const T factor = math::sampling_inverse<T>(temperature);
     const AnyBest<T> best = best_of(p.a, row, factor, math::without_noise(temperature), scratch);
     if (!row.writes_row_value()) return;
     p.a.index[row.index] = best.index;

@@ -9,12 +9,14 @@ namespace torch_gumbel::cuda {
 
 /// What the temperature does to scores, in float32.
 struct Temperature {
-  float scale;    // log2(e) / tau, NaN for a bad tau
-  float inverse;  // 1 / tau, NaN for a bad tau
+  float scale;     // log2(e) / tau, NaN for a bad tau
+  float inverse;   // 1 / tau, NaN for a bad tau
+  float sampling;  // the same as a sampler takes it
 };
 
 TG_HD Temperature temperature_of(double tau) {
-  return {math::exponent_scale<float>(tau).high, math::inverse_temperature<float>(tau)};
+  return {math::exponent_scale<float>(tau).high, math::inverse_temperature<float>(tau),
+          math::sampling_inverse<float>(tau)};
 }
 
 struct Problem {

@@ -27,8 +27,8 @@ TG_STAGE void with_prior(const T* log_prior, F&& f) {
     f([log_prior](int64_t k) __attribute__((always_inline)) { return log_prior[k]; });
 }
 
-/// A tile's share of a row: with x the logits (or log p), relative to `max` (or 0),
-///     sum = sum_k e_k,  dot = sum_k e_k (x_k - max - log prior_k),  e_k = exp(x_k - max) (or p_k).
+/// A tile's share of a row: with x the logits (or log p), relative to `max`,
+///     sum = sum_k e_k,  dot = sum_k e_k (x_k - max - log prior_k),  e_k = exp(x_k - max).
 template <typename T>
 static RowSum<T> kl_of_logits(const T* x, const T* log_prior, int64_t count) {
   alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes];
@@ -45,9 +45,40 @@ static RowSum<T> kl_of_logits(const T* x, const T* log_prior, int64_t count) {
   return {max, sum_of(weights, count), sum_of(terms, count)};
 }
 
+/// Probabilities above it, or below its inverse, are summed as multiples of a unit of their size:
+/// else sums overflow, or terms lose bits.
 template <typename T>
-static RowSum<T> kl_of_probs(const T* p, const T* log_prior, int64_t count) {
-  alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes];
+constexpr T kFarProbability =
+    sizeof(T) == sizeof(float) ? static_cast<T>(0x1p96) : static_cast<T>(0x1p960);
+
+/// A power of two near such probabilities, and its logarithm.
+template <typename T>
+struct Unit {
+  T value;
+  T log;
+};
+
+template <typename T>
+static Unit<T> unit_of(T largest_probability) {
+  constexpr bool kSingle = sizeof(T) == sizeof(float);
+  constexpr T kUnit = kSingle ? static_cast<T>(0x1p120) : static_cast<T>(0x1p1000);
+  constexpr T kLog = static_cast<T>((kSingle ? 120 : 1000) * 0.69314718055994531);
+  constexpr T kFar = kFarProbability<T>;
+  if (largest_probability > kFar) return {kUnit, kLog};
+  if (largest_probability < 1 / kFar && largest_probability > 0) return {1 / kUnit, -kLog};
+  return {T{1}, T{0}};
+}
+
+/// kl_of_logits over probabilities, relative to their unit.
+template <typename T>
+static RowSum<T> kl_of_probs(const T* given, const T* log_prior, int64_t count) {
+  alignas(64) T weights[kTile + kLanes], terms[kTile + kLanes], multiples[kTile];
+  const Unit<T> unit = unit_of(max_of_memory(given, count));
+  const T* p = given;
+  if (unit.value != 1) {
+    for (int64_t k = 0; k < count; ++k) multiples[k] = given[k] * (1 / unit.value);
+    p = multiples;
+  }
   with_prior(
       log_prior, [&](auto prior) __attribute__((always_inline)) {
         for (int64_t k = 0; k < count; ++k) {
@@ -55,7 +86,7 @@ static RowSum<T> kl_of_probs(const T* p, const T* log_prior, int64_t count) {
           terms[k] = p[k] > 0 ? p[k] * (log_positive(p[k]) - prior(k)) : T{0};
         }
       });
-  return {T{0}, sum_of(weights, count), sum_of(terms, count)};
+  return {unit.log, sum_of(weights, count), sum_of(terms, count)};
 }
 
 /// What the tiles of a row come to so far.
@@ -100,22 +131,31 @@ static T log_uniform(const Arguments& a) {
   return a.grad == nullptr ? -math::log_normal(static_cast<T>(a.rows.classes)) : T{0};
 }
 
+/// exp(x) of any |x| < 708.
+static inline double exponential_of(double x) {
+  const double below = math::exp_scaled(x < 0 ? x : -x, math::exponent_scale<double>(1.0));
+  return x < 0 ? below : 1 / below;
+}
+
 template <typename T>
 static void write_kl(const Arguments& a, const KlRows& rows, int64_t row, const KlSum& total) {
   const double log_sum = math::log_normal(total.sum);
   const double kl = total.dot / total.sum - log_sum - log_uniform<double>(a);
+  const double kept_log_sum = rows.from_probs ? total.max + log_sum : log_sum;
   const bool defined = total.sum > 0 && total.sum < __builtin_inf();
   const T value = static_cast<T>(defined ? kl : __builtin_nan(""));
   static_cast<T*>(rows.kl)[row] = value < 0 ? T{0} : value;  // never negative, but for rounding
-  static_cast<T*>(rows.base)[row] = static_cast<T>(rows.from_probs ? total.sum : total.max);
-  static_cast<T*>(rows.log_sum)[row] = static_cast<T>(defined ? log_sum : __builtin_nan(""));
+  const double base = rows.from_probs ? total.sum * exponential_of(total.max) : total.max;
+  static_cast<T*>(rows.base)[row] = static_cast<T>(base);
+  static_cast<T*>(rows.log_sum)[row] = static_cast<T>(defined ? kept_log_sum : __builtin_nan(""));
 }
 
 /// Gradients of one tile of a row.
 template <typename T>
 struct KlGradient {
-  T scale;  // the incoming gradient (from probabilities: over their sum)
-  T base;   // log q = x - base - log_sum
+  T scale;     // the incoming gradient (from probabilities: over their sum, times `last`)
+  T last = 1;  // a factor that is taken last, where the sum is small
+  T base;      // log q = x - base - log_sum
   T log_sum;
   T centre;  // KL, and the uniform log prior
 
@@ -124,7 +164,11 @@ struct KlGradient {
         base(static_cast<const T*>(rows.base)[row]),
         log_sum(static_cast<const T*>(rows.log_sum)[row]),
         centre(static_cast<const T*>(rows.kl)[row] + log_uniform<T>(a)) {
-    if (rows.from_probs) scale /= base;
+    if (!rows.from_probs) return;
+    constexpr T kFar = kFarProbability<T>;
+    if (base < 1 / kFar) base *= kFar, last = kFar;
+    const bool overflowed = base - base != 0;
+    scale = overflowed ? static_cast<T>(scale * exponential_of(-log_sum)) : scale / base;
   }
 
   void of_logits(const T* x, const T* log_prior, int64_t count, T* to) const {
@@ -143,7 +187,7 @@ struct KlGradient {
           for (int64_t k = 0; k < count; ++k) {
             const T log_q = log_positive(p[k]) - log_sum;
             const T rest = p[k] == 0 ? T{0} : static_cast<T>(__builtin_nan(""));
-            to[k] = p[k] > 0 ? scale * (log_q - prior(k) - centre) : rest;
+            to[k] = p[k] > 0 ? scale * (log_q - prior(k) - centre) * last : rest;
           }
         });
   }

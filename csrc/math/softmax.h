@@ -37,14 +37,28 @@ template <typename T>
 constexpr T kLargest = sizeof(T) == sizeof(float) ? static_cast<T>(0x1.fffffep+127f)
                                                   : static_cast<T>(1.79769313486231570815e+308);
 
+template <typename T>
+constexpr T kLargestSamplingInverse =
+    sizeof(T) == sizeof(float) ? static_cast<T>(0x1p64) : static_cast<T>(0x1p512);
+
+/// The sampler's 1 / temperature: as above, but at most 2^64 (float64: 2^512). A lower temperature
+/// decides no other way between logits that differ by 1e-17 or more, and logits of up to 2^64 keep
+/// their order instead of overflowing: the limit is the argmax.
+template <typename T>
+TG_HD T sampling_inverse(double temperature) {
+  const T inverse = inverse_temperature<T>(temperature);
+  return inverse > kLargestSamplingInverse<T> ? kLargestSamplingInverse<T> : inverse;
+}
+
 /// The sampler's scaled logit: logit * inverse, rounded once. A product that overflows keeps the
-/// largest finite value: at a tiny temperature, a finite logit is no more than that, and not +inf.
+/// largest finite value, not +inf. What is not finite stays as it is: times an inverse that was
+/// flushed to 0, a mask would be NaN.
 template <typename T>
 TG_HD T scaled_logit(T logit, T inverse) {
   const T product = logit * inverse;
   const T above = product > kLargest<T> ? kLargest<T> : product;
   const T bounded = above < -kLargest<T> ? -kLargest<T> : above;
-  return logit - logit == 0 ? bounded : product;
+  return logit - logit == 0 ? bounded : logit;
 }
 
 /// exp(d / tau) for d <= 0 (or NaN) is 2^(d * (high + low)): log2(e) / tau in two pieces, because
@@ -63,7 +77,10 @@ TG_HD Exponent<float> exponent_scale<float>(double tau) {
   if (!valid_temperature(tau)) return {__builtin_nanf(""), 0.0f};
   const double scale = 1.4426950408889634074 / tau;
   if (scale > 0x1p127) return {0x1p127f, 0.0f};
-  if (scale < 0x1p-126) return {0x1p-126f, 0.0f};
+  if (scale < 0x1p-126) {
+    const auto subnormal = static_cast<float>(scale);
+    return {subnormal > 0 ? subnormal : 0x1p-149f, 0.0f};
+  }
   const auto high = static_cast<float>(scale);
   return {high, static_cast<float>(scale - static_cast<double>(high))};
 }
@@ -123,6 +140,16 @@ TG_HD double exp_scaled(double d, Exponent<double> scale) {
              1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
   const uint64_t biased = bit_cast<uint64_t>(shifted) - 0x4338000000000000u + 1023u;
   return x < -708.0 ? 0.0 : fraction * bit_cast<double>(biased << 52);
+}
+
+/// exp((x - max) / tau), x <= max, also where the difference of two finite numbers overflows: at a
+/// temperature near the largest number it still counts.
+template <typename T>
+TG_HD T exp_of_difference(T x, T max, Exponent<T> scale) {
+  const T d = x - max;
+  if (!(d < -kLargest<T>) || !(x >= -kLargest<T>)) return exp_scaled(d, scale);
+  constexpr T kDown = static_cast<T>(0.25), kUp = 4;
+  return exp_scaled(x * kDown - max * kDown, Exponent<T>{scale.high * kUp, scale.low * kUp});
 }
 
 /// log y of a softmax value, 0 where y is 0 (so that 0 log 0 = 0); NaN stays NaN. A subnormal y is

@@ -21,9 +21,29 @@ double checked(double tau) {
   return tau;
 }
 
+/// NaN rows where a sample would be NaN.
 at::Tensor one_hot_of_largest(const at::Tensor& logits, int64_t dim) {
-  const at::Tensor index = logits.detach().argmax(dim, /*keepdim=*/true);
-  return torch::zeros_like(logits).scatter_(dim, index, 1.0);
+  const auto [largest, index] = logits.detach().max(dim, /*keepdim=*/true);
+  return torch::zeros_like(logits)
+      .scatter_(dim, index, 1.0)
+      .masked_fill_(largest.isfinite().logical_not(), std::nan(""));
+}
+
+/// softmax(logits / tau) in float32 (float64 for float64), relative to the largest logit, so that
+/// no finite logit or temperature overflows. A mask is kept out of the division, whose gradient it
+/// would make NaN.
+at::Tensor softmax_without_noise(const at::Tensor& logits, const at::Tensor& tau, int64_t dim) {
+  if (logits.numel() == 0) return logits.softmax(dim);
+  const auto type = at::promote_types(logits.scalar_type(), at::kFloat);
+  const at::Tensor x = logits.to(type), masked = x == -INFINITY, t = tau.to(x.device());
+  const at::Tensor top = x.detach().amax(dim, /*keepdim=*/true);
+  const at::Tensor above_1 = torch::where(t > 1, t, 1), below_1 = torch::where(t > 1, 1, t);
+  const at::Tensor centred = x.masked_fill(masked, 0) / above_1 - top / above_1;
+  return (centred / below_1)
+      .to(type)
+      .masked_fill(masked, -INFINITY)
+      .softmax(dim)
+      .to(logits.scalar_type());
 }
 
 const char* name_of(EvalMode mode) {
@@ -144,7 +164,7 @@ at::Tensor GumbelSoftmaxImpl::forward(const at::Tensor& logits,
     return gumbel_softmax(logits, tau_for(logits), options.hard(), options.dim(),
                           options.recompute(), std::move(generator), key);
   if (options.eval_mode() == EvalMode::kSoft)
-    return (logits / tau().to(logits.scalar_type())).softmax(options.dim());
+    return softmax_without_noise(logits, tau(), options.dim());
   return one_hot_of_largest(logits, options.dim());
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "derivatives.h"
 
-#include <ATen/ExpandUtils.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
@@ -9,6 +8,7 @@
 
 #include "arguments.h"
 #include "ops.h"
+#include "sums.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -25,7 +25,7 @@ struct Widened {
         tau(temperature.to(y.scalar_type())),
         dim(along) {}
 
-  at::Tensor sum(const at::Tensor& values) const { return values.sum(dim, /*keepdim=*/true); }
+  at::Tensor sum(const at::Tensor& values) const { return sum_of_rows(values, dim); }
   /// y (x - sum y x) / tau: the softmax Jacobian, symmetric, at x.
   at::Tensor jacobian(const at::Tensor& x) const { return y * (x - sum(y * x)) / tau; }
   at::Tensor zero_where_y_is(const at::Tensor& values) const {
@@ -44,7 +44,7 @@ at::Tensor log_or_zero(const at::Tensor& y) {
 }
 
 at::Tensor reduce_to_tau(const at::Tensor& rows, const at::Tensor& tau) {
-  return at::sum_to(rows, tau.sym_sizes()).to(tau.options().dtype(tau.scalar_type()));
+  return sum_to_shape(rows, tau.sym_sizes()).to(tau.options().dtype(tau.scalar_type()));
 }
 
 BackwardGradients backward_of_backward(const at::Tensor& v, const at::Tensor& w,

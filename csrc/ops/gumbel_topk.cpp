@@ -2,19 +2,20 @@
 // Front door of gumbel_topk: perturbed logits, and the largest of them.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/full_like.h>
 #include <ATen/ops/scalar_tensor.h>
-#include <ATen/ops/sort.h>
-#include <ATen/ops/topk.h>
 #include <ATen/ops/where.h>
 #include <torch/library.h>
 #include <torch_gumbel/sampling.h>
 
 #include <limits>
 
+#include "../math/softmax.h"
 #include "arguments.h"
 #include "checks.h"
+#include "eager.h"
 #include "keys.h"
+#include "largest.h"
+#include "node.h"
 #include "ops.h"
 #include "results.h"
 
@@ -26,55 +27,116 @@ using std::optional;
 
 constexpr const char* kName = "gumbel_topk";
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+template <typename T>
+constexpr double kMost = std::numeric_limits<T>::max();
+
+/// What the scores are formed of besides logits and noise: sampling_inverse of
+/// csrc/math/softmax.h, and whether a row is its plain argmax. As tensors, with derivatives in the
+/// temperature; or, of a number that the host holds, as that.
+struct Scaling {
+  Tensor factor, plain;
+  bool changes_logits = true, adds_noise = true;
+};
+
+template <typename T>
+Scaling scaling_of(double temperature, const at::TensorOptions& options) {
+  const bool plain = math::without_noise(temperature);
+  const double inverse = plain ? 1 : static_cast<double>(math::sampling_inverse<T>(temperature));
+  return {at::scalar_tensor(inverse, options), at::scalar_tensor(plain, at::kBool), inverse != 1,
+          !plain};
+}
+
+/// The temperature is tested before it is narrowed to the compute type, and where its inverse is
+/// bounded it has no part in a derivative.
+template <typename T>
+Scaling scaling_of(const Tensor& temperature, const at::TensorOptions& options) {
+  constexpr double kLeast = std::numeric_limits<T>::denorm_min();
+  const double least = 1 / static_cast<double>(math::kLargestSamplingInverse<T>);
+  const Tensor plain = temperature == 0;
+  const Tensor valid = (temperature >= 0).logical_and(temperature < kInfinity);
+  const Tensor unscaled = plain.logical_or(valid.logical_not());
+  const Tensor given = at::where(unscaled, 1, temperature)
+                           .to(options.device(), at::typeMetaToScalarType(options.dtype()));
+  const Tensor inverse =
+      at::where(given == kInfinity, kLeast, given.clamp(least, kMost<T>).reciprocal());
+  const auto here = [&](const Tensor& rows) { return rows.to(options.device()); };
+  return {at::where(here(valid), inverse, kNan), here(plain)};
+}
+
+Scaling scaling_of(const Tensor& temperature, const Tensor& logits) {
+  const auto type = ops::compute_type(logits.scalar_type());
+  const auto options = logits.options().dtype(type);
+  const bool wide = type == at::kDouble;
+  const bool known = temperature.dim() == 0 && temperature.is_cpu() &&
+                     !temperature.requires_grad() && ops::plainly_eager(temperature);
+  if (!known)
+    return wide ? scaling_of<double>(temperature, options)
+                : scaling_of<float>(temperature, options);
+  const auto number = temperature.item<double>();
+  return wide ? scaling_of<double>(number, options) : scaling_of<float>(number, options);
+}
+
+double most_of(const Tensor& scores) {
+  return scores.scalar_type() == at::kDouble ? kMost<double> : kMost<float>;
+}
 
 /// The sampler's logits / temperature + g in the compute type, with gumbel_argmax's bits, as
-/// differentiable ATen ops. See inverse_temperature and scaled_logit in csrc/math/softmax.h.
-Tensor perturbed(const Tensor& logits, const Tensor& temperature, const Tensor& key) {
-  const auto type = ops::compute_type(logits.scalar_type());
-  const bool wide = type == at::kDouble;
-  const double most = wide ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
-  const double least =
-      wide ? std::numeric_limits<double>::denorm_min() : std::numeric_limits<float>::denorm_min();
-  const Tensor x = logits.to(type), given = temperature.to(x.device(), type);
-  const Tensor plain = given == 0, valid = (given >= 0).logical_and(given < kInfinity);
-  const Tensor inverse = at::where(plain, 1, given).reciprocal().clamp(least, most);
-  const Tensor factor = at::where(valid, inverse, std::numeric_limits<double>::quiet_NaN());
-  const Tensor scaled = at::where(x.isinf(), x, (x * factor).clamp(-most, most));
-  const Tensor noise = ops::noise().call(logits, key, std::nullopt, std::nullopt);
-  return scaled + at::where(plain, at::scalar_tensor(0, noise.options()), noise);
+/// differentiable ATen ops. What is infinite is kept out of products, whose derivatives would be
+/// NaN.
+Tensor perturbed(const Tensor& logits, const Scaling& scaling, const Tensor& noise) {
+  const Tensor x = logits.to(noise.scalar_type()), infinite = x.isinf();
+  const double most = most_of(noise);
+  const Tensor finite = (at::where(infinite, 0, x) * scaling.factor).clamp(-most, most);
+  return at::where(infinite, x, finite) + at::where(scaling.plain, 0, noise);
 }
 
-/// Numbers that fall in the order of the scores and, where these are equal, of the classes. A
-/// float32 score leaves 29 bits of a double free for its class.
-Tensor ranks(const Tensor& scores, int64_t dim) {
-  c10::SymDimVector along(scores.dim(), 1);
-  along[dim] = scores.sym_size(dim);
-  const Tensor place =
-      at::arange(scores.sym_size(dim), scores.options().dtype(at::kDouble)).view_symint(along);
-  const Tensor value = at::where(scores.isinf(), -1e300, scores.to(at::kDouble));
-  return value - (value.abs() * 0x1p-52 + 0x1p-180) * place;
+/// The same in the memory of the noise.
+Tensor perturb_at_once(const Tensor& logits, const Scaling& scaling, Tensor noise) {
+  if (!scaling.adds_noise) return logits.to(noise.scalar_type());
+  if (!scaling.changes_logits) return noise.add_(logits);
+  const double most = most_of(noise);
+  const Tensor x = logits.to(noise.scalar_type());
+  Tensor scaled = (x * scaling.factor).clamp_(-most, most);
+  at::where_out(scaled, x.isinf(), x, scaled);
+  noise.masked_fill_(scaling.plain, 0);
+  return noise.add_(scaled);
 }
 
-Tensor largest(const Tensor& scores, const c10::SymInt& k, int64_t dim) {
-  if (scores.scalar_type() == at::kDouble)
-    return std::get<1>(at::sort(scores, /*stable=*/true, dim, /*descending=*/true))
-        .narrow_symint(dim, 0, k);
-  return std::get<1>(
-      at::topk_symint(ranks(scores, dim), k, dim, /*largest=*/true, /*sorted=*/true));
+/// The same in pieces that caches hold, where they share a temperature.
+Tensor perturb(const Tensor& logits, const Scaling& scaling, const Tensor& noise) {
+  constexpr int64_t kPiece = 1 << 14;  // below what ATen shares among threads
+  const int64_t count = logits.numel();
+  const bool pieces = logits.is_cpu() && logits.is_contiguous() && scaling.factor.numel() == 1 &&
+                      scaling.adds_noise && scaling.changes_logits;
+  if (!pieces || count <= 2 * kPiece) return perturb_at_once(logits, scaling, noise);
+  const Scaling one = {scaling.factor.reshape({}), scaling.plain.reshape({})};
+  const Tensor x = logits.view(-1), scores = noise.view(-1);
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t size = std::min(kPiece, count - begin);
+    perturb_at_once(x.narrow(0, begin, size), one, scores.narrow(0, begin, size));
+  }
+  return noise;
 }
 
 std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& temperature,
                                 const c10::SymInt& k, int64_t dim, const Tensor& key) {
-  const Tensor scores = perturbed(logits, temperature, key);
-  const Tensor found = largest(scores.detach(), k, dim);
+  const Tensor noise = ops::noise().call(logits, key, std::nullopt, std::nullopt);
+  const Scaling scaling = scaling_of(temperature, logits);
+  const bool simple = ops::plainly_eager(logits) && !ops::is_differentiated(logits, temperature);
+  const Tensor scores = simple ? perturb(logits, scaling, noise)
+                               : perturbed(logits.detach(), scaling, noise).detach();
+  const Tensor found = ops::largest(kName, scores, k, dim);
+  Tensor values = scores.gather(dim, found);
   // A finite maximum: no NaN, no +inf, and a class that can be drawn.
-  const Tensor defined = scores.detach().amax(dim, /*keepdim=*/true).isfinite();
+  const Tensor defined = values.narrow(dim, 0, 1).isfinite();
+  // Derivatives are those of the k values alone.
+  if (!simple) values = perturbed(logits.gather(dim, found), scaling, noise.gather(dim, found));
   c10::SymDimVector along(scores.dim(), 1);
   along[dim] = k;
   const Tensor first = at::arange(k, found.options()).view_symint(along);
-  const Tensor indices = at::where(defined, found, first);
-  const Tensor values = scores.gather(dim, indices);
-  return {at::where(defined, values, std::numeric_limits<double>::quiet_NaN()), indices};
+  return {at::where(defined, values, kNan), at::where(defined, found, first)};
 }
 
 std::tuple<Tensor, Tensor> checked(const Tensor& logits, const Tensor& temperature,

@@ -46,8 +46,10 @@ optional<Tensor> log_prior_of(const char* who, const optional<Tensor>& prior, co
   if (!prior) return std::nullopt;
   const Tensor along = aligned(who, *prior, values, dim);
   const Tensor wide = along.to(ops::compute_type(values.scalar_type()));
-  const Tensor sum = wide.sum(dim - values.dim(), /*keepdim=*/true);
-  return ops::log_probabilities(wide) - sum.log();
+  // Relative to the largest, so that neither sum nor logarithm leaves the range of the type.
+  const int64_t classes = dim - values.dim();
+  const Tensor relative = wide / wide.detach().amax(classes, /*keepdim=*/true);
+  return ops::log_probabilities(relative) - relative.sum(classes, /*keepdim=*/true).log();
 }
 
 /// KL of every row; a 0-d tensor is a row of one class.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Autograd of the relative entropy of rows.
-#include <ATen/ExpandUtils.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones_like.h>
 #include <torch/library.h>
 
 #include "kl.h"
 #include "node.h"
+#include "sums.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -25,7 +25,7 @@ optional<Tensor> or_absent(const Tensor& tensor) {
 Tensor prior_gradient(const Tensor& grad_rows, const Tensor& values, const Tensor& log_prior,
                       int64_t dim, bool from_probs) {
   const Tensor q = kl_probabilities(values, dim, from_probs);
-  return at::sum_to(-grad_rows * q, log_prior.sym_sizes()).to(log_prior.scalar_type());
+  return sum_to_shape(-grad_rows * q, log_prior.sym_sizes()).to(log_prior.scalar_type());
 }
 
 struct KlCategoricalBackward : public torch::autograd::Node {

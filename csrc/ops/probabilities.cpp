@@ -13,10 +13,24 @@ namespace torch_gumbel::ops {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+namespace {
+
+/// Without repetition in memory: a dimension of stride 0 is left with size 1.
+at::Tensor once(const at::Tensor& values) {
+  at::Tensor result = values;
+  if (!c10::asIntArrayRefSlowOpt(values.sym_sizes())) return result;
+  for (int64_t i = 0; i < values.dim(); ++i)
+    if (values.size(i) > 1 && values.sym_strides()[i] == 0) result = result.narrow(i, 0, 1);
+  return result;
+}
+
+}  // namespace
+
 at::Tensor log_probabilities(const at::Tensor& probs) {
-  const at::Tensor wide = probs.to(compute_type(probs.scalar_type()));
+  const at::Tensor unique = once(probs), wide = unique.to(compute_type(probs.scalar_type()));
   const at::Tensor zero = wide == 0;
-  return at::where(zero, 1, wide).log().masked_fill(zero, -kInfinity);
+  const at::Tensor logs = at::where(zero, 1, wide).log().masked_fill(zero, -kInfinity);
+  return unique.is_same(probs) ? logs : logs.expand_symint(probs.sym_sizes());
 }
 
 void check_probabilities(const char* who, const char* name, const at::Tensor& probs, int64_t dim) {

@@ -47,6 +47,12 @@ void check_codebook(const char* who, const Tensor& logits, const Tensor& codeboo
                     logits.device(), ", got ", codebook.device());
 }
 
+/// Rows of a positive and finite temperature, without the class dimension.
+Tensor valid_rows(const Tensor& tau, const at::Device& device) {
+  const Tensor rows = tau.dim() > 0 ? tau.squeeze(-1) : tau;
+  return (rows > 0).logical_and(rows < kInfinity).to(device);
+}
+
 /// The temperature matters only where it is none: then its rows are undefined.
 ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
                          const Tensor& key) {
@@ -59,9 +65,7 @@ ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Ten
                     ": tau must broadcast against logits of shape ", logits.sym_sizes(),
                     " with size 1 at the classes, got shape ", tau.sym_sizes());
   auto [index, defined] = choose(logits, key);
-  const Tensor rows = tau.dim() > 0 ? tau.squeeze(-1) : tau;
-  const Tensor valid = (rows > 0).logical_and(rows < kInfinity).to(logits.device());
-  defined = defined.logical_and(valid);
+  defined = defined.logical_and(valid_rows(tau, logits.device()));
   index = index * defined;
   c10::SymDimVector shape(index.sym_sizes().begin(), index.sym_sizes().end());
   shape.push_back(codebook.sym_size(1));
@@ -76,9 +80,10 @@ std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codeb
   const int64_t last = logits.dim() - 1;
   const Tensor y = ops::softmax().call(logits, tau, key, last, false, codebook.scalar_type(),
                                        std::nullopt, std::nullopt);
-  const Tensor index = return_index ? std::get<0>(choose(logits, key))
-                                    : at::empty({0}, logits.options().dtype(at::kLong));
-  return {at::matmul(y, codebook), index};
+  if (!return_index)
+    return {at::matmul(y, codebook), at::empty({0}, logits.options().dtype(at::kLong))};
+  const Tensor index = std::get<0>(choose(logits, key));
+  return {at::matmul(y, codebook), index * valid_rows(tau, logits.device())};
 }
 
 struct Draw {

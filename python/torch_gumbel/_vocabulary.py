@@ -20,6 +20,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from torch_gumbel import _unrounded
+from torch_gumbel._ranks import SumOverRanks, ToShards
+from torch_gumbel._sums import sum_of_rows, sum_to_size
+
 _ops = torch.ops.torch_gumbel
 
 
@@ -61,7 +65,7 @@ def sample(
     if hard and not differentiated:
         return _one_hot(*choose(logits, _one(), key, shard), logits, tau, dtype, shard)
     soft: Tensor
-    soft, best, index = _VocabularySoftmax.apply(logits, tau, key, dtype, shard)
+    soft, best, index = _VocabularySoftmax.apply(logits, tau, key, hard, dtype, shard)
     if not hard:
         return soft
     one_hot = _one_hot(best, index, logits, tau, dtype, shard)
@@ -142,23 +146,70 @@ def _one_hot(
     return out.masked_fill_(~valid, math.nan)
 
 
+def _soft_here(logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shard) -> Tensor:
+    """The soft sample of the classes here alone, as one process would form it.
+
+    That of a hard sample is made of the rounded scores that the choice is made by.
+    """
+    # Half types are rounded once, after the merge.
+    wide, place = (
+        _compute_type(logits.dtype),
+        {"full_shape": shard.full_shape, "start": shard.start},
+    )
+    y: Tensor
+    if hard:
+        _, y = _ops._gumbel_softmax_hard_soft(logits, tau, key, shard.dim, dtype=wide, **place)
+        return y
+    y = _sample_here(logits, tau, key, False, wide, shard)
+    if _unrounded.is_wanted(logits, _classes(key, shard)):
+        exact = _unrounded.softmax_of_narrow(logits, key, shard.dim, **place)
+        if exact is not None:
+            y = torch.where(tau == 1, exact, y)
+    return y
+
+
+def _merging_score(
+    value: Tensor, index: Tensor, logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shard
+) -> Tensor:
+    """The best score here as the soft sample here is made of it."""
+    if hard or logits.numel() == 0 or not _unrounded.is_wanted(logits, _classes(key, shard)):
+        return value.double()
+    assert shard.full_shape is not None and shard.start is not None
+    exact = _unrounded.score_at(logits, key, shard.dim, index, shard.full_shape, shard.start)
+    return torch.where((tau == 1) & value.isfinite(), exact, value.double())
+
+
+def _classes(key: Tensor, shard: Shard) -> int:
+    """On all ranks."""
+    assert shard.full_shape is not None
+    return shard.full_shape[shard.dim - (key.dim() - 1)]
+
+
 class _VocabularySoftmax(torch.autograd.Function):
     """The soft sample here and, without a gradient, the choice among all classes."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, tau: Tensor, key: Tensor, dtype: torch.dtype, shard: Shard
+        ctx: Any,
+        logits: Tensor,
+        tau: Tensor,
+        key: Tensor,
+        hard: bool,
+        dtype: torch.dtype,
+        shard: Shard,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Half types are rounded once, after the merge.
-        y = _sample_here(logits, tau, key, False, _compute_type(logits.dtype), shard)
+        y = _soft_here(logits, tau, key, hard, shard)
         value, index = _choose_here(logits, _one(), key, shard)
+        score = _merging_score(value, index, logits, tau, key, hard, shard)
         # The best class has exp(0) = 1: its sample is 1 / sum.
         has_classes = logits.size(shard.dim) > 0
         total = 1 / y.gather(shard.dim, index).double() if has_classes else value.double()
-        values, indices, totals = _gather([value, index + shard.first_class, total], shard)
+        values, indices, scores, totals = _gather(
+            [value, index + shard.first_class, score, total], shard
+        )
         best, first = _best_of(values, indices)
         # Relative to the best of all, so that no temperature overflows.
-        weights = ((values - best) / tau.double()).exp() * totals
+        weights = ((scores - scores.amax(0)) / tau.double()).exp() * totals
         weights = torch.where(values == -math.inf, 0, weights)
         everything = weights.sum(0)
         y.mul_(weights[dist.get_rank(shard.group)] / everything)
@@ -176,7 +227,7 @@ class _VocabularySoftmax(torch.autograd.Function):
         at_logits, at_tau = _gradients(
             grads[0], y, tau, ctx.shard, ctx.logits_type, ctx.needs_input_grad[1]
         )
-        return at_logits, at_tau, None, None, None
+        return at_logits, at_tau, None, None, None, None
 
 
 def _gradients(
@@ -193,47 +244,14 @@ def _gradients(
     if tau_grad:
         log_y = torch.where(y > 0, y, 1).log()
         parts += [weighted * log_y, y * log_y]
-    sums = torch.stack([part.sum(shard.dim, keepdim=True) for part in parts])
-    total: Tensor = _SumOverRanks.apply(sums, shard.group)
-    center = _ToShards.apply(total[0], shard.group)
-    at_logits = (y * (grad - center) / _ToShards.apply(temperature, shard.group)).to(dtype)
+    sums = torch.stack([sum_of_rows(part, shard.dim) for part in parts])
+    total: Tensor = SumOverRanks.apply(sums, shard.group)
+    center = ToShards.apply(total[0], shard.group)
+    at_logits = (y * (grad - center) / ToShards.apply(temperature, shard.group)).to(dtype)
     if not tau_grad:
         return at_logits, None
     rows = -(total[1] - total[0] * total[2]) / temperature
-    return at_logits, rows.sum_to_size(tau.shape).to(tau.dtype)
-
-
-# What every rank holds alike (tau, sums over ranks) has its whole gradient on every rank; what each
-# rank holds a part of has the gradient of that part. These two lead from one kind to the other, and
-# each is the derivative of the other.
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """Parts -> their sum on every rank: an all-reduce; backward, the gradient as it is."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        total = part.detach().clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _ToShards.apply(grads[0], ctx.group), None
-
-
-class _ToShards(torch.autograd.Function):
-    """What every rank holds, used by each for its part: as it is; backward, an all-reduce."""
-
-    @staticmethod
-    def forward(ctx: Any, whole: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return whole.view_as(whole)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _SumOverRanks.apply(grads[0], ctx.group), None
+    return at_logits, sum_to_size(rows, tau.shape).to(tau.dtype)
 
 
 class _StraightThrough(torch.autograd.Function):

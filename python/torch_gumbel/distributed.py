@@ -38,7 +38,7 @@ def vocab_parallel_gumbel_softmax(
     r"""This rank's part of :func:`torch_gumbel.gumbel_softmax` of rows cut over ranks by class.
 
     Hard samples are those of one process in bits, soft ones within the accuracy bound. Forward, one
-    all-gather of three numbers per row (of two, for a hard sample without a gradient); backward,
+    all-gather of four numbers per row (of two, for a hard sample without a gradient); backward,
     one all-reduce of a number per row (of three, with a gradient for tau). So all ranks must agree
     on which of logits and tau need a gradient.
 

@@ -60,7 +60,11 @@ def gumbel_softmax(
             that is not positive and finite makes its rows NaN.
         hard: return the one-hot of the sample, with the gradient of the soft sample of the same
             noise (straight-through). Exactly one 1 and K - 1 zeros. Where a gradient is wanted, the
-            soft sample is kept for it, as PyTorch keeps it; without one, nothing is.
+            soft sample is kept for it, as PyTorch keeps it; without one, nothing is. The 1 is at
+            the class of :func:`gumbel_argmax`, with its domain of exactness, and so at the largest
+            class of a float32 soft sample of the same key, unless the row's two best scores lie
+            within 2**-22 max(8, tau, M) of each other, M the largest score in magnitude: a hard
+            sample rounds its scores, and a soft one at tau 1 does not (on a CPU, K > 16).
         eps: ignored, as by PyTorch.
         dim: the class dimension.
         recompute: for the backward of a hard sample, keep logits and key and make the noise again,
@@ -134,6 +138,13 @@ def gumbel_argmax(
     The draw is argmax(logits / temperature + g): no probabilities and no one-hot are formed. At
     temperature 1 it is the position of the 1 in ``gumbel_softmax(logits, hard=True)`` of the same
     key; at temperature 0 the plain argmax.
+
+    Exactness has a domain: logits / temperature + g is rounded to float32 (float64 for float64
+    logits) before classes are compared, and the first class wins a tie. Scores of size M change
+    probabilities by up to about M 2**-24 (float64: M 2**-53), in favour of earlier classes: nothing
+    that can be seen at ordinary logits, but .06 at 1e6. The limit of a falling temperature is the
+    argmax: temperatures below 2**-64 count as 2**-64 (float64: 2**-512), and a quotient that leaves
+    the range of the type as its largest number.
 
     Args:
         logits: ``[*, K, *]``, as for :func:`gumbel_softmax`.

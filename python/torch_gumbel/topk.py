@@ -29,7 +29,8 @@ def gumbel_topk(
 
     An exact sample without replacement, in the order in which the classes would be drawn one after
     another: P(i, then j) = p_i p_j / (1 - p_i) with p = softmax(logits / temperature). The first is
-    :func:`torch_gumbel.gumbel_argmax` of the same key.
+    :func:`torch_gumbel.gumbel_argmax` of the same key, whose domain of exactness it shares: scores
+    of size M change probabilities by up to about M 2**-24.
 
     Args:
         logits: ``[*, K, *]``, as for :func:`torch_gumbel.gumbel_softmax`.
@@ -46,7 +47,8 @@ def gumbel_topk(
         Indices are int64. A row that has no distribution gives NaN and the classes 0, ..., k - 1.
 
     Raises:
-        As :func:`torch_gumbel.gumbel_argmax`; ValueError also for k out of range.
+        As :func:`torch_gumbel.gumbel_argmax`; ValueError also for k out of range, and for more than
+        2**28 classes of float32 scores on a GPU or in a traced call.
 
     Source: Kool, van Hoof, Welling, *Stochastic Beams and Where to Find Them* (2019).
 

@@ -56,6 +56,21 @@ TEST(Module, SwitchesWhatItGivesInEvaluation) {
                            gumbel_softmax(logits(), 0.5, true, 1, false, {}, key(5))));
 }
 
+TEST(Module, EvaluatesWithoutOverflowAndGivesNanWhereASampleWould) {
+  const auto evaluated = [](EvalMode mode, const Tensor& x) {
+    GumbelSoftmax sample(GumbelSoftmaxOptions().tau(1e-3).eval_mode(mode));
+    sample->eval();
+    return sample->forward(x);
+  };
+  const Tensor wanted = torch::tensor({1.0f, 0.0f});
+  for (const Tensor& x : {torch::tensor({100.0f, 0.0f}).to(torch::kHalf),
+                          torch::tensor({1e36f, 0.0f}), torch::tensor({3e38f, -3e38f})})
+    EXPECT_TRUE(torch::equal(evaluated(EvalMode::kSoft, x).to(torch::kFloat), wanted)) << x;
+  const Tensor undefined = torch::tensor({NAN, 1.0f, -INFINITY, -INFINITY}).view({2, 2});
+  for (const EvalMode mode : {EvalMode::kArgmax, EvalMode::kSoft, EvalMode::kSample})
+    EXPECT_TRUE(evaluated(mode, undefined).isnan().all().item<bool>());
+}
+
 TEST(Module, DrawsNothingInEvaluation) {
   GumbelSoftmax sample;
   sample->eval();

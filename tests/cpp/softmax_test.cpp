@@ -71,6 +71,41 @@ TEST(ScaledLogit, SaturatesFiniteLogitsOnly) {
     EXPECT_TRUE(std::isnan(scaled_logit(1.0f, inverse_temperature<float>(tau)))) << tau;
 }
 
+TEST(ScaledLogit, KeepsMasksWhereTheInverseWasFlushedToZero) {
+  EXPECT_EQ(scaled_logit(-INFINITY, 0.0f), -INFINITY);
+  EXPECT_EQ(scaled_logit(-kInfinity, 0.0), -kInfinity);
+}
+
+TEST(SamplingInverse, IsBoundedSoThatLogitsKeepTheirOrder) {
+  for (const double tau : kEdgeTaus) {
+    const float single = sampling_inverse<float>(tau);
+    const double wide = sampling_inverse<double>(tau);
+    EXPECT_EQ(single, std::fmin(inverse_temperature<float>(tau), 0x1p64f)) << tau;
+    EXPECT_EQ(wide, std::fmin(inverse_temperature<double>(tau), 0x1p512)) << tau;
+    EXPECT_LT(scaled_logit(-0x1.8p63f, single), scaled_logit(-0x1p63f, single)) << tau;
+    if (tau <= 1e10) {
+      EXPECT_LT(scaled_logit(1.0f, single), scaled_logit(1.0f + FLT_EPSILON, single)) << tau;
+    }
+    EXPECT_LT(scaled_logit(0x1p500, wide), scaled_logit(0x1.8p500, wide)) << tau;
+  }
+  for (const double tau : kBadTaus) EXPECT_TRUE(std::isnan(sampling_inverse<float>(tau))) << tau;
+}
+
+TEST(ExpOfDifference, IsRightWhereTheDifferenceOverflows) {
+  for (const double tau : {3e38, 1e38, 2e37, 1e300}) {
+    const double wanted = std::exp(-6.8e38 / tau), eps = 1e-5 * wanted + 1e-7;
+    EXPECT_NEAR(exp_of_difference(-3.4e38f, 3.4e38f, exponent_scale<float>(tau)), wanted, eps);
+    EXPECT_NEAR(exp_of_difference(-3.4e38, 3.4e38, exponent_scale<double>(tau)), wanted, eps);
+    EXPECT_EQ(exp_of_difference(-INFINITY, 3.4e38f, exponent_scale<float>(tau)), 0.0f);
+  }
+  const double wanted = std::exp(-2.0), tau = 1.7e308;
+  EXPECT_NEAR(exp_of_difference(-tau, tau, exponent_scale<double>(tau)), wanted, 1e-12);
+  EXPECT_EQ(exp_of_difference(-3e38f, 3e38f, exponent_scale<float>(1.0)), 0.0f);
+  EXPECT_EQ(exp_of_difference(-3e38f, 3e38f, exponent_scale<float>(1e-40)), 0.0f);
+  const auto ordinary = exponent_scale<float>(0.7);
+  EXPECT_EQ(exp_of_difference(1.0f, 3.0f, ordinary), exp_scaled(-2.0f, ordinary));
+}
+
 TEST(ExponentScale, CarriesMoreThanAFloat) {
   for (const double tau : {0.1, 0.3, 1.0, 3.0, 10.0}) {
     const auto scale = exponent_scale<float>(tau);

@@ -286,3 +286,12 @@ def test_a_compiled_distribution_equals_eager(family, by):
     x, key = torch.rand(4, 6), make_key(3)
     got = compiled(draw_and_score)(x, key)
     torch.testing.assert_close(got, draw_and_score(x, key))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_parameters_are_validated_in_float32(family):
+    """Sums of many classes leave the range of float16."""
+    family(1.0, logits=torch.zeros(70_000).half(), validate_args=True)
+    family(1.0, torch.full((70_000,), 2.0).half(), validate_args=True)
+    with pytest.raises(ValueError, match="total weight in every row"):
+        family(1.0, logits=torch.full((3,), math.inf).half(), validate_args=True)

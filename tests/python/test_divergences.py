@@ -48,3 +48,18 @@ def test_a_relaxed_divergence_is_not_made_up():
         kl_divergence(made, made)
     with pytest.raises(NotImplementedError):
         made.entropy()
+
+
+def test_zeros_are_where_probabilities_are_zero():
+    """torch's distributions take the logarithm of eps there."""
+    theirs = torch.distributions.OneHotCategorical
+    sure, half = torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])
+    for p in (theirs(sure), one_hot(1.0, sure), one_hot(1.0, logits=sure.log())):
+        for q in (theirs(sure), one_hot(1.0, sure), one_hot(1.0, logits=sure.log())):
+            if theirs not in (type(p), type(q)) or type(p) is not type(q):
+                assert kl_divergence(p, q).abs() < 1e-6
+                assert kl_divergence(one_hot(1.0, half), q) == math.inf
+    ours = one_hot(1.0, torch.tensor([0.2, 0.3, 0.5]))
+    assert kl_divergence(ours, theirs(torch.tensor([0.5, 0.5, 0.0]))) == math.inf
+    far = theirs(logits=torch.tensor([0.0, -200.0]))  # that underflows is not zero
+    assert kl_divergence(one_hot(1.0, half), far).item() == pytest.approx(100 - math.log(2), 1e-5)

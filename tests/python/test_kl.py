@@ -249,3 +249,37 @@ def test_rounding_is_that_of_float32_on_a_large_row():
     x = torch.randn(64, 100_000)
     got, wide = kl_categorical(x), kl_categorical(x.double())
     assert np.abs((got.double() - wide).numpy()).max() < 5e-6
+
+
+def test_probabilities_at_the_ends_of_the_range_are_those_of_the_middle():
+    ordinary = torch.tensor([1.0, 3.0, 0.0, 2.0])
+    wanted = kl_categorical(probs=ordinary).item()
+    ends = {torch.float32: (1.4e-45, 1e-44, 1e-30, 1e30, 1e38), torch.float64: (5e-324, 5e307)}
+    for dtype, factors in ends.items():
+        for factor in factors:
+            for count in (1, 1500):  # one tile, and several
+                p = (ordinary.to(dtype) * factor).repeat(count).requires_grad_()
+                value = kl_categorical(probs=p)
+                assert value.item() == pytest.approx(wanted, abs=2e-5), (dtype, factor)
+                (at_p,) = torch.autograd.grad(value, p)
+                q = (ordinary / ordinary.sum() / count).double().repeat(count)
+                if factor > 1e-40 and factor * count < 2e38:  # the gradient itself is in range
+                    log = torch.where(q > 0, (q * q.numel()).log(), wanted)
+                    scaled = at_p.double() * factor * 6 * count
+                    assert torch.allclose(scaled, log - wanted, rtol=1e-3, atol=1e-4)
+                assert not at_p.isnan().any()
+    assert kl_categorical(probs=torch.tensor([3e38, 3e38])) == 0
+    assert kl_categorical(probs=torch.tensor([1e-44])) < 2e-6
+    mixed = torch.tensor([[3e38, 0.0], [1e-44, 3e-44], [1.0, 3.0]])
+    rows = kl_categorical(probs=mixed)
+    assert torch.allclose(rows, torch.tensor([0.6931, 0.1308, 0.1308]), atol=1e-4)
+
+
+def test_a_prior_at_the_ends_of_the_range_is_normalised_too():
+    wanted = kl_categorical(torch.zeros(2), prior=torch.tensor([1.0, 3.0]))
+    for factor in (1e-44, 1e-30, 1e30, 1e38):
+        prior = (torch.tensor([1.0, 3.0]) * factor).requires_grad_()
+        value = kl_categorical(torch.zeros(2), prior=prior)
+        assert value.item() == pytest.approx(wanted.item(), rel=1e-5)
+        (at_prior,) = torch.autograd.grad(value, prior)
+        assert not at_prior.isnan().any()

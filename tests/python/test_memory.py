@@ -10,7 +10,8 @@ import torch
 from common import FORMS, make_key, run_python
 from torch.profiler import ProfilerActivity, profile
 
-from torch_gumbel import gumbel_argmax, gumbel_softmax
+from torch_gumbel import gumbel_argmax, gumbel_softmax, gumbel_topk
+from torch_gumbel.distributions import RelaxedOneHotCategorical
 
 KEY = make_key(5)
 KIB, MIB = 1 << 10, 1 << 20
@@ -165,3 +166,19 @@ def test_an_unwanted_gradient_of_tau_is_not_made():
         y = gumbel_softmax(x, tau, **form, key=KEY)
         total = allocated(lambda y=y: torch.autograd.grad(y, x, grad))
         assert 4 * x.numel() <= total <= 4 * x.numel() + 4 * KIB
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_classes_without_replacement_take_one_tensor_of_noise(temperature):
+    x = torch.randn(4, 100_000)
+    total = allocated(lambda: gumbel_topk(x, 8, temperature=temperature, key=KEY))
+    assert total >= 4 * x.numel()
+    if temperature == 1:
+        assert total <= 4 * x.numel() + 8 * KIB
+
+
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_logarithms_are_taken_of_probabilities_before_they_are_repeated(differentiated):
+    made = RelaxedOneHotCategorical(0.5, torch.rand(1000, requires_grad=differentiated))
+    total = allocated(lambda: made.rsample((500,), key=KEY))
+    assert total <= 4 * 500_000 + 64 * KIB

@@ -252,3 +252,44 @@ def test_recompute_is_passed_on():
     assert "recompute=True" in repr(GumbelSoftmax(recompute=True))
     probs = torch.tensor([0.25, 0.75])
     assert GumbelSoftmax.from_probabilities(probs, recompute=True).recompute
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_evaluation_without_noise_does_not_overflow(dtype):
+    soft = GumbelSoftmax(tau=1e-3, eval_mode="soft").eval()
+    assert torch.equal(
+        soft(torch.tensor([100.0, 0.0]).to(dtype)), torch.tensor([1.0, 0.0]).to(dtype)
+    )
+    huge = torch.tensor([torch.finfo(dtype).max, -math.inf, torch.finfo(dtype).min]).to(dtype)
+    for tau in (1e-3, 1.0, 1e30):
+        soft.tau = tau
+        y = soft(huge)
+        wanted = (huge.double() / tau).softmax(0)
+        assert y.dtype == dtype and torch.allclose(y.double(), wanted, atol=1e-2)
+
+
+def test_a_mask_has_no_part_in_the_gradient_of_a_learned_temperature_in_evaluation():
+    x = torch.tensor([1.0, 0.0, -math.inf])
+    for tau in (0.5, 1.0, 2.0):
+        layer = GumbelSoftmax(tau=tau, learnable_tau=True, eval_mode="soft").eval()
+        layer(x)[0].backward()
+        (got,) = (p.grad for p in layer.parameters())
+        y = torch.tensor([1.0, 0.0], dtype=torch.float64).div(tau).softmax(0)
+        assert got.item() == pytest.approx(-(y[0] * y[1] / tau).item(), rel=1e-4)
+
+
+def test_a_row_without_a_distribution_is_nan_in_evaluation_as_in_training():
+    x = torch.tensor([[1.0, math.nan], [0.0, 1.0], [-math.inf, -math.inf], [math.inf, 0.0]])
+    for mode in ("argmax", "soft", "sample"):
+        for hard in (False, True):
+            y = GumbelSoftmax(hard=hard, eval_mode=mode).eval()(x)
+            assert y[[0, 2, 3]].isnan().all() and y[1].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_probabilities_may_miss_1_by_their_rounding(dtype):
+    for k in (3, 7, 1000):
+        probs = torch.rand(20, k).softmax(-1).to(dtype)
+        assert GumbelSoftmax.from_probabilities(probs).logits.dtype == dtype
+    with pytest.raises(ValueError, match="must sum to 1 within"):
+        GumbelSoftmax.from_probabilities(torch.tensor([0.5, 0.52]).to(dtype))

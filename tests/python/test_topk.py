@@ -163,3 +163,56 @@ def test_all_ordered_pairs_have_their_law(draws):
 def test_pairs_at_another_temperature_have_its_law():
     sharp = PROBS ** (1 / 0.5)
     assert not rejected(pair_counts(2_000_000, 0.5), pair_law(sharp / sharp.sum()))
+
+
+@pytest.mark.parametrize("as_rows", [False, True])
+def test_a_mask_has_no_part_in_the_gradients_of_a_temperature(as_rows):
+    x = torch.tensor([[0.0, 1.0, -INF], [-INF, 2.0, -1.0]], dtype=torch.float64)
+    tau = torch.full((2, 1) if as_rows else (), 0.7, dtype=torch.float64).requires_grad_()
+    for k in (2, 3):
+        values, indices = gumbel_topk(x, k, temperature=tau, key=KEY)
+        kept = x.gather(1, indices)
+        drawn = kept.masked_fill(kept == -INF, 0)
+        loss = values.masked_fill(kept == -INF, 0).square().sum() + values[:, 0].sum()
+        (first,) = torch.autograd.grad(loss, tau, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), tau)
+        assert first.isfinite().all() and second.isfinite().all()
+        (slope,) = torch.autograd.grad(gumbel_topk(x, k, temperature=tau, key=KEY)[0].sum(), tau)
+        assert torch.allclose(slope, -(drawn / 0.7**2).sum_to_size(tau.shape))
+    torch.autograd.gradgradcheck(
+        lambda t: gumbel_topk(x, 2, temperature=t, key=KEY)[0].square(), (tau,)
+    )
+
+
+@pytest.mark.parametrize("temperature", [1e-46, 1e-30, 1e39, 1e300])
+def test_a_temperature_whose_inverse_is_bounded_has_a_finite_gradient(temperature):
+    tau = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+    x = torch.tensor([0.0, 1.0, -INF], requires_grad=True)
+    values, _ = gumbel_topk(x, 2, temperature=tau, key=KEY)
+    at_x, at_tau = torch.autograd.grad(values.sum(), (x, tau))
+    assert values.isfinite().all() and at_x.isfinite().all() and at_tau == 0
+
+
+def test_a_plain_call_and_a_traced_one_agree_to_the_bit():
+    """One takes a heap of the k best, the other sorts all."""
+    x = torch.randn(6, 5000).round(decimals=1)  # with ties
+    x[1, ::3] = -INF
+    x[2, 7], x[3, 8], x[4] = NAN, INF, -INF
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for temperature in (0, 1.0, 0.3):
+            for view, dim in ((x.to(dtype), 1), (x.to(dtype).t().contiguous(), 0)):
+                for k in (1, 9, 5000):
+                    call = {"temperature": temperature, "key": KEY}
+                    plain = gumbel_topk(view, k, dim, **call)
+                    traced = torch.func.vmap(
+                        lambda x, k=k, d=dim, c=call: gumbel_topk(x, k, d, **c)
+                    )
+                    for a, b in zip(plain, traced(view[None]), strict=True):
+                        assert torch.equal(a.nan_to_num(), b[0].nan_to_num())
+                        assert torch.equal(a.isnan(), b[0].isnan())
+
+
+def test_classes_that_leave_no_bits_for_the_order_of_ties_are_refused():
+    x = torch.empty(2**28 + 1, device="meta")
+    with pytest.raises(ValueError, match=r"^gumbel_topk: at most 2\^28 classes keep the order"):
+        gumbel_topk(x, 3, key=KEY.to("meta"))

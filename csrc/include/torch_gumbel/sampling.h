@@ -25,7 +25,10 @@ namespace torch_gumbel {
 /// \param tau  temperature > 0, finite.
 /// \param hard  false: the soft sample. true: its one-hot, with the gradient of the soft sample of
 ///     the same noise (straight-through); exactly one 1 and K - 1 zeros. Where a gradient is wanted
-///     the soft sample is kept for it, as PyTorch keeps it.
+///     the soft sample is kept for it, as PyTorch keeps it. The 1 is at the class of gumbel_argmax,
+///     with its domain of exactness, and so at the largest class of a float32 soft sample of the
+///     same key, unless the row's two best scores lie within 2^-22 max(8, tau, M) of each other, M
+///     the largest score in magnitude.
 /// \param recompute  keep logits and key for the backward of a hard sample instead, and make the
 ///     noise again: one tensor less in memory. Until then neither logits nor key may be edited:
 ///     in-place edits raise in the backward, edits by way of `data()` or `set_data` change the
@@ -73,6 +76,12 @@ at::Tensor gumbel_softmax(const at::Tensor&, const Tau&, bool, int64_t, Recomput
 /// hard sample of the same key; at temperature 0 the plain argmax. Gumbel, "Statistical theory of
 /// extreme values", 1954; Maddison, Tarlow, Minka, "A* sampling", 2014.
 ///
+/// Exactness has a domain: logits / temperature + g is rounded to float32 (float64 for float64
+/// logits) before classes are compared, and the first class wins a tie. Scores of size M change
+/// probabilities by up to about M 2^-24 (float64: M 2^-53): .06 at 1e6. The limit of a falling
+/// temperature is the argmax: below 2^-64 (float64: 2^-512) it counts as that, and a quotient that
+/// leaves the range of the type as its largest number.
+///
 /// \param num_samples  draws with replacement, > 0: sample s of a row takes the words of the row's
 ///     place in [num_samples, *logits.shape], or, with a key per slice, in [num_samples,
 ///     *slice.shape].
@@ -119,14 +128,16 @@ at::Tensor gumbel_argmax(const at::Tensor&, const at::Tensor&, int64_t, bool, Co
 
 /// k different classes per row: the k largest of logits / temperature + g, an exact sample without
 /// replacement (P(i, then j) = p_i p_j / (1 - p_i), Plackett-Luce). The first is gumbel_argmax of
-/// the same key. Kool, van Hoof, Welling, "Stochastic beams and where to find them", 2019.
+/// the same key, whose domain of exactness it shares. Kool, van Hoof, Welling, "Stochastic beams and
+/// where to find them", 2019.
 ///
 /// \param k  in [1, K].
 /// \return  (values, indices), [*, k, *], in falling order; equal values in the order of classes,
 ///     masked classes last. Values are the perturbed logits, float32 (float64 for float64 logits),
 ///     differentiable in logits and temperature. A row that has no distribution gives NaN and
 ///     classes 0, ..., k - 1.
-/// \throws  as gumbel_argmax; c10::ValueError also for k out of range.
+/// \throws  as gumbel_argmax; c10::ValueError also for k out of range, and for more than 2^28
+///     classes of float32 scores on a GPU or in a traced call.
 TORCH_GUMBEL_API std::tuple<at::Tensor, at::Tensor> gumbel_topk(
     const at::Tensor& logits, int64_t k, int64_t dim = -1, double temperature = 1.0,
     std::optional<at::Generator> generator = std::nullopt,

@@ -111,7 +111,7 @@ class CategoricalParameters:
             total = given.sum(-1, dtype=compute_type(given))
             right = (given >= 0).all(-1) & (total > 0) & (total < math.inf)
         else:
-            right = given.logsumexp(-1).isfinite()
+            right = given.to(compute_type(given)).logsumexp(-1).isfinite()
         if not all_true(right):
             wanted = "not negative and" if self.from_probs else "without NaN or +inf and"
             raise ValueError(
