@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   __shared__ AnyBest<T> scratch[kThreads];
   for_each_row(p, [&](const AnyRow& row) {
     const double temperature = tau_of(p.a, row.row);
-    const T factor = math::sampling_inverse<T>(temperature);
+    const T factor = math::sampling_inverse_of<T>(temperature);
     const AnyBest<T> best = best_of(p.a, row, factor, math::without_noise(temperature), scratch);
     if (!row.writes_row_value()) return;
     p.a.index[row.index] = best.index;

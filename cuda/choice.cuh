@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
   const Line<Element> line(p.a, row);
   const Share<Element, kVectors> share(Team{}, line);
   const RowKey<kDeviceKey> key(p, row);
-  const Scaled scaling = {temperature(p, row).sampling, p.scaled};
+  const Scaled scaling = {math::sampling_inverse(temperature(p, row).inverse), p.scaled};
   Best best = best_of_row<Element, kVectors, Team>(line, share, key, scaling);
   // A plain row comes out as undefined, soon, so that others need not ask.
   if (p.scaled && best.score != best.score) best = best_if_plain<Element, kVectors, Team>(p, best);

@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
   float inverse[kWidth];
   bool plain[kWidth];
   for (int j = 0; j < kWidth; ++j) {
-    inverse[j] = columns.temperature(j).sampling;
+    inverse[j] = math::sampling_inverse(columns.temperature(j).inverse);
     plain[j] = p.scaled && math::without_noise(columns.tau(j));
   }
   const auto score = [&](float x, float noise, int j) {

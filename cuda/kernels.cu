@@ -124,7 +124,8 @@ void launch(Op op, Kernel any_float, Kernel any_double, const Arguments& a, cuda
             const Resources& resources) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const Plan plan = plan_for(op, a, {resources.multiprocessors, resources.workspace != nullptr});
-  const Problem p = problem_of(a, plan, resources.workspace);
+  Problem p = problem_of(a, plan, resources.workspace);
+  if (op == Op::kArgmax) p.temperature.inverse = math::sampling_inverse_of<float>(a.host_tau);
   const auto once = [&](Kernel kernel) {
     start(kernel, p, plan.blocks, plan.threads, plan.shared_bytes, stream);
   };

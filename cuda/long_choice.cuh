@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kChoiceThreads)
   const Line<Element> line(p.a, row);
   const Part part(p, line, index);
   const RowKey<kDeviceKey> key(p, row);
-  const Scaled scaling = {temperature(p, row).sampling, p.scaled};
+  const Scaled scaling = {math::sampling_inverse(temperature(p, row).inverse), p.scaled};
   const Best best = is_plain(p, row, scaling.inverse) ? plain_best_of_part(line, part)
                                                       : best_of_part(line, part, key, scaling);
   if (threadIdx.x != 0) return;

@@ -9,20 +9,18 @@ namespace torch_gumbel::cuda {
 
 /// What the temperature does to scores, in float32.
 struct Temperature {
-  float scale;     // log2(e) / tau, NaN for a bad tau
-  float inverse;   // 1 / tau, NaN for a bad tau
-  float sampling;  // the same as a sampler takes it
+  float scale;    // log2(e) / tau, NaN for a bad tau
+  float inverse;  // 1 / tau, NaN for a bad tau
 };
 
 TG_HD Temperature temperature_of(double tau) {
-  return {math::exponent_scale<float>(tau).high, math::inverse_temperature<float>(tau),
-          math::sampling_inverse<float>(tau)};
+  return {math::exponent_scale<float>(tau).high, math::inverse_temperature<float>(tau)};
 }
 
 struct Problem {
   Arguments a;
   math::RoundKeys<> keys;   // of a.host_key
-  Temperature temperature;  // of a.host_tau
+  Temperature temperature;  // of a.host_tau; argmax: its inverse as a sampler takes it
   bool scaled = false;      // argmax: whether the temperature changes any logit
   bool across = false;      // any layout: whether neighbouring threads take neighbouring rows
   int32_t lanes = 1;        // any layout, tiles: threads that share a row, a power of two

@@ -28,7 +28,7 @@ struct TileScaled {
   const float* inverses;
 
   __device__ __forceinline__ float inverse(int row) const {
-    return p.a.tau == nullptr ? p.temperature.sampling : inverses[row];
+    return p.a.tau == nullptr ? p.temperature.inverse : inverses[row];
   }
   __device__ __forceinline__ float operator()(float x, int element) const {
     if (!p.scaled) return x;
@@ -50,7 +50,8 @@ __device__ __forceinline__ TileScaled scaling_of(const Problem& p, const Tile& t
                                                  float* inverses) {
   if (p.scaled && p.a.tau != nullptr) {
     for (int row = static_cast<int>(threadIdx.x); row < tile.rows; row += kTileThreads)
-      inverses[row] = temperature(p, row_of(p.a.rows, tile.first_row + row)).sampling;
+      inverses[row] =
+          math::sampling_inverse(temperature(p, row_of(p.a.rows, tile.first_row + row)).inverse);
     __syncthreads();
   }
   return {p, inverses};

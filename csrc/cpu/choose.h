@@ -45,7 +45,7 @@ static const T* choice_logits(const Arguments& a, const Group& group, int64_t be
   const T* x = values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, count, room);
   if (!scaled) return x;
   for (int64_t i = 0; i < group.rows; ++i) {
-    const T inverse = math::sampling_inverse<T>(tau_at(a, row_of(group, i)));
+    const T inverse = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
     for (int64_t k = i * count; k < (i + 1) * count; ++k)
       room[k] = math::scaled_logit(x[k], inverse);
   }

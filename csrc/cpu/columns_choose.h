@@ -191,7 +191,7 @@ static void choose_columns(const Arguments& a, const Group& group, bool scaled, 
   constexpr int64_t kPruneColumnsFrom = 512;  // a survivor needs its word again: 60 ns each
   alignas(64) T inverse[kColumns];
   for (int64_t i = 0; scaled && i < group.rows; ++i)
-    inverse[i] = math::sampling_inverse<T>(tau_at(a, row_of(group, i)));
+    inverse[i] = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
   const T* inverse_taus = scaled ? inverse : nullptr;
   if constexpr (std::is_same_v<T, float>)
     if (a.rows.classes >= kPruneColumnsFrom && a.rows.classes <= kLongRow)

@@ -87,7 +87,7 @@ class HugeRow {
   void redo(Op op) {
     for_each_class([&](int64_t k) { max_ = std::fmax(max_, score(k)); });
     for_each_class([&](int64_t k) { sum_ += weight(k); });  // NaN for a row without a distribution
-    op == Op::kSoft ? write_sample() : write_gradient();
+    op == Op::kHardBackward ? write_gradient() : write_sample();
   }
 
  private:

@@ -10,8 +10,8 @@ namespace torch_gumbel::cpu {
 /// difference overflows, or 1 / tau has too few bits.
 bool any_huge_tau(const Arguments& a);
 
-/// Such rows once more, class by class in float64: soft samples with their log-sum-exp, or the
-/// gradients of hard ones.
+/// Such rows once more, class by class in float64: soft samples with their log-sum-exp (a one-hot
+/// beside them is right already), or the gradients of hard ones.
 void redo_huge_tau(Op op, const Arguments& a);
 
 }  // namespace torch_gumbel::cpu

@@ -229,8 +229,13 @@ static void write_choices(const Arguments& a, const Group& group, const int32_t*
                      const_cast<Element*>(elements), result);
     });
   clear_output(a, group, 0, classes, result);
-  for (int64_t i = 0; i < group.rows; ++i)
-    if (choice[i] != kNoChoice) write_output(a, group, i, choice[i], 1.0f, result);
+  with_elements(output.type, output.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    auto* to = const_cast<Element*>(elements);
+    for (int64_t i = 0; i < group.rows; ++i)
+      if (choice[i] != kNoChoice)
+        to[i * output.row_step + choice[i] * output.class_step] = narrow<Element>(1.0f);
+  });
   mark_undefined(a, group, choice, result);
 }
 

@@ -67,7 +67,7 @@ struct Backend {
   static void run(Op op, const Arguments& a, const at::Tensor&) {
     const Kernels& kernels = selected_kernels();
     in_tiles(op, a) ? run_long_rows(kernels, op, a) : run_rows(kernels, op, a);
-    if ((op == Op::kSoft || op == Op::kHardBackward) && any_huge_tau(a)) redo_huge_tau(op, a);
+    if ((draws_soft(op) || op == Op::kHardBackward) && any_huge_tau(a)) redo_huge_tau(op, a);
   }
 };
 

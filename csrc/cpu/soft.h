@@ -21,25 +21,30 @@ static inline void scale_row(T* row, int64_t count, Factor<T> factor) {
   });
 }
 
+/// The choice of a row with a one-hot.
+template <typename T>
+static inline int32_t choice_of(const RowSum<T>& sum) {
+  return sum.defined() ? static_cast<int32_t>(sum.top) : kNoChoice;
+}
+
 /// soft_group of rows of at most kSideRows classes and one temperature.
 template <typename T>
 static void soft_narrow(const Arguments& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const double tau = tau_at(a, group.first);
+  const bool choose = a.one_hot != nullptr;
+  int32_t choice[kTile];
   load_scores(a, group, 0, classes, scores);
   T* direct = streams(a) ? nullptr : packed_values<T>(output, group.rows, classes);
-  alignas(64) T room[kTile + kScratchSlack];
-  const Strided one_hot = result_matrix(a, group, a.one_hot, 0);
-  T* hot = a.one_hot == nullptr ? nullptr : packed_values<T>(one_hot, group.rows, classes);
-  if (a.one_hot != nullptr && (hot == nullptr || streams(a))) hot = room;
   const auto see = [&](int64_t begin, int64_t rows, auto sum_of_row) {
+    for (int64_t i = 0; choose && i < rows; ++i) choice[begin + i] = choice_of(sum_of_row(i));
     if (a.row_value == nullptr) return;
     for (int64_t i = 0; i < rows; ++i) write_lse(a, group.index + begin + i, sum_of_row(i), tau);
   };
-  soften_narrow_rows(group, classes, tau, scores, direct != nullptr ? direct : scores, hot, see);
+  soften_narrow_rows(group, classes, tau, choose, scores, direct != nullptr ? direct : scores, see);
   if (direct == nullptr) store_group(scores, group.rows, classes, output, streams(a));
-  if (hot == room) store_group(room, group.rows, classes, one_hot, streams(a));
+  if (choose) write_choices(a, group, choice, scores, a.one_hot);
 }
 
 /// How far `to` lies behind a line's beginning, in elements.
@@ -156,16 +161,15 @@ static void soft_blocks_with_one_hots(const Arguments& a, const Group& group, T*
   int32_t choice[kTile];
   T* to = row_lines<T>(a, group, a.one_hot);
   if (to == nullptr) {
-    soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double) {
-      choice[i] = sum.defined() ? static_cast<int32_t>(sum.top) : kNoChoice;
-    });
+    soft_blocks(a, group, scores,
+                [&](int64_t i, const RowSum<T>& sum, double) { choice[i] = choice_of(sum); });
     return write_choices(a, group, choice, scores, a.one_hot);
   }
   OneHotLines<T> lines(to, group.rows, a.rows.classes, choice);
   Group waiting = group;
   waiting.waiting = lines.waiting();
   soft_blocks(a, waiting, scores, [&](int64_t i, const RowSum<T>& sum, double) {
-    choice[i] = sum.defined() ? static_cast<int32_t>(sum.top) : kNoChoice;
+    choice[i] = choice_of(sum);
     lines.know(i + 1);
   });
   lines.finish();
@@ -188,8 +192,8 @@ static void soften_group(const Arguments& a, const Group& group, T* scores) {
   const auto ignore = [](auto...) {};
   if (classes <= kSideRows<T> && uniform_tau(a, group)) {
     load_scores(a, group, 0, classes, scores);
-    return soften_narrow_rows(group, classes, tau_at(a, group.first), scores, scores,
-                              static_cast<T*>(nullptr), ignore);
+    return soften_narrow_rows(group, classes, tau_at(a, group.first), false, scores, scores,
+                              ignore);
   }
   soften_rows(a, group, scores, ignore,
               [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {

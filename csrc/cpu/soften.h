@@ -126,25 +126,13 @@ static void soften_rows(const Arguments& a, const Group& group, T* values, See&&
   }
 }
 
-/// The one-hot rows of side by side scores, NaN where they come to nothing.
+/// Rows side by side: scores -> probabilities; `max`, `sum`, and, unless null, `top` as they are in
+/// RowSum.
 template <int width, typename T>
-TG_STAGE void one_hot_of_side(const Register<T>& place, const Register<T>& total, int classes,
-                              T* padded) {
-  const auto one =
-      total > 0 ? Register<T>{} + T{1} : Register<T>{} + static_cast<T>(__builtin_nan(""));
-  Side<T, width> side;
-  for (int k = 0; k < classes; ++k)
-    store_register(place == Register<T>{} + static_cast<T>(k) ? one : one - one, side.at(k));
-  side.store(padded);
-}
-
-/// Rows side by side: scores -> probabilities; `top` and `sum` as `max` and `sum` are in RowSum.
-/// Unless null, `hot` gets the one-hot rows, padded.
-template <int width, typename T>
-TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* top, T* sum, T* hot) {
+TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* max, T* sum, T* top) {
   auto side = Side<T, width>::load(padded);
   const auto largest = side.max(classes);
-  const auto place = hot != nullptr ? side.first_place(largest, classes) : largest;
+  if (top != nullptr) store_register(side.first_place(largest, classes), top);
   const auto lowest = Register<T>{} - static_cast<T>(__builtin_inf());
   const auto reference = largest > lowest ? largest : Register<T>{};
   if (classes > width) __builtin_unreachable();  // so that the loops below are short ones
@@ -156,31 +144,28 @@ TG_STAGE void soften_side(T* padded, int classes, math::Exponent<T> scale, T* to
   const auto factor = 1 / total + (largest - largest);  // NaN where no score is finite
   for (int k = 0; k < classes; ++k) store_register(side.column(k) * factor, side.at(k));
   side.store(padded);
-  if (hot != nullptr) one_hot_of_side<width>(place, total, classes, hot);
-  store_register(largest, top);
+  store_register(largest, max);
   store_register(total, sum);
 }
 
 /// soften_rows for rows of at most kSideRows classes and one temperature; the probabilities go to
-/// `to`, the one-hots to `hot` unless it is null. see(first row, rows, a function from row to its
-/// sum).
+/// `to`. `choose`: whether sums have a `top`. see(first row, rows, a function from row to its sum).
 template <typename T, typename See>
-static void soften_narrow_rows(const Group& group, int64_t classes, double tau, const T* scores,
-                               T* to, T* hot, See&& see) {
+static void soften_narrow_rows(const Group& group, int64_t classes, double tau, bool choose,
+                               const T* scores, T* to, See&& see) {
   const auto scale = math::exponent_scale<T>(tau);
-  alignas(64) T block[kPadded], hot_block[kPadded], top[kPadded], sum[kPadded];
+  alignas(64) T block[kPadded], max[kPadded], sum[kPadded], top[kPadded];
   for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
     constexpr int kWidth = decltype(width)::value, kRows = kSideRows<T>;
     pad_rows<kWidth>(scores + begin * classes, rows, classes, block);
     for (int64_t i = 0; i < rows; i += kRows)
-      soften_side<kWidth>(block + i * kWidth, static_cast<int>(classes), scale, top + i, sum + i,
-                          hot != nullptr ? hot_block + i * kWidth : nullptr);
+      soften_side<kWidth>(block + i * kWidth, static_cast<int>(classes), scale, max + i, sum + i,
+                          choose ? top + i : nullptr);
     see(begin, rows, [&](int64_t i) {
       const int64_t at = side_of<T, kWidth>(i);
-      return RowSum<T>{top[at], sum[at], 0};
+      return RowSum<T>{max[at], sum[at], 0, choose ? static_cast<int64_t>(top[at]) : 0};
     });
     pack_rows<kWidth>(block, rows, classes, to + begin * classes);
-    if (hot != nullptr) pack_rows<kWidth>(hot_block, rows, classes, hot + begin * classes);
   });
 }
 

@@ -45,9 +45,12 @@ constexpr T kLargestSamplingInverse =
 /// decides no other way between logits that differ by 1e-17 or more, and logits of up to 2^64 keep
 /// their order instead of overflowing: the limit is the argmax.
 template <typename T>
-TG_HD T sampling_inverse(double temperature) {
-  const T inverse = inverse_temperature<T>(temperature);
+TG_HD T sampling_inverse(T inverse) {
   return inverse > kLargestSamplingInverse<T> ? kLargestSamplingInverse<T> : inverse;
+}
+template <typename T>
+TG_HD T sampling_inverse_of(double temperature) {
+  return sampling_inverse(inverse_temperature<T>(temperature));
 }
 
 /// The sampler's scaled logit: logit * inverse, rounded once. A product that overflows keeps the

@@ -43,7 +43,7 @@ struct Scaling {
 template <typename T>
 Scaling scaling_of(double temperature, const at::TensorOptions& options) {
   const bool plain = math::without_noise(temperature);
-  const double inverse = plain ? 1 : static_cast<double>(math::sampling_inverse<T>(temperature));
+  const double inverse = plain ? 1 : static_cast<double>(math::sampling_inverse_of<T>(temperature));
   return {at::scalar_tensor(inverse, options), at::scalar_tensor(plain, at::kBool), inverse != 1,
           !plain};
 }

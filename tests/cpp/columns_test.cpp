@@ -97,10 +97,16 @@ class Streams : public ::testing::TestWithParam<Op> {
       ASSERT_FALSE(cpu::streams(first.arguments()));
       spoil(first, spoilt);
       first.run(*builds[i].kernels);
+      const bool one_hot = wanted.op == Op::kHardSoft;
       for (int64_t row = 0; row < first.rows(); ++row)
-        for (int64_t k = 0; k < first.classes(); ++k)
+        for (int64_t k = 0; k < first.classes(); ++k) {
           ASSERT_EQ(bits(whole.output(row, k)), bits(first.output(row, k)))
               << "row " << row << ", class " << k;
+          if (one_hot) {
+            ASSERT_EQ(bits(whole.one_hot(row, k)), bits(first.one_hot(row, k)))
+                << "one-hot of row " << row << ", class " << k;
+          }
+        }
     }
   }
 
@@ -134,7 +140,8 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputs) {
 TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereRowsAreSpoilt) {
   Case wanted;
   wanted.op = GetParam();
-  for (const Sizes& sizes : {Sizes{2100, 1024}, Sizes{4200, 501}, Sizes{70'000, 31}}) {
+  for (const Sizes& sizes :
+       {Sizes{2100, 1024}, Sizes{4200, 501}, Sizes{1500, 1501}, Sizes{70'000, 31}}) {
     wanted.sizes = sizes;
     expect_first_rows_alone(wanted, sizes[0] / 16, 7);
   }
@@ -161,7 +168,8 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereTilesEndWithinLines) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Streams,
-                         ::testing::Values(Op::kSoft, Op::kHard, Op::kBackward, Op::kHardBackward),
+                         ::testing::Values(Op::kSoft, Op::kHard, Op::kHardSoft, Op::kBackward,
+                                           Op::kHardBackward),
                          op_name);
 
 }  // namespace

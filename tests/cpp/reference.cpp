@@ -149,11 +149,11 @@ double exact_score(const Problem& problem, int64_t row, int64_t k) {
   const bool scaled = problem.wanted().op == Op::kArgmax;
   const double x = problem.input(row, k), tau = problem.tau(row);
   if (problem.wide()) {
-    const double inverse = math::sampling_inverse<double>(tau);
+    const double inverse = math::sampling_inverse_of<double>(tau);
     return (scaled ? math::scaled_logit(x, inverse) : x) + math::gumbel64(word, extension);
   }
   const auto single = static_cast<float>(x);
-  const float inverse = math::sampling_inverse<float>(tau);
+  const float inverse = math::sampling_inverse_of<float>(tau);
   return (scaled ? math::scaled_logit(single, inverse) : single) + math::gumbel(word, extension);
 }
 

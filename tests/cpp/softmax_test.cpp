@@ -78,8 +78,8 @@ TEST(ScaledLogit, KeepsMasksWhereTheInverseWasFlushedToZero) {
 
 TEST(SamplingInverse, IsBoundedSoThatLogitsKeepTheirOrder) {
   for (const double tau : kEdgeTaus) {
-    const float single = sampling_inverse<float>(tau);
-    const double wide = sampling_inverse<double>(tau);
+    const float single = sampling_inverse_of<float>(tau);
+    const double wide = sampling_inverse_of<double>(tau);
     EXPECT_EQ(single, std::fmin(inverse_temperature<float>(tau), 0x1p64f)) << tau;
     EXPECT_EQ(wide, std::fmin(inverse_temperature<double>(tau), 0x1p512)) << tau;
     EXPECT_LT(scaled_logit(-0x1.8p63f, single), scaled_logit(-0x1p63f, single)) << tau;
@@ -88,7 +88,7 @@ TEST(SamplingInverse, IsBoundedSoThatLogitsKeepTheirOrder) {
     }
     EXPECT_LT(scaled_logit(0x1p500, wide), scaled_logit(0x1.8p500, wide)) << tau;
   }
-  for (const double tau : kBadTaus) EXPECT_TRUE(std::isnan(sampling_inverse<float>(tau))) << tau;
+  for (const double tau : kBadTaus) EXPECT_TRUE(std::isnan(sampling_inverse_of<float>(tau))) << tau;
 }
 
 TEST(ExpOfDifference, IsRightWhereTheDifferenceOverflows) {

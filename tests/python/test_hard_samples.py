@@ -138,7 +138,7 @@ def test_the_one_hot_is_that_of_the_index_with_and_without_a_gradient(dtype, k):
 def test_the_gradient_is_that_of_the_soft_sample_in_bits(shape, dim, dtype):
     """Rows of any length: both are the backward from the same values of y."""
     x, grad = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
-    for tau in (torch.tensor(1.0), torch.rand(x.select(dim, 0).shape).unsqueeze(dim) + 0.5):
+    for tau in (torch.tensor(0.7), torch.rand(x.select(dim, 0).shape).unsqueeze(dim) + 0.5):
         found = []
         for form in ("soft", "hard"):
             leaves = x.clone().requires_grad_(), tau.clone().requires_grad_()
@@ -146,6 +146,18 @@ def test_the_gradient_is_that_of_the_soft_sample_in_bits(shape, dim, dtype):
             found.append(torch.autograd.grad(y, leaves, grad))
         for got, wanted in zip(*found, strict=True):
             assert_same_bits(got, wanted)
+
+
+@pytest.mark.parametrize("k", [8, 33, 3000])
+def test_at_temperature_1_the_kept_sample_is_that_of_the_rounded_scores(k):
+    """A soft sample alone is made without rounding logits + noise there."""
+    x = torch.randn(20, k)
+    one_hot, kept = ops._gumbel_softmax_hard_soft(x, torch.tensor(1.0), KEY, 1)
+    assert torch.allclose(kept, gumbel_softmax(x, key=KEY), rtol=2e-5, atol=0)
+    far = x + 1e5
+    one_hot, kept = ops._gumbel_softmax_hard_soft(far, torch.tensor(1.0), KEY, 1)
+    chosen = kept.gather(1, one_hot.argmax(1, keepdim=True))
+    assert torch.equal(chosen, kept.amax(1, keepdim=True))
 
 
 def test_a_gradient_of_the_kept_sample_adds_to_that_of_the_one_hot():

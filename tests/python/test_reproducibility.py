@@ -159,6 +159,23 @@ def test_a_row_has_the_bits_of_its_temperature_alone(k, dim):
                 assert_same_bits(mixed[name][here], value[here], f"{tau} {name}")
 
 
+@pytest.mark.parametrize("k", [9001, 300])
+def test_soft_bits_depend_on_neither_layout_nor_the_temperatures_of_neighbours(k):
+    x = torch.randn(k, 4, 24)
+    taus = torch.where(torch.rand(1, 4, 24) < 0.5, 0.5, 1.0)
+    y = torch_gumbel.gumbel_softmax(x, taus, dim=0, key=KEY)
+    place = {"full_shape": [k, 4, 24], "start": [0, 0, 0]}
+    for tau in (0.5, 1.0):
+        alone = torch_gumbel.gumbel_softmax(x, tau, dim=0, key=KEY)
+        assert_same_bits(y[:, taus[0] == tau], alone[:, taus[0] == tau], f"{tau}")
+    transposed = x.movedim(0, -1).contiguous().movedim(-1, 0)
+    assert_same_bits(torch_gumbel.gumbel_softmax(transposed, taus, dim=0, key=KEY), y, "transposed")
+    one_of_many = torch.ops.torch_gumbel._gumbel_softmax(
+        x[:, :1, :1].contiguous(), taus[:, :1, :1].contiguous(), KEY, 0, False, **place
+    )
+    assert_same_bits(one_of_many, y[:, :1, :1], "a row alone")
+
+
 def test_an_integer_tensor_tau_is_its_value():
     x = torch.randn(4, 30)
     got = torch_gumbel.gumbel_softmax(x, torch.tensor(2), key=KEY)
