@@ -234,8 +234,9 @@ TEST(SoftmaxBuilds, GiveEqualBits) {
     y.push_back(static_cast<float>(std::exp(-unit(i) * 80)));
   }
   d.insert(d.end(), {0.0f, -INFINITY, -FLT_MAX, -1e-45f, 0.3f, 5.5f, 15.9f, 16.0f});
-  wide.insert(wide.end(), {0.0, -kInfinity, -DBL_MAX, -5e-324});
-  y.insert(y.end(), {0.0f, 1.0f, 1e-45f, FLT_MIN});
+  wide.insert(wide.end(), {0.0, -kInfinity, -DBL_MAX, -5e-324, -1e-300, -0.3, -707.9, -708.1});
+  y.insert(y.end(), {0.0f, 1.0f, 1e-45f, FLT_MIN, 0.5f, 0.25f, FLT_EPSILON, 0.99f});
+  ASSERT_TRUE(wide.size() == d.size() && y.size() == d.size());
   const auto count = static_cast<int64_t>(d.size());
   int builds = 0;
   const auto* build = testing::runnable_builds(builds);
