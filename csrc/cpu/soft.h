@@ -213,7 +213,8 @@ static inline T* waiting_tile(const Arguments& a, const Row& row, int64_t begin,
 /// Whether exponentials are made where they wait: not where more would be read behind them.
 template <typename T>
 static inline bool made_in_place(const Arguments& a, int64_t count) {
-  return count % kLanes == 0 || (kWholeRegisters<T> && words_run_along_classes(a.rows));
+  const bool exact = kWholeRegisters<T> && words_run_along_classes(a.rows) && count > kShortRow;
+  return count % kLanes == 0 || exact;
 }
 
 template <typename T>
