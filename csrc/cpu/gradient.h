@@ -78,43 +78,54 @@ static inline T dot_of_row(const T* y, const T* grad, int64_t classes) {
   return dot;
 }
 
-/// Rows side by side: y and grad -> gradient at the logits, in `grad`; and, unless null, the rows'
-/// shares of d loss / d tau.
-template <int width, typename T>
-TG_STAGE void differentiate_side(const T* y, T* grad, int classes, T inverse, T* tau_gradient) {
-  const auto value = Side<T, width>::load(y);
-  auto gradient = Side<T, width>::load(grad), product = gradient;
-  for (int k = 0; k < classes; ++k)
-    store_register(value.column(k) * gradient.column(k), product.at(k));
-  const auto dot = product.sum(classes);
-  for (int k = 0; k < classes; ++k)
-    store_register(value.column(k) * (gradient.column(k) - dot) * inverse, gradient.at(k));
-  gradient.store(grad);
-  if (tau_gradient == nullptr) return;
-  for (int j = 0; j < classes * kSideRows<T>; ++j)
-    product.values[j] = gradient.values[j] * math::log_probability(value.values[j]);
-  store_register(0 - product.sum(classes), tau_gradient);  // never -0, as sums of tiles are not
+/// Sums of rows that fit a register: see(first row of kSideRows, their sums by lane).
+template <int width, typename T, typename See>
+TG_STAGE void sum_narrow_rows(const T* values, int64_t rows, int64_t classes, See&& see) {
+  alignas(64) T padded[kPadded];
+  pad_rows<width>(values, rows, classes, padded);
+  for (int64_t i = 0; i < rows; i += kSideRows<T>)
+    see(i, Side<T, width>::load(padded + i * width).sum(static_cast<int>(classes)));
 }
 
-/// Rows of at most kSideRows classes and one temperature.
+/// Rows of at most kSideRows classes and one temperature; only their sums are taken side by side.
+/// Straight to `direct`, or to `room`, which may be y.
 template <typename T>
 static void differentiate_narrow(const Arguments& a, const Group& group, const T* y, const T* grads,
-                                 double tau, T* gradients) {
+                                 double tau, T* direct, T* room) {
+  constexpr int64_t kStep = kLine / sizeof(T), kWide = kVectorBytes / sizeof(T);
   const int64_t classes = a.rows.classes;
   const T inverse = math::inverse_temperature<T>(tau);
   auto* tau_gradients = static_cast<T*>(a.row_value);
-  alignas(64) T value[kPadded], grad[kPadded], terms[kPadded];
+  alignas(64) T made[kPadded], dots[kPadded], sums[kPadded];
   for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
-    constexpr int kWidth = decltype(width)::value, kRows = kSideRows<T>;
-    pad_rows<kWidth>(y + begin * classes, rows, classes, value);
-    pad_rows<kWidth>(grads + begin * classes, rows, classes, grad);
-    for (int64_t i = 0; i < rows; i += kRows)
-      differentiate_side<kWidth>(value + i * kWidth, grad + i * kWidth, static_cast<int>(classes),
-                                 inverse, tau_gradients == nullptr ? nullptr : terms + i);
-    pack_rows<kWidth>(grad, rows, classes, gradients + begin * classes);
-    if (tau_gradients == nullptr) return;
-    for (int64_t i = 0; i < rows; ++i)
-      tau_gradients[group.index + begin + i] = terms[side_of<T, kWidth>(i)];
+    constexpr int kWidth = decltype(width)::value;
+    const RowsOfLanes<T, kWidth> row_of_lane(classes);
+    const int64_t count = rows * classes;
+    const T *value = y + begin * classes, *grad = grads + begin * classes;
+    for (int64_t k = 0; k < count; ++k) made[k] = value[k] * grad[k];
+    sum_narrow_rows<kWidth>(made, rows, classes, [&](int64_t i, Register<T> dot) TG_INLINE {
+      row_of_lane.spread(dot, dots + i * classes);
+    });
+    const auto gradient = [&](auto v, auto g, auto dot)
+                              TG_INLINE { return v * (g - dot) * inverse; };
+    store_lines(
+        direct != nullptr ? direct + begin * classes : made, count, direct != nullptr && streams(a),
+        [&](int64_t k, T* line) TG_INLINE {
+          for (int64_t j = k; j < k + kStep; j += kWide)
+            store_register(gradient(load_register(value + j), load_register(grad + j),
+                                    load_register(dots + j)),
+                           line + j - k);
+        },
+        [&](int64_t k) { return gradient(value[k], grad[k], dots[k]); });
+    if (tau_gradients != nullptr) {
+      for (int64_t k = 0; k < count; ++k) dots[k] = made[k] * math::log_probability(value[k]);
+      sum_narrow_rows<kWidth>(dots, rows, classes, [&](int64_t i, Register<T> sum) TG_INLINE {
+        store_register(0 - sum, sums + i);  // never -0, as sums of tiles are not
+      });
+      for (int64_t i = 0; i < rows; ++i)
+        tau_gradients[group.index + begin + i] = sums[side_of<T, kWidth>(i)];
+    }
+    if (direct == nullptr) memcpy(room + begin * classes, made, count * sizeof(T));
   });
 }
 
@@ -136,8 +147,8 @@ static void differentiate_group(const Arguments& a, const Group& group, const T*
   const bool uniform = uniform_tau(a, group);
   double tau = tau_at(a, group.first);
   if (uniform && classes <= kSideRows<T>) {
-    T* direct = past_caches ? nullptr : packed_values<T>(output, group.rows, classes);
-    differentiate_narrow(a, group, y, grads, tau, direct != nullptr ? direct : room);
+    T* direct = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
+    differentiate_narrow(a, group, y, grads, tau, direct, room);
     if (direct == nullptr) store_group(room, group.rows, classes, output, past_caches);
     return;
   }
@@ -155,7 +166,8 @@ template <typename T>
 static void backward_group(const Arguments& a, const Group& group, T* room, T* grad_room) {
   const int64_t classes = a.rows.classes;
   const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, room);
-  differentiate_group(a, group, y, room, grad_room, streams(a) && classes > kTile);
+  const bool lines = classes >= kShortRow && whole_lines(classes, a.output_type);
+  differentiate_group(a, group, y, room, grad_room, streams(a) && (lines || classes > kTile));
 }
 
 /// Gradients of a row of one tile whose probabilities are exponentials times `factor`: directly to

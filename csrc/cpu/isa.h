@@ -99,6 +99,24 @@ struct IndexOf<double> {
   typedef int64_t type __attribute__((vector_size(kVectorBytes)));
 };
 
+/// Lane j takes the lane that index[j] names.
+template <typename T>
+TG_STAGE Register<T> permute(Register<T> values, typename IndexOf<T>::type index) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return (Register<T>)_mm512_permutexvar_ps((__m512i)index, (__m512)values);
+  else
+    return (Register<T>)_mm512_permutexvar_pd((__m512i)index, (__m512d)values);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4)
+    return (Register<T>)_mm256_permutevar8x32_ps((__m256)values, (__m256i)index);
+#endif
+  Register<T> permuted = {};
+  for (int j = 0; j < static_cast<int>(kVectorBytes / sizeof(T)); ++j)
+    permuted[j] = values[index[j]];
+  return permuted;
+}
+
 /// Whether lane j, counted from `first`, is one of the first `count`: all bits set, or none.
 template <typename T>
 TG_STAGE typename IndexOf<T>::type lanes_below(int64_t count, int first) {

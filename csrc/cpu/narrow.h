@@ -123,6 +123,26 @@ struct Side {
   }
 };
 
+/// Of rows that lie end to end, [kSideRows][classes], the row that each element belongs to.
+template <typename T, int width>
+class RowsOfLanes {
+ public:
+  explicit RowsOfLanes(int64_t classes) : classes_(classes) {
+    for (int64_t row = 0, at = 0; row < kSideRows<T>; ++row)
+      for (int64_t k = 0; k < classes; ++k, ++at)
+        lane_[at / kSideRows<T>][at % kSideRows<T>] = side_of<T, width>(row);
+  }
+  /// A value per row, by lane, to each of its elements.
+  TG_MEMBER void spread(Register<T> by_lane, T* to) const {
+    for (int64_t k = 0; k < classes_; ++k)
+      store_register(permute<T>(by_lane, lane_[k]), to + k * kSideRows<T>);
+  }
+
+ private:
+  int64_t classes_;
+  typename IndexOf<T>::type lane_[width];
+};
+
 /// Calls f(integral constant of the smallest power of two that holds `classes`).
 template <typename T, typename F>
 static inline void with_width(int64_t classes, F&& f) {
