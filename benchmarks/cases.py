@@ -38,7 +38,9 @@ CONTESTANTS = {
 
 CLASSES = (2, 10, 32, 320, 1024, 8192, 32000, 128256)
 ODD_CLASSES = (3, 5, 31, 33, 100)
+PARTIAL_CLASSES = (777, 1001, 1100, 1500, 1999, 2047, 3000)  # rows that end within cache lines
 MAIN_CLASSES = (1024, 32000)
+TRAINING_CLASSES = (10, 32, *MAIN_CLASSES)
 OTHER_DTYPES = ("bfloat16", "float16", "float64")
 SMALL = (4, 10)
 IMAGES, IMAGES_LAST = (32, 1024, 16, 16), (32, 16, 16, 1024)
@@ -148,6 +150,7 @@ class Grid:
                 *self.by_classes(),
                 *self.tau_one(),
                 *self.odd(),
+                *self.partial(),
                 *self.bfloat16(),
                 *self.dtypes(),
                 *self.layouts(),
@@ -184,14 +187,24 @@ class Grid:
             for k in self.pick(ODD_CLASSES, (3, 33))
         ]
 
+    def partial(self) -> list[Case]:
+        found = []
+        whole = Entry(f"{OURS}, K 1024", "ours", Task(SOFT, self.shape(1024)))
+        for k in self.pick(PARTIAL_CLASSES, (1001,)):
+            ours, *rest = side_by_side(
+                "partial lines", Task(SOFT, self.shape(k)), ("ours", "eager", "copy")
+            ).entries
+            found.append(Case("partial lines", (ours, whole, *rest)))
+        return found
+
     def bfloat16(self) -> list[Case]:
         every = tuple(sorted({2, 10, 32, *ODD_CLASSES, *MAIN_CLASSES}))
-        found = []
-        for k in self.pick(every, (2, 33, 1024)):
-            plain = Task(SOFT, self.shape(k))
-            both = {"float32": plain, "bfloat16": replace(plain, dtype="bfloat16")}
-            found.append(ours_varied("bfloat16", both))
-        return found
+        tasks = [Task(SOFT, self.shape(k)) for k in self.pick(every, (2, 33, 1024))]
+        tasks += [Task(HARD_TRAINING, self.shape(k)) for k in self.pick(TRAINING_CLASSES, (1024,))]
+        return [
+            ours_varied("bfloat16", {"float32": t, "bfloat16": replace(t, dtype="bfloat16")})
+            for t in tasks
+        ]
 
     def dtypes(self) -> list[Case]:
         return [

@@ -94,6 +94,11 @@ def bfloat16_over_float32(case: Case) -> float | None:
     return ratio(case, f"{OURS}, bfloat16")
 
 
+def over_whole_lines(case: Case) -> float | None:
+    beside = ratio(case, f"{OURS}, K 1024")
+    return None if beside is None else 1 / beside
+
+
 def last_dim_share(case: Case) -> float | None:
     beside = ratio(case, f"{OURS}, last dim")
     return None if beside is None else 1 / beside
@@ -104,7 +109,13 @@ def targets(results: Results) -> list[Target]:
         found = select(results, section, kind=kind)
         return [c for c in found if wanted is None or classes(first_of(c)) in wanted]
 
-    return [*main_targets(cases), *index_targets(cases), *shape_targets(cases), *small(cases)]
+    return [
+        *main_targets(cases),
+        *hard_training(cases),
+        *index_targets(cases),
+        *shape_targets(cases),
+        *small(cases),
+    ]
 
 
 Cases = Callable[..., list[Case]]
@@ -135,6 +146,22 @@ def main_targets(cases: Cases) -> list[Target]:
     ]
 
 
+def hard_training(cases: Cases) -> list[Target]:
+    limits = {10: 3.1, 32: 2.2, 1024: 1.65, 32000: 1.7}
+    return [
+        Target(
+            f"{HARD_TRAINING}, K {k}",
+            limit,
+            " ns/element",
+            cases("classes", HARD_TRAINING, (k,)),
+            per_element,
+            True,
+            "avx512",
+        )
+        for k, limit in limits.items()
+    ]
+
+
 def index_targets(cases: Cases) -> list[Target]:
     found = cases("classes", INDEX, MAIN_CLASSES)
     return [
@@ -153,11 +180,29 @@ def shape_targets(cases: Cases) -> list[Target]:
     forward = cases("scaling", SOFT) + cases("scaling", HARD)
     layouts = [c for k in (SOFT, HARD, SOFT_TRAINING, HARD_TRAINING) for c in cases("dim=1", k)]
     eager = f"against {LABELS['eager']}"
-    plain, back = cases("bfloat16", SOFT), cases("scaling", BACKWARD)
+    back, half = cases("scaling", BACKWARD), (SOFT, HARD_TRAINING)
     return [
         Target(f"soft, K >= 10, {eager}", 12, "x", everywhere(WIDE), against("eager")),
         Target(f"soft, K < 10, {eager}", 8, "x", everywhere(NARROW), against("eager")),
-        Target("soft, bfloat16 against float32", 1.25, "x", plain, bfloat16_over_float32, True),
+        Target(
+            "soft, rows that end within cache lines, against K 1024",
+            1.08,
+            "x",
+            cases("partial lines", SOFT),
+            over_whole_lines,
+            True,
+        ),
+        *(
+            Target(
+                f"{kind}, bfloat16 against float32",
+                1.25,
+                "x",
+                cases("bfloat16", kind),
+                bfloat16_over_float32,
+                True,
+            )
+            for kind in half
+        ),
         Target("forward, 2 threads against 1", 1.8, "x", forward, speed_up),
         Target(
             "backward, share of a copy's 2-thread scaling", 90, " %", back, share_of_copy_scaling
