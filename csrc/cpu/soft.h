@@ -21,6 +21,19 @@ static inline void scale_row(T* row, int64_t count, Factor<T> factor) {
   });
 }
 
+/// soften_rows, with the probabilities in scratch.
+template <typename T, typename See>
+static void soften_in_scratch(const Arguments& a, const Group& group, T* scores, See&& see) {
+  soften_rows(a, group, scores, see,
+              [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) TG_INLINE {
+                T* row = scores + i * a.rows.classes + begin;
+                if (count > kShortRow) return scale_row(row, count, factor);
+                with_product(factor, [&](auto product) TG_INLINE {
+                  for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
+                });
+              });
+}
+
 /// The choice of a row with a one-hot.
 template <typename T>
 static inline int32_t choice_of(const RowSum<T>& sum) {
@@ -123,11 +136,13 @@ template <typename T, typename See>
 static void soft_rows(const Arguments& a, const Group& group, T* scores, See&& see) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  if (are_short<T>(a, group) && output.packed(group.rows, classes))
+    return soften_short_rows(a, group, scores, see, [&](int64_t i, int64_t rows, const T* factors) {
+      store_products(scores + i * classes, factors, rows * classes, part_of(output, i, 0),
+                     streams(a));
+    });
   if (takes_rows_at_once(a, output, group.rows)) {
-    soften_rows(a, group, scores, see,
-                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
-                  scale_row(scores + i * classes + begin, count, factor);
-                });
+    soften_in_scratch(a, group, scores, see);
     return store_group(scores, group.rows, classes, output, streams(a));
   }
   soften_rows(a, group, scores, see,
@@ -195,10 +210,7 @@ static void soften_group(const Arguments& a, const Group& group, T* scores) {
     return soften_narrow_rows(group, classes, tau_at(a, group.first), false, scores, scores,
                               ignore);
   }
-  soften_rows(a, group, scores, ignore,
-              [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
-                scale_row(scores + i * classes + begin, count, factor);
-              });
+  soften_in_scratch(a, group, scores, ignore);
 }
 
 /// Where a long row's exponentials wait for their factor: in `kept`, in the output, or nowhere

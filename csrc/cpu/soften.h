@@ -30,7 +30,12 @@ static void soften_tiled_row(const Arguments& a, const Group& row, T* values, Se
     scaled(begin, min64(kTile, classes - begin), tile_factor(stats[t], sum, scale, divided));
 }
 
-/// soften_rows for scores of at most kShortRow classes and one temperature.
+/// Whether rows of more than kSideRows classes are softened by soften_short_rows.
+template <typename T>
+static inline bool are_short(const Arguments& a, const Group& group) {
+  return a.rows.classes <= kShortRow && uniform_tau(a, group) && !divides<T>(a, group);
+}
+
 template <bool choose, typename T, typename See, typename Scaled>
 static void soften_short_rows(const Group& group, int64_t classes, double tau, T* scores, See&& see,
                               Scaled&& scaled) {
@@ -38,7 +43,7 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
   const int64_t step = kTile / classes;
   T max[kTile];
   int32_t top[choose ? kTile : 1];
-  alignas(64) T reference[kTile + kLanes];
+  alignas(64) T of_row[kTile + kLanes];  // a row's reference or factor, at each of its classes
   for (int64_t begin = 0; begin < group.rows; begin += step) {
     const int64_t rows = min64(step, group.rows - begin);
     T* block = scores + begin * classes;
@@ -46,17 +51,29 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
       max[i] = max_of(block + i * classes, classes);
       if (choose)
         top[i] = static_cast<int32_t>(first_reaching(block + i * classes, classes, max[i]));
-      fill_over(reference + i * classes, classes, or_zero(max[i]));
+      fill_over(of_row + i * classes, classes, or_zero(max[i]));
     }
     for_each_place<T>(0, rows * classes, [&](auto at) TG_INLINE {
-      at.store(math::exp_scaled(at.load(block) - at.load(reference), scale), block);
+      at.store(math::exp_scaled(at.load(block) - at.load(of_row), scale), block);
     });
     for (int64_t i = 0; i < rows; ++i) {
       const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0, choose ? top[i] : 0};
       see(begin + i, sum, tau);
-      scaled(begin + i, 0, classes, single_factor(sum, false));
+      fill_over(of_row + i * classes, classes, single_factor(sum, false).high);
     }
+    scaled(begin, rows, of_row);
   }
+}
+
+/// soften_rows for short rows: scaled(first row, rows, the factor of each of their elements).
+template <typename T, typename See, typename Scaled>
+static void soften_short_rows(const Arguments& a, const Group& group, T* scores, See&& see,
+                              Scaled&& scaled) {
+  const int64_t classes = a.rows.classes;
+  const double tau = tau_at(a, group.first);
+  load_scores(a, group, 0, classes, scores);
+  a.one_hot != nullptr ? soften_short_rows<true>(group, classes, tau, scores, see, scaled)
+                       : soften_short_rows<false>(group, classes, tau, scores, see, scaled);
 }
 
 /// Quotients of one row of one tile among rows of other temperatures. What lies behind it in
@@ -109,11 +126,12 @@ static void soften_rows(const Arguments& a, const Group& group, T* values, See&&
                           see(i, sum, tau);
                           scaled(i, 0, classes, single_factor(sum, false));
                         });
+  if (are_short<T>(a, group))
+    return soften_short_rows(a, group, values, see, [&](int64_t i, int64_t rows, const T* factors) {
+      for (int64_t end = i + rows; i < end; ++i, factors += classes)
+        scaled(i, 0, classes, Factor<T>{*factors});
+    });
   load_scores(a, group, 0, classes, values);
-  if (uniform && classes <= kShortRow)
-    return a.one_hot != nullptr
-               ? soften_short_rows<true>(group, classes, tau, values, see, scaled)
-               : soften_short_rows<false>(group, classes, tau, values, see, scaled);
   for (int64_t i = 0; i < group.rows; ++i) {
     if (!uniform) tau = tau_at(a, row_of(group, i));
     T* row = values + i * classes;

@@ -118,6 +118,29 @@ static void store_scaled(const T* from, int64_t count, Factor<T> factor, const S
   });
 }
 
+/// from * factors, element by element, to consecutive elements.
+template <typename T>
+static void store_products(const T* from, const T* factors, int64_t count, const Strided& to,
+                           bool streams) {
+  constexpr int kWidth = kVectorBytes / sizeof(T);
+  with_elements(to.type, to.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    constexpr int kStep = kLine / sizeof(Element);
+    const auto one = [&](int64_t k) { return narrow<Element>(from[k] * factors[k]); };
+    store_lines(
+        const_cast<Element*>(elements), count, streams,
+        [&](int64_t k, Element* line) TG_INLINE {
+          if constexpr (std::is_same_v<Element, T>)
+            for (int j = 0; j < kStep; j += kWidth)
+              store_register(load_register(from + k + j) * load_register(factors + k + j),
+                             line + j);
+          else
+            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+        },
+        one);
+  });
+}
+
 /// store_matrix, past the caches if `streams` and the rows are packed.
 template <typename T>
 static void store_group(const T* from, int64_t rows, int64_t classes, const Strided& to,
