@@ -54,10 +54,10 @@ build: $(STAMP)  ## the library, its Python module, and the C++ tests
 # Runs a build: all it says goes to build/build.log, ninja's [n/m] and an error to the terminal too.
 define run_build
 @mkdir -p build && rm -f build/.library-* build/.installed-*
-@test -t 1 && line=1; set -o pipefail; \
-  $(1) 2>&1 | tee build/build.log | awk -v line=$$line -v width=$${COLUMNS:-$$(tput cols 2>/dev/null || echo 100)} \
-    '/^ *\[[0-9]+\/[0-9]+\]/ { sub(/^ */, ""); sub(/CMakeFiles\/[^ ]*\.dir\//, ""); s = substr($$0, 1, width - 1); \
-     if (line) printf "\r\033[K%s", s; else print s; fflush() } END { if (line) printf "\r\033[K" }' || \
+@set -o pipefail; form='%s\n' end=; if test -t 1; then form='\r\033[K%s' end='\r\033[K'; fi; \
+  width=$$(($$(tput cols 2>/dev/null || echo 100) - 1)); \
+  $(1) 2>&1 | tee build/build.log | { while IFS= read -r line; do \
+    if [[ $$line =~ ^\ *(\[[0-9]+/[0-9]+\].*) ]]; then printf "$$form" "$${BASH_REMATCH[1]:0:width}"; fi; done; printf "$$end"; } || \
   { grep -A6 -E 'CMake Error|error:|FAILED|torch_gumbel: wanted' build/build.log | head -40; \
     echo 'make: the build failed; all of it is in build/build.log'; exit 1; }
 @grep -h -- '-- torch_gumbel' build/build.log || true
