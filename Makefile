@@ -123,8 +123,8 @@ vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
 
-sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget
-	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/machine_code.md
+sass: build  ## the GPU machine code in numbers: docs/internals/machine_code.md, checked against its budget
+	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/internals/machine_code.md
 
 gpu: build  ## all that needs a GPU: tests, memory checkers, benchmark (see tests/gpu/run.sh); build/gpu/
 	PYTHON=$(PYTHON) BUILD=$(BUILD) tests/gpu/run.sh
