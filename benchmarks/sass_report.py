@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/internals/machine_code.md from a library's GPU machine code, checked against the budget.
+"""Writes docs/internals/machine_code.md: a library's GPU machine code in numbers, and its budget.
 
     python benchmarks/sass_report.py LIBRARY [--write docs/internals/machine_code.md]
 
