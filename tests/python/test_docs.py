@@ -22,7 +22,8 @@ README = ROOT / "README.md"
 SUPPORT = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = {".cpp", ".cu", ".cuh", ".h", ".md", ".py"}
-LANGUAGES = {"", "cpp", "cmake", "console", "python", "{eval-rst}", "{include}", "{toctree}"}
+LANGUAGES = {"", "cpp", "cmake", "console", "python", "{eval-rst}"}
+LANGUAGES |= {"{include}", "{literalinclude}", "{toctree}"}
 
 
 class Block(NamedTuple):
@@ -152,6 +153,17 @@ def test_the_reference_names_everything_public():
         for name in module.__all__:
             if not name.startswith("__"):
                 assert prefix + name in documented, prefix + name
+
+
+def test_the_cpp_reference_names_everything_public():
+    reference = (ROOT / "docs" / "cpp_api.md").read_text(encoding="utf-8")
+    headers = sorted((ROOT / "csrc" / "include" / "torch_gumbel").glob("*.h"))
+    for header in headers:
+        text = header.read_text(encoding="utf-8")
+        functions = re.findall(r"^TORCH_GUMBEL_API .*?(\w+)\(", text, re.MULTILINE)
+        names = functions + re.findall(r"^struct (\w+Options) ", text, re.MULTILINE)
+        assert not names or f"include/torch_gumbel/{header.name}\n" in reference
+        assert not [name for name in names if f"{name}`" not in reference]
 
 
 def named(pattern):
