@@ -70,7 +70,7 @@ $(STAMP): $(SOURCES) $(if $(OWN),$(VENV)/.ready)
 
 # The library alone, in the source tree: nothing is installed into PYTHON. `make build` goes on from there.
 $(LIBRARY): $(LIBRARY_SOURCES) $(if $(OWN),$(VENV)/.demo)
-	@missing=$$($(PYTHON) examples/requirements.py) && test -z "$$missing" || \
+	@missing=$$($(PYTHON) examples/requirements.py) || exit 1; test -z "$$missing" || \
 	  { echo "make: $(PYTHON) lacks $$missing: $(PYTHON) -m pip install $$missing"; exit 1; }
 	$(call run_build,$(PYTHON) setup.py build_ext --inplace)
 	@touch $@

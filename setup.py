@@ -3,7 +3,7 @@
 
 Read from the environment: TORCH_GUMBEL_CUDA (1, 0; default: when nvcc is found) and, as for every
 PyTorch extension, TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to CMake;
-TORCH_GUMBEL_TARGETS (default: the library and its module) are what CMake builds, "all" for tests too.
+TORCH_GUMBEL_TARGETS (default: the library and its module) is what it builds; "all": tests too.
 """
 
 import os
