@@ -15,8 +15,13 @@ export MAX_JOBS ?= $(shell nproc)
 BUILD := build/cmake
 # Another interpreter, CUDA choice, or list of architectures is another build.
 CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
-STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
-SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+HASH := $(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
+LIBRARY := build/.library-$(HASH)
+STAMP := build/.installed-$(HASH)
+LIBRARY_SOURCES := $(shell find csrc cuda -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+SOURCES := $(LIBRARY_SOURCES) $(shell find tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp
+# The environment is this file's own unless PYTHON names another interpreter.
+OWN := $(filter $(VENV)/bin/python,$(PYTHON))
 
 .PHONY: help env build demo test test-cpp test-python test-oldest syntax-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
 
@@ -25,30 +30,54 @@ help:  ## this list
 
 env: $(VENV)/.ready  ## a virtual environment with everything the project uses
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml | $(VENV)/.created
+	$(VENV)/bin/python -m pip install --group dev
+	touch $(VENV)/.demo $@
+
+$(VENV)/.created:
 	@command -v python3 >/dev/null || { echo "make: python3 is missing (Debian/Ubuntu: apt-get install python3)"; exit 1; }
 	@command -v c++ >/dev/null || { echo "make: a C++20 compiler is missing (Debian/Ubuntu: apt-get install g++)"; exit 1; }
 	@python3 -c 'import os, sysconfig as s; os.stat(s.get_paths()["include"] + "/Python.h")' 2>/dev/null || { echo "make: Python's headers are missing (Debian/Ubuntu: apt-get install python3-dev)"; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || { echo "make: python3-venv is missing (Debian/Ubuntu: apt-get install python3-venv)"; exit 1; }
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --group dev
+	$(VENV)/bin/python -m pip install --help | grep -q -e --group || $(VENV)/bin/python -m pip install --quiet --upgrade pip
+	touch $@
+
+# The group `demo` of pyproject.toml, if something of it is missing. An environment that sees a torch (made
+# with --system-site-packages, or by hand) keeps it, and nothing that is there is downloaded.
+$(VENV)/.demo: pyproject.toml | $(VENV)/.created
+	@missing=$$($(VENV)/bin/python examples/requirements.py) && test -z "$$missing" || $(VENV)/bin/python -m pip install --group demo
 	touch $@
 
 build: $(STAMP)  ## the library, its Python module, and the C++ tests
 
-$(STAMP): $(SOURCES) $(if $(filter $(VENV)/bin/python,$(PYTHON)),$(VENV)/.ready)
-	@mkdir -p build && rm -f build/.installed-*
-	TORCH_GUMBEL_CMAKE_ARGS="-DTORCH_GUMBEL_TESTS=ON" $(PYTHON) -m pip install \
-	  --no-build-isolation --no-deps -v -e . > build/build.log 2>&1 || \
-	  { grep -A6 -E 'CMake Error|error:|FAILED' build/build.log | head -40; \
-	    echo 'make: the build failed; all of it is in build/build.log'; exit 1; }
-	@grep -h -- '-- torch_gumbel' build/build.log || true
+# Runs a build: all it says goes to build/build.log, ninja's [n/m] and an error to the terminal too.
+define run_build
+@mkdir -p build && rm -f build/.library-* build/.installed-*
+@set -o pipefail; form='%s\n' end=; if test -t 1; then form='\r\033[K%s' end='\r\033[K'; fi; \
+  width=$$(($$(tput cols 2>/dev/null || echo 100) - 1)); \
+  $(1) 2>&1 | tee build/build.log | { while IFS= read -r line; do \
+    if [[ $$line =~ ^\ *(\[[0-9]+/[0-9]+\].*) ]]; then printf "$$form" "$${BASH_REMATCH[1]:0:width}"; fi; done; printf "$$end"; } || \
+  { grep -A6 -E 'CMake Error|error:|FAILED|torch_gumbel: wanted' build/build.log | head -40; \
+    echo 'make: the build failed; all of it is in build/build.log'; exit 1; }
+@grep -h -- '-- torch_gumbel' build/build.log || true
+endef
+
+$(STAMP): $(SOURCES) $(if $(OWN),$(VENV)/.ready)
+	$(call run_build,TORCH_GUMBEL_TARGETS=all TORCH_GUMBEL_CMAKE_ARGS="-DTORCH_GUMBEL_TESTS=ON" \
+	  $(PYTHON) -m pip install --no-build-isolation --no-deps -v -e .)
+	@touch $(LIBRARY) $@
+
+# The library alone, in the source tree: nothing is installed into PYTHON. `make build` goes on from there.
+$(LIBRARY): $(LIBRARY_SOURCES) $(if $(OWN),$(VENV)/.demo)
+	@missing=$$($(PYTHON) examples/requirements.py) || exit 1; test -z "$$missing" || \
+	  { echo "make: $(PYTHON) lacks $$missing: $(PYTHON) -m pip install $$missing"; exit 1; }
+	$(call run_build,$(PYTHON) setup.py build_ext --inplace)
 	@touch $@
 
-demo: build  ## train a categorical VAE on handwritten digits; writes out/vae.png
+demo: $(LIBRARY)  ## train a categorical VAE on handwritten digits; writes out/vae.png
 	mkdir -p out
-	$(PYTHON) examples/categorical_vae.py --out out/vae.png
+	PYTHONPATH=python $(PYTHON) examples/categorical_vae.py --out out/vae.png
 
 test: test-cpp test-python  ## every test: CTest (GoogleTest), then pytest
 	@echo; echo "C++:    $$(grep 'tests passed' build/ctest.log)"; echo "Python: $$(tail -n 1 build/pytest.log)"
@@ -94,8 +123,8 @@ vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
 
-sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget
-	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/machine_code.md
+sass: build  ## the GPU machine code in numbers: docs/internals/machine_code.md, checked against its budget
+	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/internals/machine_code.md
 
 gpu: build  ## all that needs a GPU: tests, memory checkers, benchmark (see tests/gpu/run.sh); build/gpu/
 	PYTHON=$(PYTHON) BUILD=$(BUILD) tests/gpu/run.sh

@@ -2,7 +2,8 @@
 """Builds libtorch_gumbel and torch_gumbel._C with CMake. See pyproject.toml for everything else.
 
 Read from the environment: TORCH_GUMBEL_CUDA (1, 0; default: when nvcc is found) and, as for every
-PyTorch extension, TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to CMake.
+PyTorch extension, TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to CMake;
+TORCH_GUMBEL_TARGETS (default: the library and its module) is what it builds; "all": tests too.
 """
 
 import os
@@ -30,7 +31,9 @@ class CMakeBuild(build_ext):
         arguments = [f"-DPython_EXECUTABLE={sys.executable}", "-GNinja"]
         arguments += shlex.split(os.environ.get("TORCH_GUMBEL_CMAKE_ARGS", ""))
         self.cmake("-S", ROOT, "-B", build, *arguments)
-        self.cmake("--build", build, "--parallel", os.environ.get("MAX_JOBS", str(os.cpu_count())))
+        targets = shlex.split(os.environ.get("TORCH_GUMBEL_TARGETS", "torch_gumbel _C"))
+        jobs = os.environ.get("MAX_JOBS", str(os.cpu_count()))
+        self.cmake("--build", build, "--parallel", jobs, "--target", *targets)
         packages = [Path(self.get_ext_fullpath(ext.name)).resolve().parent]
         packages += [ROOT / "python" / "torch_gumbel"] if self.in_source else []
         for package in packages:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/machine_code.md from a library's GPU machine code, and checks it against the budget.
+"""Writes docs/internals/machine_code.md: a library's GPU machine code in numbers, and its budget.
 
-    python benchmarks/sass_report.py LIBRARY [--write docs/machine_code.md]
+    python benchmarks/sass_report.py LIBRARY [--write docs/internals/machine_code.md]
 
 LIBRARY: libtorch_gumbel.so, kernels.o, or a cubin, with code for sm_90.
 """

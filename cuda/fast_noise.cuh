@@ -94,7 +94,7 @@ constexpr uint32_t kSmallWord = 1u << 26;  // v = 1/64
 /// Bound of |fast score - exact score|, less 2^-22 of the score's magnitude for roundings. Relative
 /// errors of E are errors of g: where v >= 1/64, the first logarithm's 2^-22 ln 2 and 1 - v's 2^-25
 /// against E; below, 2^-16.6 of the polynomial and 2^-22 * 32 ln 2 of the second logarithm; and
-/// csrc/math's own error (docs/design.md adds them up).
+/// csrc/math's own error (docs/internals/design.md adds them up).
 constexpr float kScoreError = 0x1p-15f;
 
 /// 2^32 - w where v >= 1/64, else w.

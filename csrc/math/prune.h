@@ -3,7 +3,7 @@
 // reach for the class to be the row's choice.
 //
 // Since E = -log1p(-v) >= v, a score x + g is at most x - log v. The bits of a float, read as an
-// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken. docs/design.md
+// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken. docs/internals/design.md
 // derives the margin.
 #pragma once
 

@@ -19,9 +19,11 @@ import torch_gumbel
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parents[1]
 README = ROOT / "README.md"
-TEXT = README.read_text(encoding="utf-8")
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-LANGUAGES = {"", "cpp", "cmake", "console", "python", "{eval-rst}", "{include}", "{toctree}"}
+SUPPORT = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = {".cpp", ".cu", ".cuh", ".h", ".md", ".py"}
+LANGUAGES = {"", "cpp", "cmake", "console", "python", "{eval-rst}"}
+LANGUAGES |= {"{include}", "{literalinclude}", "{toctree}"}
 
 
 class Block(NamedTuple):
@@ -153,17 +155,28 @@ def test_the_reference_names_everything_public():
                 assert prefix + name in documented, prefix + name
 
 
+def test_the_cpp_reference_names_everything_public():
+    reference = (ROOT / "docs" / "cpp_api.md").read_text(encoding="utf-8")
+    headers = sorted((ROOT / "csrc" / "include" / "torch_gumbel").glob("*.h"))
+    for header in headers:
+        text = header.read_text(encoding="utf-8")
+        functions = re.findall(r"^TORCH_GUMBEL_API .*?(\w+)\(", text, re.MULTILINE)
+        names = functions + re.findall(r"^struct (\w+Options) ", text, re.MULTILINE)
+        assert not names or f"include/torch_gumbel/{header.name}\n" in reference
+        assert not [name for name in names if f"{name}`" not in reference]
+
+
 def named(pattern):
-    return sorted(set(re.findall(pattern, TEXT)))
+    return sorted(set(re.findall(pattern, SUPPORT)))
 
 
 @pytest.mark.parametrize(("file", "name"), named(r"`(\w+\.py)::(\w+)`"))
-def test_every_test_that_the_readme_names_is_there(file, name):
+def test_every_test_that_the_support_table_names_is_there(file, name):
     assert f"\ndef {name}(" in (TESTS / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("suite", "name"), named(r"`([A-Z]\w+)\.([A-Z]\w+)`"))
-def test_every_cpp_test_that_the_readme_names_is_there(suite, name):
+def test_every_cpp_test_that_the_support_table_names_is_there(suite, name):
     sources = "".join(path.read_text() for path in (TESTS.parent / "cpp").glob("*_test.cpp"))
     lists = (TESTS.parent / "cpp" / "CMakeLists.txt").read_text()
     assert f"TEST({suite}, {name})" in sources or f"consumer_test({suite}.{name} " in lists
@@ -171,3 +184,19 @@ def test_every_cpp_test_that_the_readme_names_is_there(suite, name):
 
 def test_the_support_table_names_tests():
     assert len(named(r"`(\w+\.py)::(\w+)`")) > 30 and len(named(r"`([A-Z]\w+)\.([A-Z]\w+)`")) > 3
+
+
+def test_the_readme_is_short_and_its_links_lead_to_files():
+    text = README.read_text(encoding="utf-8")
+    assert text.count("\n") <= 100 and "make demo" in text and "make test" in text
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(links) > 10
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.parametrize("path", ["docs", "csrc", "cuda", "python", "tests", "benchmarks"])
+def test_pages_that_sources_name_are_there(path):
+    files = [p for p in (ROOT / path).rglob("*") if p.suffix in SOURCES]
+    texts = {p: p.read_text(encoding="utf-8") for p in files}
+    named = {(p, page) for p in files for page in re.findall(r"docs/[\w/]+\.(?:md|py)", texts[p])}
+    assert not [(p, page) for p, page in named if not (ROOT / page).exists()]

@@ -73,7 +73,7 @@ def test_paths_are_counted_as_written():
 
 
 def test_the_page_names_every_hot_path():
-    page = (ROOT / "docs" / "machine_code.md").read_text()
+    page = (ROOT / "docs" / "internals" / "machine_code.md").read_text()
     budget = hot_paths.budget()["instructions"]
     rows = set(re.findall(r"^\| ([^|]+) \| (\w+) \|", page, flags=re.M))
     assert {tuple(name.rsplit(", ", 1)) for name in budget} <= rows

@@ -123,7 +123,7 @@ def test_a_huge_temperature_of_one_row_leaves_the_others_alone():
     assert gumbel_softmax(torch.randn(5, 40), tau, key=KEY)[2].isnan().all()
 
 
-# Exactness: docs/design.md, "Exactness has a domain".
+# Exactness: docs/internals/design.md, "Exactness has a domain".
 
 
 @pytest.mark.parametrize(

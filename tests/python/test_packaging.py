@@ -2,6 +2,8 @@
 """The CMake package inside the Python package, as a C++ project finds it."""
 
 import pathlib
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,8 +26,37 @@ def test_every_part_of_the_package_is_packaged():
     assert settings["tool"]["setuptools"]["packages"] == names
     extras = settings["project"]["optional-dependencies"]
     assert set(extras) == {"plots", "progress"}
-    known = [need for need in settings["dependency-groups"]["dev"] if isinstance(need, str)]
-    assert all(set(needs) <= set(known) for needs in extras.values())
+    known = group(settings, "dev")
+    assert all(set(needs) <= known for needs in extras.values())
+
+
+def group(settings, name):
+    """The requirements of a dependency group of pyproject.toml, with those that it includes."""
+    needs = settings["dependency-groups"][name]
+    parts = (group(settings, n["include-group"]) if isinstance(n, dict) else {n} for n in needs)
+    return set().union(*parts)
+
+
+def test_the_demo_asks_for_its_group_and_names_what_is_missing(tmp_path):
+    tomllib = pytest.importorskip("tomllib")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    script = ROOT / "examples" / "requirements.py"
+    names = runpy.run_path(str(script))
+    assert {*names["PACKAGES"], *names["TOOLS"]} == group(settings, "demo")
+
+    def lacking(*options, **more):
+        command = [sys.executable, *options, script]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, **more)
+        return shlex.split(run.stdout)
+
+    assert lacking() == []
+    alone = lacking("-I", "-S", env={"PATH": str(tmp_path)})  # no site-packages, no PATH
+    assert set(alone) - {"cmake>=3.26", "ninja"} == set(names["PACKAGES"])
+    assert list(names["missing"](["numpy>=2.0", "tqdm"], {"numpy": "1.26.4"}.get)) == [
+        "numpy>=2.0",
+        "tqdm",
+    ]
+    assert not list(names["missing"](["torch>=2.11"], {"torch": "2.15.0+cu132"}.get))
 
 
 @pytest.mark.parametrize("there", [[], ["cmake"], ["ninja"]], ids=str)
