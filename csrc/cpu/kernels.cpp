@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "columns_choose.h"
+#include "columns_gradient.h"
 #include "columns_soft.h"
 #include "kl.h"
 

@@ -28,6 +28,7 @@ from torch_gumbel.distributions._parameters import (
     KeyedSamples,
     compute_type,
 )
+from torch_gumbel.distributions._relaxed import Simplex, WithoutMoments
 from torch_gumbel.noise import sample_gumbel
 
 _ARGUMENTS = {
@@ -37,43 +38,8 @@ _ARGUMENTS = {
 }
 
 
-class _Simplex(constraints.Constraint):
-    """Not negative, with a sum of 1 up to what rounding each class to its dtype may change."""
-
-    event_dim = 1
-
-    def check(self, value: Tensor) -> Tensor:
-        total = value.detach().sum(-1, dtype=torch.float64)
-        near = (total - 1).abs() < max(1e-6, torch.finfo(value.dtype).eps)
-        return near & (value >= 0).all(-1)
-
-
-class _WithoutMoments(Distribution):
-    """What a relaxed law has no closed form for, and the law of its class has."""
-
-    @property
-    def mean(self) -> Tensor:
-        """Not implemented: it has no closed form."""
-        raise self._no("mean")
-
-    @property
-    def variance(self) -> Tensor:
-        """Not implemented: it has no closed form."""
-        raise self._no("variance")
-
-    def entropy(self) -> Tensor:
-        """Not implemented: it has no closed form."""
-        raise self._no("entropy")
-
-    def _no(self, name: str) -> NotImplementedError:
-        return NotImplementedError(
-            f"{type(self).__name__}: the {name} of the relaxed law has no closed form; that of its "
-            f"class is in .categorical"
-        )
-
-
 class ExpRelaxedCategorical(  # type: ignore[override]
-    _WithoutMoments, CategoricalFamily, TorchExpRelaxedCategorical
+    WithoutMoments, CategoricalFamily, TorchExpRelaxedCategorical
 ):
     r"""The logarithm of a :class:`RelaxedOneHotCategorical` sample.
 
@@ -173,7 +139,7 @@ class ExpRelaxedCategorical(  # type: ignore[override]
         return _log_density(self._parameters, value).to(value.dtype)
 
 
-class RelaxedOneHotCategorical(_WithoutMoments, KeyedSamples, TorchRelaxedOneHotCategorical):
+class RelaxedOneHotCategorical(WithoutMoments, KeyedSamples, TorchRelaxedOneHotCategorical):
     r"""The Gumbel-Softmax distribution: softmax((logits + g) / temperature), on the simplex.
 
     A draw is :func:`torch_gumbel.gumbel_softmax`. ``base_dist`` is the same distribution of log y
@@ -203,7 +169,7 @@ class RelaxedOneHotCategorical(_WithoutMoments, KeyedSamples, TorchRelaxedOneHot
     """
 
     arg_constraints = _ARGUMENTS
-    support = _Simplex()  # type: ignore[assignment]
+    support = Simplex()  # type: ignore[assignment]
     base_dist: ExpRelaxedCategorical
 
     def __init__(

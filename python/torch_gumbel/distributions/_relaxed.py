@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# mypy: allow-untyped-calls
+"""What relaxed distributions share: their support, and the moments that have no closed form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.distribution import Distribution
+
+
+class Simplex(constraints.Constraint):
+    """Not negative, with a sum of 1 up to what rounding each class to its dtype may change."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Tensor:
+        total = value.detach().sum(-1, dtype=torch.float64)
+        near = (total - 1).abs() < max(1e-6, torch.finfo(value.dtype).eps)
+        return near & (value >= 0).all(-1)
+
+
+class WithoutMoments(Distribution):
+    """What a relaxed law has no closed form for, and the law of its class has."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Not implemented: it has no closed form."""
+        raise self._without("mean")
+
+    @property
+    def variance(self) -> Tensor:
+        """Not implemented: it has no closed form."""
+        raise self._without("variance")
+
+    def entropy(self) -> Tensor:
+        """Not implemented: it has no closed form."""
+        raise self._without("entropy")
+
+    def _without(self, name: str) -> NotImplementedError:
+        return NotImplementedError(
+            f"{type(self).__name__}: the {name} of the relaxed law has no closed form; that of its "
+            f"class is in .categorical"
+        )
