@@ -31,13 +31,6 @@ static inline bool any_undefined(const T* scores, int64_t count) {
   return bad != 0;
 }
 
-/// best_of_scores of scratch without undefined scores. Reads as max_of does.
-template <typename T>
-static inline Best first_maximum(const T* scores, int64_t count) {
-  const T top = max_of(scores, count);
-  return {top, first_reaching(scores, count, top)};
-}
-
 /// Logits of a group where they lie or in `room`, by the op's own convention of temperature.
 template <typename T>
 static const T* choice_logits(const Arguments& a, const Group& group, int64_t begin, int64_t count,
@@ -201,7 +194,12 @@ static void choose_group(const Arguments& a, const Group& group, bool scaled, T*
   const bool bad = any_undefined(scores, group.rows * classes);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T* row = scores + i * classes;
-    f(i, bad ? best_of_scores(row, classes, 0) : first_maximum(row, classes));
+    if (bad) {
+      f(i, best_of_scores(row, classes, 0));
+    } else {
+      const auto first = first_maximum(row, classes);
+      f(i, Best{first.value, first.index});
+    }
   }
 }
 

@@ -53,9 +53,11 @@ static void hard_narrow(const Arguments& a, const Group& group, T* scores) {
   if (to == scores) store_group(scores, group.rows, classes, output, streams(a));
 }
 
-/// hard_group of rows that lie end to end and go past the caches.
 template <typename T>
-static void stream_hard(const Arguments& a, const Group& group, T* scores) {
+static void hard_group(const Arguments& a, const Group& group, T* scores) {
+  if (a.rows.classes <= kSideRows<T> && uniform_tau(a, group) &&
+      math::valid_temperature(tau_at(a, group.first)))
+    return hard_narrow(a, group, scores);
   int32_t choice[kTile];
   choose_group(a, group, false, scores, [&](int64_t i, const Best& best) {
     const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
@@ -63,22 +65,6 @@ static void stream_hard(const Arguments& a, const Group& group, T* scores) {
     choice[i] = drawn ? static_cast<int32_t>(best.index) : kNoChoice;
   });
   write_choices(a, group, choice, scores, a.output);
-}
-
-template <typename T>
-static void hard_group(const Arguments& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
-  if (classes <= kSideRows<T> && uniform_tau(a, group) &&
-      math::valid_temperature(tau_at(a, group.first)))
-    return hard_narrow(a, group, scores);
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const bool fits = element_size(output.type) <= static_cast<int64_t>(sizeof(T));
-  if (streams(a) && fits && output.packed(group.rows, classes))
-    return stream_hard(a, group, scores);
-  clear_output(a, group, 0, classes, a.output);
-  choose_group(a, group, false, scores, [&](int64_t i, const Best& best) {
-    mark_choice(a, group, i, 0, classes, best, a.output);
-  });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -99,6 +99,18 @@ struct IndexOf<double> {
   typedef int64_t type __attribute__((vector_size(kVectorBytes)));
 };
 
+/// Whether `permute` is one instruction.
+#if defined(__AVX512F__)
+template <typename T>
+constexpr bool kPermutes = true;
+#elif defined(__AVX2__)
+template <typename T>
+constexpr bool kPermutes = sizeof(T) == 4;
+#else
+template <typename T>
+constexpr bool kPermutes = false;
+#endif
+
 /// Lane j takes the lane that index[j] names.
 template <typename T>
 TG_STAGE Register<T> permute(Register<T> values, typename IndexOf<T>::type index) {

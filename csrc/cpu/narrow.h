@@ -13,21 +13,62 @@ namespace torch_gumbel::cpu::TG_ISA {
 template <typename T>
 constexpr int kSideRows = Lanes<T>::kPerPart;
 
-/// Of [rows][classes], the first rows with at least `width` values from their first one on.
-static inline int64_t rows_of_whole_vectors(int64_t rows, int64_t classes, int64_t width) {
-  const int64_t spare = rows * classes - width;
-  return spare < 0 ? 0 : spare / classes + 1;
+/// Of values that lie end to end, the first runs of `step` values that have `width` values from
+/// their first one on.
+static inline int64_t runs_of_whole_vectors(int64_t count, int64_t step, int64_t width) {
+  const int64_t spare = count - width;
+  return spare < 0 ? 0 : spare / step + 1;
 }
+
+/// A register's rows of [rows][classes], `width` lanes apart and end to end.
+template <int width, typename T>
+class RowLanes {
+  using Index = typename IndexOf<T>::type;
+  static constexpr int kRows = kSideRows<T> / width;
+
+ public:
+  explicit RowLanes(int64_t classes) : step_(kRows * classes) {
+    Index lane, row, first;
+    for (int j = 0; j < kSideRows<T>; ++j) lane[j] = j, row[j] = j / width, first[j] = j % width;
+    using Int = decltype(lane[0] + 0);
+    const auto count = static_cast<Int>(classes);
+    apart_ = row * count + first;
+    row = (lane * ((1 << 16) / count + 1)) >> 16;  // lane / classes
+    together_ = row * width + (lane - row * count);
+  }
+
+  /// Returns how many rows of the first ones were written.
+  TG_MEMBER int64_t pad(const T* from, int64_t count, T* padded) const {
+    const int64_t runs = runs_of_whole_vectors(count, step_, kSideRows<T>);
+    for (int64_t i = 0; i < runs; ++i)
+      store_register(permute<T>(load_register(from + i * step_), apart_),
+                     padded + i * kSideRows<T>);
+    return runs * kRows;
+  }
+  TG_MEMBER int64_t pack(const T* padded, int64_t count, T* to) const {
+    const int64_t runs = runs_of_whole_vectors(count, step_, kSideRows<T>);
+    for (int64_t i = 0; i < runs; ++i)
+      store_register(permute<T>(load_register(padded + i * kSideRows<T>), together_),
+                     to + i * step_);
+    return runs * kRows;
+  }
+
+ private:
+  int64_t step_;
+  Index apart_, together_;
+};
 
 /// [rows][width] from [rows][classes], classes <= width; what lies behind a row's classes is
 /// undefined. Reads nothing behind the rows.
 template <int width, typename T>
 TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) {
   if (classes == width) return (void)memcpy(padded, from, rows * width * sizeof(T));
-  const int64_t whole = rows_of_whole_vectors(rows, classes, width);
-  for (int64_t i = 0; i < whole; ++i)
-    memcpy(padded + i * width, from + i * classes, width * sizeof(T));
-  for (int64_t i = whole; i < rows; ++i)
+  const int64_t whole = runs_of_whole_vectors(rows * classes, classes, width);
+  int64_t i = 0;
+  if constexpr (kPermutes<T> && width < kSideRows<T>)
+    i = RowLanes<width, T>(classes).pad(from, rows * classes, padded);
+  for (; i < whole; ++i) memcpy(padded + i * width, from + i * classes, width * sizeof(T));
+  for (; i < rows; ++i)
     for (int64_t k = 0; k < classes; ++k) padded[i * width + k] = from[i * classes + k];
 }
 
@@ -35,10 +76,12 @@ TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) 
 template <int width, typename T>
 TG_STAGE void pack_rows(const T* padded, int64_t rows, int64_t classes, T* to) {
   if (classes == width) return (void)memcpy(to, padded, rows * width * sizeof(T));
-  const int64_t whole = rows_of_whole_vectors(rows, classes, width);
-  for (int64_t i = 0; i < whole; ++i)
-    memcpy(to + i * classes, padded + i * width, width * sizeof(T));
-  for (int64_t i = whole; i < rows; ++i)
+  const int64_t whole = runs_of_whole_vectors(rows * classes, classes, width);
+  int64_t i = 0;
+  if constexpr (kPermutes<T> && width < kSideRows<T>)
+    i = RowLanes<width, T>(classes).pack(padded, rows * classes, to);
+  for (; i < whole; ++i) memcpy(to + i * classes, padded + i * width, width * sizeof(T));
+  for (; i < rows; ++i)
     for (int64_t k = 0; k < classes; ++k) to[i * classes + k] = padded[i * width + k];
 }
 

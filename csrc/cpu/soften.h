@@ -48,9 +48,12 @@ static void soften_short_rows(const Group& group, int64_t classes, double tau, T
     const int64_t rows = min64(step, group.rows - begin);
     T* block = scores + begin * classes;
     for (int64_t i = 0; i < rows; ++i) {
-      max[i] = max_of(block + i * classes, classes);
-      if (choose)
-        top[i] = static_cast<int32_t>(first_reaching(block + i * classes, classes, max[i]));
+      if constexpr (choose) {
+        const auto first = first_maximum(block + i * classes, classes);
+        max[i] = first.value, top[i] = static_cast<int32_t>(first.index);
+      } else {
+        max[i] = max_of(block + i * classes, classes);
+      }
       fill_over(of_row + i * classes, classes, or_zero(max[i]));
     }
     for_each_place<T>(0, rows * classes, [&](auto at) TG_INLINE {
