@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an instruction does, and the table of opcodes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .data_types import Array
+from .errors import PtxError
+from .parser import Instruction
+
+FLOAT_MODIFIERS = ("rn", "ftz")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """results = evaluate(*sources), on arrays over the threads that run it.
+
+    Operands are (text, type); a source that is the same for all threads comes as an array of one. There
+    is one result for each destination: an array if there is one, else a tuple. With `needs_launch` it is
+    evaluate(launch, threads, *sources), for what reads memory or other threads.
+    """
+
+    destinations: tuple[tuple[str, str], ...]
+    sources: tuple[tuple[str, str], ...]
+    evaluate: Callable[..., Any]
+    needs_launch: bool = False
+
+
+Decoder = Callable[[Instruction], Operation]
+OPCODES: dict[str, Decoder] = {}
+
+
+def opcode(*names: str) -> Callable[[Decoder], Decoder]:
+    """Registers a function that makes an Operation of an instruction with one of these opcodes."""
+
+    def register(decoder: Decoder) -> Decoder:
+        OPCODES.update(dict.fromkeys(names, decoder))
+        return decoder
+
+    return register
+
+
+def elementwise(
+    instruction: Instruction, result: str, sources: Iterable[str], evaluate: Callable[..., Any]
+) -> Operation:
+    """An operation on the operands after the first, of these types, into the first."""
+    types = tuple(sources)
+    destination, *operands = instruction.operands
+    if len(operands) != len(types):
+        raise PtxError(f"{len(operands)} operands after the first, not {len(types)}")
+    pairs = tuple(zip(operands, types, strict=True))
+    return Operation(((destination, result),), pairs, evaluate)
+
+
+def flushed(value: Array) -> Array:
+    """Subnormal float32 as zeros of their sign, as .ftz asks of operands and results."""
+    small = np.abs(value) < np.float32(2**-126)
+    return np.where(small, np.copysign(np.float32(0), value), value)
+
+
+def flushing(instruction: Instruction, evaluate: Callable[..., Array]) -> Callable[..., Array]:
+    """`evaluate` with what .ftz asks, if the instruction has it."""
+    if "ftz" not in instruction.modifiers:
+        return evaluate
+    if instruction.type != "f32":
+        raise PtxError("modifier .ftz is known for .f32 only")
+    return lambda *values: flushed(evaluate(*map(flushed, values)))

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels decoded for execution: operands become registers' views and constants, labels positions."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import opcodes  # noqa: F401  (fills OPCODES)
+from .data_types import FLOATS, Array, DType, dtype_of, integer_of, size_of
+from .errors import PtxError
+from .operation import OPCODES
+from .parser import Instruction, Kernel
+from .threads import SPECIAL_REGISTERS, WARP
+
+_FLOAT32 = re.compile(r"0[fF]([0-9a-fA-F]{8})")
+_FLOAT64 = re.compile(r"0[dD]([0-9a-fA-F]{16})")
+_INTEGER = re.compile(r"-?(?:0x[0-9a-fA-F]+|\d+)U?")
+BRANCH, RETURN, BARRIER = "branch", "return", "barrier"
+
+
+@dataclass(frozen=True)
+class View:
+    """A register read or written as a type."""
+
+    register: str
+    type: DType
+
+
+@dataclass(frozen=True)
+class Source:
+    """An operand: a view (its number), or if that is -1 a constant array of one."""
+
+    view: int
+    constant: Array | None = None
+    inverted: bool = False  # a predicate written !p
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A view (its number) and the type of what is written; -1: `_`, written nowhere."""
+
+    view: int
+    type: DType
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decoded instruction: control flow, or an evaluation (see Operation)."""
+
+    instruction: Instruction
+    guard: int  # view of the predicate; -1: none
+    control: str = ""  # BRANCH, RETURN, BARRIER, or none of them
+    target: int = 0  # of a branch
+    sources: tuple[Source, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    evaluate: Callable[..., Any] = tuple
+    needs_launch: bool = False
+
+
+class Program:
+    """A kernel's steps, and the views of registers that they use by number."""
+
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+        self.views: list[View] = []
+        self._numbers: dict[View, int] = {}
+        self._types = {**kernel.registers, **dict.fromkeys(SPECIAL_REGISTERS, "u32")}
+        self._symbols = {p.name: p.offset for p in kernel.parameters} | kernel.shared
+        self._symbols["WARP_SZ"] = WARP
+        self.steps = [self._named(self._decode, i) for i in kernel.instructions]
+
+    def _named(self, function: Callable[[Instruction], Step], i: Instruction) -> Step:
+        """function(i), with the instruction's text in every error."""
+        try:
+            return function(i)
+        except (PtxError, ValueError, IndexError, KeyError) as error:
+            raise PtxError(f"{self.kernel.name}: {i}: {error}") from error
+
+    def _decode(self, i: Instruction) -> Step:
+        guard = self._view(i.guard, dtype_of("pred")) if i.guard else -1
+        if i.opcode == "bra":
+            if i.operands[0] not in self.kernel.labels:
+                raise PtxError(f"no label {i.operands[0]}")
+            return Step(i, guard, BRANCH, self.kernel.labels[i.operands[0]])
+        if i.opcode in ("ret", "exit"):
+            return Step(i, guard, RETURN)
+        if i.opcode in ("bar", "barrier") and i.modifiers == ("sync",):
+            if len(i.operands) != 1:
+                raise PtxError("a barrier for some of the block's threads is not known")
+            return Step(i, guard, BARRIER)
+        if i.opcode not in OPCODES:
+            raise PtxError(f"unknown opcode {i.opcode}")
+        operation = OPCODES[i.opcode](i)
+        sources = tuple(self._source(text, type_) for text, type_ in operation.sources)
+        destinations = tuple(self._destination(*pair) for pair in operation.destinations)
+        return Step(i, guard, sources=sources, destinations=destinations,
+                    evaluate=operation.evaluate, needs_launch=operation.needs_launch)  # fmt: skip
+
+    def _view(self, register: str, type_: DType) -> int:
+        """The number of the view of the register's low bytes as a type."""
+        if register not in self._types:
+            raise PtxError(f"unknown register {register}")
+        of_register = dtype_of(self._types[register])
+        if (of_register == bool) != (type_ == bool) or of_register.itemsize < type_.itemsize:
+            raise PtxError(f"register {register} of type .{self._types[register]} as {type_}")
+        view = View(register, type_)
+        if view not in self._numbers:
+            self._numbers[view] = len(self.views)
+            self.views.append(view)
+        return self._numbers[view]
+
+    def _source(self, text: str, type_: str) -> Source:
+        inverted = text.startswith("!")
+        register = text.lstrip("!")
+        if register in self._types:
+            dtype = dtype_of(self._types[register] if type_ == "address" else type_)
+            return Source(self._view(register, dtype), inverted=inverted)
+        return Source(-1, self._constant(text, "s64" if type_ == "address" else type_))
+
+    def _destination(self, register: str, type_: str) -> Destination:
+        """A narrower result is extended to the register: by its sign if the type has one."""
+        result = dtype_of(type_)
+        if register == "_":
+            return Destination(-1, result)
+        size = size_of(self._types.get(register, type_))
+        if register in SPECIAL_REGISTERS:
+            raise PtxError(f"{register} cannot be written")
+        if size > result.itemsize:
+            return Destination(self._view(register, integer_of(size, result.kind == "i")), result)
+        return Destination(self._view(register, result), result)
+
+    def _constant(self, text: str, type_: str) -> Array:
+        """An immediate or a symbol's address, as an array of one."""
+        dtype = dtype_of(type_)
+        if match := _FLOAT32.fullmatch(text):
+            single = np.array([int(match[1], 16)], np.uint32)
+            return single if type_ in ("b32", "u32") else single.view("f4").astype(dtype)
+        if match := _FLOAT64.fullmatch(text):
+            double = np.array([int(match[1], 16)], np.uint64)
+            return double if type_ in ("b64", "u64") else double.view("f8").astype(dtype)
+        if text in self._symbols:
+            return np.array([self._symbols[text]]).astype(dtype)
+        if not _INTEGER.fullmatch(text) or type_ in FLOATS:
+            raise PtxError(f"unknown operand {text} of type .{type_}")
+        number = int(text.rstrip("U"), 0)
+        if dtype == bool:
+            return np.array([number != 0])
+        bits = number & (1 << 8 * dtype.itemsize) - 1
+        return np.array([bits], integer_of(dtype.itemsize)).view(dtype)
