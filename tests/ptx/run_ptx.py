@@ -5,7 +5,7 @@ Noise, argmax, and hard samples must have the bits of the CPU ops. Soft samples 
 compared with float64 computed from the ops' own noise. Every launch runs in three orders of warps,
 which must agree in bits: a missing barrier shows as a difference.
 
-    PTX_INTERPRETER=path/of/module.py python tests/ptx/run_ptx.py [parts of jobs' names, by |]
+    python tests/ptx/run_ptx.py [parts of jobs' names, by |]
 """
 
 import sys
@@ -15,12 +15,11 @@ from typing import ClassVar
 
 import torch
 from cases import keys
-from device import Device, memory
+from device import Device, memory, missing
+from interpreter import ORDERS
 from kernel_cases import all_cases
 from reference import INF, OPS, Reference, close, folded, same_bits
 from tqdm import tqdm
-
-ORDERS = ["all", "fwd", "rev"]
 
 
 class Runner:
@@ -157,6 +156,8 @@ class Runner:
 
 
 def main(pattern=""):
+    if reason := missing():
+        sys.exit(f"run_ptx: {reason}")
     runner = Runner()
     jobs = [job for job in runner.jobs() if any(p in job[0] for p in pattern.split("|"))]
     failures = []

@@ -113,9 +113,7 @@ class Launch:
         try:
             self._evaluate(step, threads)
         except (PtxError, ValueError, IndexError) as error:
-            raise PtxError(
-                f"{self._program.kernel.name}: {step.instruction}: {error}"
-            ) from error
+            raise PtxError(f"{self._program.kernel.name}: {step.instruction}: {error}") from error
 
     def _evaluate(self, step: Step, threads: Threads) -> None:
         views = self._views

@@ -107,9 +107,7 @@ class Memory:
                 result[part.which] = values[first + k]
         return results
 
-    def store(
-        self, space: str, address: Array, values: Sequence[Array], threads: Array
-    ) -> None:
+    def store(self, space: str, address: Array, values: Sequence[Array], threads: Array) -> None:
         """Values in a row at each address."""
         type_ = values[0].dtype
         for part in self._locate(space, address, type_.itemsize * len(values), threads):
@@ -130,9 +128,7 @@ class Memory:
             return [_Part(self._shared, offsets, slice(None))]
         return self._locate_global(address, size, threads)
 
-    def _check(
-        self, address: Array, size: int, end: int, space: str, threads: Array
-    ) -> None:
+    def _check(self, address: Array, size: int, end: int, space: str, threads: Array) -> None:
         outside = (address < 0) | (address + size > end)
         if outside.any():
             raise self._out_of_bounds(space, address, outside, threads)
@@ -141,8 +137,9 @@ class Memory:
         self, space: str, address: Array, outside: Array, threads: Array
     ) -> PtxError:
         first = int(np.argmax(outside))
-        return PtxError(f"{space} memory out of bounds, {self._grid.describe(int(threads[first]))}, "
-                        f"address {int(address[first]):#x}")  # fmt: skip
+        thread = self._grid.describe(int(threads[first]))
+        where = int(np.broadcast_to(address, threads.shape)[first])
+        return PtxError(f"{space} memory out of bounds, {thread}, address {where:#x}")
 
     def _locate_global(self, address: Array, size: int, threads: Array) -> list[_Part]:
         buffer = np.searchsorted(self._begins, address, "right") - 1

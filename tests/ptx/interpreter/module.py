@@ -24,7 +24,7 @@ class Module:
         return list(self._text.entries)
 
     def program(self, kernel: str) -> Program:
-        """The kernel, decoded. Raises if it has an opcode that is not known, even if it never runs."""
+        """The kernel, decoded. Raises for an unknown opcode, even if it never runs."""
         if kernel not in self._programs:
             if kernel not in self._text.entries:
                 raise PtxError(f"no kernel {kernel}")

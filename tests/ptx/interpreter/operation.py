@@ -18,9 +18,9 @@ FLOAT_MODIFIERS = ("rn", "ftz")
 class Operation:
     """results = evaluate(*sources), on arrays over the threads that run it.
 
-    Operands are (text, type); a source that is the same for all threads comes as an array of one. There
-    is one result for each destination: an array if there is one, else a tuple. With `needs_launch` it is
-    evaluate(launch, threads, *sources), for what reads memory or other threads.
+    Operands are (text, type); a source that is the same for all threads comes as an array of one.
+    There is one result for each destination: an array if there is one, else a tuple. What reads
+    memory or other threads has `needs_launch`: evaluate(launch, threads, *sources).
     """
 
     destinations: tuple[tuple[str, str], ...]

@@ -2,6 +2,7 @@
 """PTX text to kernels: parameters, registers, shared memory, labels, instructions."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .data_types import DTYPES, align, size_of
@@ -43,7 +44,7 @@ class Instruction:
         if unknown:
             raise PtxError(f"unknown modifier .{unknown[0]}")
 
-    def chosen(self, names: "dict[str, object] | tuple[str, ...]") -> str:
+    def chosen(self, names: Collection[str]) -> str:
         """The modifier that is one of `names`; raises if there is none."""
         for modifier in self.modifiers:
             if modifier in names:

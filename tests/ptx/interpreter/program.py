@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels decoded for execution: operands become registers' views and constants, labels positions."""
+"""Kernels decoded for execution: operands become views of registers, and constants."""
 
 import re
 from collections.abc import Callable
@@ -66,7 +66,8 @@ class Program:
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.views: list[View] = []
-        self._numbers: dict[View, int] = {}
+        self._numbers: dict[tuple[str, DType], int] = {}
+        self._constants: dict[tuple[str, str], Array] = {}
         self._types = {**kernel.registers, **dict.fromkeys(SPECIAL_REGISTERS, "u32")}
         self._symbols = {p.name: p.offset for p in kernel.parameters} | kernel.shared
         self._symbols["WARP_SZ"] = WARP
@@ -101,16 +102,17 @@ class Program:
 
     def _view(self, register: str, type_: DType) -> int:
         """The number of the view of the register's low bytes as a type."""
+        if (register, type_) in self._numbers:
+            return self._numbers[register, type_]
         if register not in self._types:
             raise PtxError(f"unknown register {register}")
         of_register = dtype_of(self._types[register])
-        if (of_register == bool) != (type_ == bool) or of_register.itemsize < type_.itemsize:
+        both_or_none = (of_register.kind == "b") == (type_.kind == "b")
+        if not both_or_none or of_register.itemsize < type_.itemsize:
             raise PtxError(f"register {register} of type .{self._types[register]} as {type_}")
-        view = View(register, type_)
-        if view not in self._numbers:
-            self._numbers[view] = len(self.views)
-            self.views.append(view)
-        return self._numbers[view]
+        self._numbers[register, type_] = len(self.views)
+        self.views.append(View(register, type_))
+        return self._numbers[register, type_]
 
     def _source(self, text: str, type_: str) -> Source:
         inverted = text.startswith("!")
@@ -118,7 +120,10 @@ class Program:
         if register in self._types:
             dtype = dtype_of(self._types[register] if type_ == "address" else type_)
             return Source(self._view(register, dtype), inverted=inverted)
-        return Source(-1, self._constant(text, "s64" if type_ == "address" else type_))
+        constant = (text, "s64" if type_ == "address" else type_)
+        if constant not in self._constants:
+            self._constants[constant] = self._constant(*constant)
+        return Source(-1, self._constants[constant])
 
     def _destination(self, register: str, type_: str) -> Destination:
         """A narrower result is extended to the register: by its sign if the type has one."""
@@ -146,7 +151,7 @@ class Program:
         if not _INTEGER.fullmatch(text) or type_ in FLOATS:
             raise PtxError(f"unknown operand {text} of type .{type_}")
         number = int(text.rstrip("U"), 0)
-        if dtype == bool:
+        if dtype.kind == "b":
             return np.array([number != 0])
         bits = number & (1 << 8 * dtype.itemsize) - 1
         return np.array([bits], integer_of(dtype.itemsize)).view(dtype)

@@ -36,7 +36,7 @@ def _halves(x: Array) -> tuple[Array, Array]:
 
 
 def fma64(a: Array, b: Array, c: Array) -> Array:
-    """a * b + c of float64 by error-free products and sums; only the error term is rounded first."""
+    """a * b + c of float64 by error-free products and sums; only the error is rounded first."""
     product = a * b
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
     lost = ((product - a_high * b_high) - a_low * b_high) - a_high * b_low

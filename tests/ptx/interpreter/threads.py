@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The threads of a launch: where they lie in blocks and warps, and what lanes see of each other."""
 
+import itertools
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -37,7 +38,7 @@ class Grid:
         self.warp = warp_of_block * self.block_count + self.block
         self._warp_count = int(self.warp[-1]) + 1
         starts = np.searchsorted(warp_of_block, np.arange(warp_of_block[-1] + 2))
-        self.warp_ranges = [slice(int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)]
+        self.warp_ranges = [slice(int(a), int(b)) for a, b in itertools.pairwise(starts)]
         self._place = self.warp * WARP + self.lane
         self._lane_bit = np.ldexp(1.0, self.lane)
 

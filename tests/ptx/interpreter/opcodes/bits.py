@@ -100,7 +100,7 @@ def _below(position: Array, type_: "np.dtype[np.unsignedinteger]") -> Array:
 
 @opcode("prmt")
 def _permute(i: Instruction) -> Operation:
-    """prmt.b32: each nibble of c picks one of the eight bytes of b:a; its top bit asks for the sign."""
+    """prmt.b32: each nibble of c picks a byte of b:a; its top bit asks for that byte's sign."""
     if i.modifiers != ("b32",):
         raise PtxError("prmt is known without a mode only")
 

@@ -73,6 +73,4 @@ def _set_predicate(i: Instruction) -> Operation:
 @opcode("selp")
 def _select(i: Instruction) -> Operation:
     i.allow()
-    return elementwise(
-        i, i.type, [i.type, i.type, "pred"], lambda a, b, p: np.where(p, a, b)
-    )
+    return elementwise(i, i.type, [i.type, i.type, "pred"], lambda a, b, p: np.where(p, a, b))

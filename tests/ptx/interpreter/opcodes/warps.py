@@ -26,7 +26,7 @@ _SHUFFLES: dict[str, Callable[[Array, Array, Array], Array]] = {
 
 @opcode("shfl")
 def _shuffle(i: Instruction) -> Operation:
-    """shfl.sync.mode.b32 d{|p}, a, b, c, members: p is false where the lane is outside the segment."""
+    """shfl.sync.mode.b32 d{|p}, a, b, c, members: p is false for a lane outside the segment."""
     i.allow("sync", *_SHUFFLES)
     if i.modifiers[0] != "sync" or i.type != "b32":
         raise PtxError("shfl is known as shfl.sync.mode.b32 only")
