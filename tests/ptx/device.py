@@ -129,7 +129,7 @@ def missing():
 def kernels_ptx():
     """The kernels' PTX for the newest of the architectures that have it, "" if none has."""
     listing = machine_code.run("cuobjdump", "-ptx", RECORDER)
-    parts = re.split(r"(?m)^arch = sm_(\d+)", listing)[1:]
+    parts = re.split(r"(?m)^Fatbin ptx code:\n=+\narch = sm_(\d+)", listing)[1:]
     texts = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
     return texts[max(texts)] if texts else ""
 
@@ -137,6 +137,10 @@ def kernels_ptx():
 ON_LAUNCH = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, *[ctypes.c_uint] * 3, ctypes.POINTER(ctypes.c_void_p)
 )
+
+
+class Recorded(Exception):
+    """Instead of a launch's results, where launches are recorded only."""
 
 
 class Device:
@@ -151,6 +155,17 @@ class Device:
         self._library.problem_bytes.restype = ctypes.c_int64
         self._library.workspace_offset.restype = ctypes.c_int64
         self.ran = set()
+        self._recorded = None  # kernels, while they are recorded instead of run
+
+    def kernels_of(self, job):
+        """The kernels that job() launches with its first op, none of which runs."""
+        self._recorded = set()
+        try:
+            job()
+        except Recorded:
+            return self._recorded
+        finally:
+            self._recorded = None
 
     @staticmethod
     def labels(symbols):
@@ -168,6 +183,9 @@ class Device:
     def _launch(self, symbol, blocks, threads, shared, arguments):
         try:
             symbol = symbol.decode()
+            if self._recorded is not None:
+                self._recorded.add(symbol)
+                return
             self.ran.add(symbol)
             if "_any_kernel" in symbol or "fold_in" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
@@ -192,6 +210,8 @@ class Device:
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
         function(*arguments)
+        if self._recorded is not None:
+            raise Recorded
         if self._error is not None:
             raise self._error
 

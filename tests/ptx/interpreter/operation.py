@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .data_types import Array
+from .data_types import FLOATS, Array, DType
 from .errors import PtxError
 from .parser import Instruction
 
@@ -61,10 +61,27 @@ def flushed(value: Array) -> Array:
     return np.where(small, np.copysign(np.float32(0), value), value)
 
 
-def flushing(instruction: Instruction, evaluate: Callable[..., Array]) -> Callable[..., Array]:
-    """`evaluate` with what .ftz asks, if the instruction has it."""
-    if "ftz" not in instruction.modifiers:
+_NAN: dict[DType, Any] = {
+    np.dtype("f2"): np.uint16(0x7FFF).view(np.float16),
+    np.dtype("f4"): np.uint32(0x7FFFFFFF).view(np.float32),
+    np.dtype("f8"): np.float64("nan"),
+}
+
+
+def canonical(value: Array) -> Array:
+    """One NaN for all: a CPU's has the sign of an operand, of either one."""
+    nan = np.isnan(value)
+    return np.where(nan, _NAN[value.dtype], value) if nan.any() else value
+
+
+def float_arithmetic(
+    instruction: Instruction, evaluate: Callable[..., Array]
+) -> Callable[..., Array]:
+    """`evaluate`, for floating-point types as GPUs do it: one NaN for all, and .ftz flushes."""
+    if instruction.type not in FLOATS:
         return evaluate
+    if "ftz" not in instruction.modifiers:
+        return lambda *values: canonical(evaluate(*values))
     if instruction.type != "f32":
         raise PtxError("modifier .ftz is known for .f32 only")
-    return lambda *values: flushed(evaluate(*map(flushed, values)))
+    return lambda *values: canonical(flushed(evaluate(*map(flushed, values))))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data_types import FLOATS, Array, dtype_of, size_of, twice
 from ..errors import PtxError
-from ..operation import FLOAT_MODIFIERS, Operation, elementwise, flushing, opcode
+from ..operation import FLOAT_MODIFIERS, Operation, elementwise, float_arithmetic, opcode
 from ..parser import Instruction
 from ..rounding import fma32, fma64
 
@@ -21,7 +21,7 @@ def _allow_by_type(i: Instruction, floats: tuple[str, ...], integers: tuple[str,
 def _add(i: Instruction) -> Operation:
     _allow_by_type(i, FLOAT_MODIFIERS, ())
     function = {"add": np.add, "sub": np.subtract}[i.opcode]
-    return elementwise(i, i.type, [i.type] * 2, flushing(i, function))
+    return elementwise(i, i.type, [i.type] * 2, float_arithmetic(i, function))
 
 
 def _low_product(a: Array, b: Array) -> Array:
@@ -47,7 +47,7 @@ def _integer_product(i: Instruction) -> tuple[str, Callable[[Array, Array], Arra
 def _mul(i: Instruction) -> Operation:
     if i.type in FLOATS:
         i.allow(*FLOAT_MODIFIERS)
-        return elementwise(i, i.type, [i.type] * 2, flushing(i, np.multiply))
+        return elementwise(i, i.type, [i.type] * 2, float_arithmetic(i, np.multiply))
     result, product = _integer_product(i)
     return elementwise(i, result, [i.type] * 2, product)
 
@@ -63,7 +63,7 @@ def _fma(i: Instruction) -> Operation:
     i.allow(*FLOAT_MODIFIERS)
     functions: dict[str, Callable[..., Array]] = {"f32": fma32, "f64": fma64}
     function = functions[i.chosen(tuple(functions))]
-    return elementwise(i, i.type, [i.type] * 3, flushing(i, function))
+    return elementwise(i, i.type, [i.type] * 3, float_arithmetic(i, function))
 
 
 def _quotient(a: Array, b: Array) -> Array:
@@ -84,7 +84,7 @@ def _remainder(a: Array, b: Array) -> Array:
 def _div(i: Instruction) -> Operation:
     _allow_by_type(i, FLOAT_MODIFIERS, ())
     if i.type in FLOATS:
-        return elementwise(i, i.type, [i.type] * 2, flushing(i, np.divide))
+        return elementwise(i, i.type, [i.type] * 2, float_arithmetic(i, np.divide))
     return elementwise(i, i.type, [i.type] * 2, _quotient)
 
 
@@ -113,7 +113,7 @@ def _extremum(i: Instruction) -> Operation:
         return elementwise(i, i.type, [i.type] * 2, integers)
     ignoring, keeping = (np.fmax, np.maximum) if larger else (np.fmin, np.minimum)
     function = (_max if larger else _min)(keeping if nan else ignoring)
-    return elementwise(i, i.type, [i.type] * 2, flushing(i, function))
+    return elementwise(i, i.type, [i.type] * 2, float_arithmetic(i, function))
 
 
 def _reciprocal(x: Array) -> Array:
@@ -139,4 +139,4 @@ _ONE_OPERAND: dict[str, tuple[Callable[[Array], Any], tuple[str, ...]]] = {
 def _one_operand(i: Instruction) -> Operation:
     function, modifiers = _ONE_OPERAND[i.opcode]
     i.allow(*modifiers)
-    return elementwise(i, i.type, [i.type], flushing(i, function))
+    return elementwise(i, i.type, [i.type], float_arithmetic(i, function))
