@@ -2,14 +2,16 @@
 """Runs a program: which threads run next, guards, branches, barriers."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from .data_types import Array, dtype_of
+from .data_types import Array
 from .errors import PtxError
 from .memory import Memory
 from .program import BARRIER, BRANCH, Program, Step
-from .threads import SPECIAL_REGISTERS, Grid, Threads
+from .registers import Registers
+from .threads import Grid, Threads
 
 ORDERS = ("all", "forward", "reverse")
 MOST_STEPS = 10**7
@@ -24,7 +26,8 @@ class Launch:
     def __init__(self, program: Program, grid: Grid, memory: Memory, order: str):
         self.grid, self.memory = grid, memory
         self._program = program
-        self._views = _allocate(program, grid)
+        self._registers = Registers(program, grid)
+        self._views = self._registers.views
         self._sets = {
             "all": [slice(0, grid.count)],
             "forward": grid.warp_ranges,
@@ -46,23 +49,32 @@ class Launch:
         while groups:
             at = min(groups)
             threads = groups.pop(at)
-            until = min(groups, default=len(self._program.steps))
-            step = self._program.steps[at]
-            while not step.control and at < until:
+            until = min(groups, default=-1)
+            step = self._step(at)
+            while not step.control:
                 self._execute(step, threads)
                 at += 1
-                step = self._program.steps[at]
-            if at >= until:
-                self._join(groups, at, threads)
+                if at == until:
+                    self._join(groups, at, threads)
+                    break
+                step = self._step(at)
             else:
                 self._control(step, at, threads, groups, waiting)
         return waiting
+
+    def _step(self, at: int) -> Step:
+        self._steps_left -= 1
+        if self._steps_left < 0:
+            raise PtxError(f"{self._program.kernel.name}: more than {MOST_STEPS} steps")
+        step = self._program.step(at)
+        if len(self._views) < len(self._program.views):
+            self._registers.add_views()
+        return step
 
     def _control(
         self, step: Step, at: int, threads: Threads, groups: Groups, waiting: Groups
     ) -> None:
         """A branch, a return, or a barrier, taken by the threads whose guard holds."""
-        self._count_step()
         if step.guard >= 0:
             taken = self._guarded(step, threads)
             self._join(groups, at + 1, self.grid.index[threads][~taken])
@@ -93,17 +105,11 @@ class Launch:
                                "different barriers")  # fmt: skip
             barrier_of_block[blocks] = at
 
-    def _count_step(self) -> None:
-        self._steps_left -= 1
-        if self._steps_left < 0:
-            raise PtxError(f"{self._program.kernel.name}: more than {MOST_STEPS} steps")
-
     def _guarded(self, step: Step, threads: Threads) -> Array:
         predicate = self._views[step.guard][threads]
         return ~predicate if step.instruction.negated else predicate
 
     def _execute(self, step: Step, threads: Threads) -> None:
-        self._count_step()
         if step.guard >= 0:
             active = self._guarded(step, threads)
             if not active.any():
@@ -117,39 +123,18 @@ class Launch:
 
     def _evaluate(self, step: Step, threads: Threads) -> None:
         views = self._views
-        values = [
-            views[source.view][threads] if source.constant is None else source.constant
-            for source in step.sources
-        ]
-        for k, source in enumerate(step.sources):
-            if source.inverted:
-                values[k] = ~values[k]
-        context = (self, threads) if step.needs_launch else ()
-        results = step.evaluate(*context, *values)
+        values: list[Any] = [views[view][threads] if view >= 0 else constant
+                  for view, constant in step.sources]  # fmt: skip
+        for k in step.inverted:
+            values[k] = ~values[k]
+        if step.needs_launch:
+            results = step.evaluate(self, threads, *values)
+        else:
+            results = step.evaluate(*values)
         if len(step.destinations) == 1:
             results = (results,)
-        for destination, result in zip(step.destinations, results, strict=True):
-            if result.dtype != destination.type:
-                raise PtxError(f"a result of {result.dtype}, not {destination.type}")
-            if destination.view >= 0:
-                views[destination.view][threads] = result
-
-
-def _allocate(program: Program, grid: Grid) -> list[Array]:
-    """Every register as zeros, and the program's views of them."""
-    kernel = program.kernel
-    names: dict[int, list[str]] = {}
-    for name, type_ in kernel.registers.items():
-        names.setdefault(dtype_of(type_).itemsize, []).append(name)
-    registers: dict[str, Array] = {}
-    for size, group in names.items():
-        rows = np.zeros((len(group), grid.count), f"u{size}")
-        registers.update(zip(group, rows, strict=True))
-    views = []
-    for view in program.views:
-        if view.register in SPECIAL_REGISTERS and view.register not in registers:
-            registers[view.register] = grid.special_register(view.register)
-        register = registers[view.register]
-        low_bytes = register.itemsize // view.type.itemsize
-        views.append(register.view(view.type)[::low_bytes])
-    return views
+        for (view, type_), result in zip(step.destinations, results, strict=True):
+            if result.dtype != type_:
+                raise PtxError(f"a result of {result.dtype}, not {type_}")
+            if view >= 0:
+                views[view][threads] = result

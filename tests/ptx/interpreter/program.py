@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,34 +19,31 @@ _FLOAT32 = re.compile(r"0[fF]([0-9a-fA-F]{8})")
 _FLOAT64 = re.compile(r"0[dD]([0-9a-fA-F]{16})")
 _INTEGER = re.compile(r"-?(?:0x[0-9a-fA-F]+|\d+)U?")
 BRANCH, RETURN, BARRIER = "branch", "return", "barrier"
+_CONTROL = ("bra", "ret", "exit", "barrier")  # and bar.sync
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A register read or written as a type."""
 
     register: str
     type: DType
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """An operand: a view (its number), or if that is -1 a constant array of one."""
 
     view: int
     constant: Array | None = None
-    inverted: bool = False  # a predicate written !p
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(NamedTuple):
     """A view (its number) and the type of what is written; -1: `_`, written nowhere."""
 
     view: int
     type: DType
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Step:
     """One decoded instruction: control flow, or an evaluation (see Operation)."""
 
@@ -55,6 +52,7 @@ class Step:
     control: str = ""  # BRANCH, RETURN, BARRIER, or none of them
     target: int = 0  # of a branch
     sources: tuple[Source, ...] = ()
+    inverted: tuple[int, ...] = ()  # sources that are written !p
     destinations: tuple[Destination, ...] = ()
     evaluate: Callable[..., Any] = tuple
     needs_launch: bool = False
@@ -71,14 +69,21 @@ class Program:
         self._types = {**kernel.registers, **dict.fromkeys(SPECIAL_REGISTERS, "u32")}
         self._symbols = {p.name: p.offset for p in kernel.parameters} | kernel.shared
         self._symbols["WARP_SZ"] = WARP
-        self.steps = [self._named(self._decode, i) for i in kernel.instructions]
+        self._steps: list[Step | None] = [None] * len(kernel.instructions)
+        for instruction in kernel.instructions:
+            if instruction.opcode not in OPCODES and instruction.opcode not in _CONTROL:
+                raise PtxError(f"{kernel.name}: {instruction}: unknown opcode {instruction.opcode}")
 
-    def _named(self, function: Callable[[Instruction], Step], i: Instruction) -> Step:
-        """function(i), with the instruction's text in every error."""
-        try:
-            return function(i)
-        except (PtxError, ValueError, IndexError, KeyError) as error:
-            raise PtxError(f"{self.kernel.name}: {i}: {error}") from error
+    def step(self, at: int) -> Step:
+        """The instruction at a position, decoded when it is first reached."""
+        step = self._steps[at]
+        if step is None:
+            instruction = self.kernel.instructions[at]
+            try:
+                step = self._steps[at] = self._decode(instruction)
+            except (PtxError, ValueError, IndexError, KeyError) as error:
+                raise PtxError(f"{self.kernel.name}: {instruction}: {error}") from error
+        return step
 
     def _decode(self, i: Instruction) -> Step:
         guard = self._view(i.guard, dtype_of("pred")) if i.guard else -1
@@ -92,12 +97,11 @@ class Program:
             if len(i.operands) != 1:
                 raise PtxError("a barrier for some of the block's threads is not known")
             return Step(i, guard, BARRIER)
-        if i.opcode not in OPCODES:
-            raise PtxError(f"unknown opcode {i.opcode}")
         operation = OPCODES[i.opcode](i)
         sources = tuple(self._source(text, type_) for text, type_ in operation.sources)
         destinations = tuple(self._destination(*pair) for pair in operation.destinations)
-        return Step(i, guard, sources=sources, destinations=destinations,
+        inverted = [k for k, (text, _) in enumerate(operation.sources) if text.startswith("!")]
+        return Step(i, guard, sources=sources, inverted=tuple(inverted), destinations=destinations,
                     evaluate=operation.evaluate, needs_launch=operation.needs_launch)  # fmt: skip
 
     def _view(self, register: str, type_: DType) -> int:
@@ -115,11 +119,10 @@ class Program:
         return self._numbers[register, type_]
 
     def _source(self, text: str, type_: str) -> Source:
-        inverted = text.startswith("!")
         register = text.lstrip("!")
         if register in self._types:
             dtype = dtype_of(self._types[register] if type_ == "address" else type_)
-            return Source(self._view(register, dtype), inverted=inverted)
+            return Source(self._view(register, dtype))
         constant = (text, "s64" if type_ == "address" else type_)
         if constant not in self._constants:
             self._constants[constant] = self._constant(*constant)
