@@ -7,16 +7,17 @@ VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
 export PATH := $(dir $(abspath $(PYTHON))):$(PATH)
 
-# Architectures of the GPUs here; without one, Hopper. `make TORCH_CUDA_ARCH_LIST="8.0;9.0" build` builds for others.
+# Architectures of the GPUs here; without one, Hopper. `make TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX" build` builds for others.
+# With +PTX the tests can run the kernels' PTX on the CPU.
 GPU := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u | paste -sd';')
-export TORCH_CUDA_ARCH_LIST ?= $(or $(GPU),9.0)
+export TORCH_CUDA_ARCH_LIST ?= $(or $(GPU),9.0)+PTX
 export MAX_JOBS ?= $(shell nproc)
 
 BUILD := build/cmake
 # Another interpreter, CUDA choice, or list of architectures is another build.
 CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 STAMP := build/.installed-$(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
-SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
+SOURCES := $(shell find csrc cuda tests/cpp tests/cuda_model -type f) tests/ptx/CMakeLists.txt tests/ptx/recorder.cpp benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
 
 .PHONY: help env build demo test test-cpp test-python test-oldest syntax-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
 
@@ -91,7 +92,7 @@ cuda-coverage: build  ## lines of the CUDA kernels that run on the execution mod
 vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 	$(PYTHON) examples/seed_study.py
 
-ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
+ptx: build  ## run the CUDA kernels' PTX on an interpreter on the CPU: every case (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
 
 sass: build  ## the GPU machine code in numbers: docs/machine_code.md, checked against its budget

@@ -169,13 +169,19 @@ class Device:
 
     @staticmethod
     def labels(symbols):
-        """Kernels' names without namespaces and parameters."""
+        """Kernels' names without namespaces and parameters, in the symbols' order."""
         text = subprocess.run(["c++filt"], input="\n".join(symbols), text=True,
                               capture_output=True, check=True).stdout  # fmt: skip
         plain = re.sub(r"torch_gumbel::cuda::|^void |\(torch_gumbel::cuda::Problem\)", "", text,
                        flags=re.M)  # fmt: skip
-        return sorted(re.sub(r"\(.*|<\)", "", line.replace("(Stage)", "")) if "<" not in line else
-                      re.sub(r">\(.*", ">", line) for line in plain.splitlines())  # fmt: skip
+        return [re.sub(r"\(.*|<\)", "", line.replace("(Stage)", "")) if "<" not in line else
+                re.sub(r">\(.*", ">", line) for line in plain.splitlines()]  # fmt: skip
+
+    def families(self):
+        """{kernel: its name and first template argument, which is the type of the elements}."""
+        symbols = sorted(self.names())
+        return {symbol: re.match(r"\w+(<\w+)?", label)[0]
+                for symbol, label in zip(symbols, self.labels(symbols), strict=True)}  # fmt: skip
 
     def names(self):
         return set(self._module.kernels)

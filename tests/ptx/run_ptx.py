@@ -169,13 +169,15 @@ class Runner:
             size = arguments[0].numel() * arguments[2]
             yield Job(f"fold_in, {name}", partial(self.fold_in, *arguments), size)
 
-    def one_per_kernel(self):
-        """Some of the jobs, the smaller rather than the larger, that run every kernel."""
-        missing, chosen = self.device.names(), []
+    def one_per_family(self):
+        """Some of the jobs, the smaller rather than the larger, that run every kernel's family."""
+        families = self.device.families()
+        missing, chosen = set(families.values()), []
         jobs = [(job, self.device.kernels_of(job.run)) for job in self.jobs()]
         for job, kernels in sorted(jobs, key=lambda pair: pair[0].size):
-            if kernels & missing:
-                missing -= kernels
+            found = {families[kernel] for kernel in kernels}
+            if found & missing:
+                missing -= found
                 chosen.append(job)
         return chosen
 
@@ -197,9 +199,9 @@ def main(pattern=""):
     print(*failures, sep="\n")
     missed = runner.device.names() - runner.device.ran if not pattern else set()
     labels = runner.device.labels
-    print(f"{len(runner.device.ran)} kernels run:", *labels(runner.device.ran), sep="\n  ")
+    print(f"{len(runner.device.ran)} kernels run:", *sorted(labels(runner.device.ran)), sep="\n  ")
     if missed:
-        print("kernels never run:", *labels(missed), sep="\n  ")
+        print("kernels never run:", *sorted(labels(missed)), sep="\n  ")
     print(f"{len(jobs) - len(failures)} passed, {len(failures)} failed")
     return bool(failures or missed)
 
