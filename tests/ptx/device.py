@@ -17,6 +17,8 @@ import interpreter
 import numpy as np
 import torch
 
+import torch_gumbel
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 import machine_code  # noqa: E402
@@ -116,8 +118,10 @@ def make_rows(shape, dim, strides, first_word):
 
 def missing():
     """Why there is nothing to run, as a sentence; None if there is."""
+    if not torch_gumbel.build_info()["cuda"]:
+        return "torch_gumbel was built without CUDA"
     if not RECORDER.exists():
-        return f"no {RECORDER.relative_to(ROOT)}: the build has no CUDA or no C++ tests"
+        return f"no {RECORDER.relative_to(ROOT)}: the build has no C++ tests"
     if machine_code.tool("cuobjdump") is None:
         return "cuobjdump is not installed"
     if not kernels_ptx():

@@ -24,16 +24,12 @@ def _add(i: Instruction) -> Operation:
     return elementwise(i, i.type, [i.type] * 2, float_arithmetic(i, function))
 
 
-def _low_product(a: Array, b: Array) -> Array:
-    return a * b
-
-
 def _integer_product(i: Instruction) -> tuple[str, Callable[[Array, Array], Array]]:
     """The type of mul's or mad's product, and the function."""
     i.allow("lo", "hi", "wide")
     half = i.chosen(("lo", "hi", "wide"))
     if half == "lo":
-        return i.type, _low_product
+        return i.type, np.multiply
     if size_of(i.type) > 4:
         raise PtxError(f"modifier .{half} is known up to 32 bits only")
     wide, narrow = dtype_of(twice(i.type)), dtype_of(i.type)

@@ -43,7 +43,7 @@ def _field(position: Array, length: Array, type_: "np.dtype[np.unsignedinteger]"
     """A mask of `length` bits from `position` on; each operand's low byte counts."""
     width = 8 * type_.itemsize
     position, length = position & 255, length & 255
-    ones = np.where(length >= width, ~type_.type(0), (_one(length, type_)) - type_.type(1))
+    ones = np.where(length >= width, ~type_.type(0), _one(length, type_) - type_.type(1))
     return _moved_up(ones, position)
 
 

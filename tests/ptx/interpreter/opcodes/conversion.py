@@ -67,7 +67,7 @@ def _conversion(to: str, given: str, modifiers: tuple[str, ...]) -> Conversion:
     if "sat" in modifiers:
         return _saturated(dtype_of(given), target)
     if given not in FLOATS and to in FLOATS and size_of(to) == 2:
-        return lambda x: _integer_to_half(x)
+        return _integer_to_half
     return lambda x: x.astype(target)
 
 
