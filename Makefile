@@ -7,9 +7,10 @@ VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
 export PATH := $(dir $(abspath $(PYTHON))):$(PATH)
 
-# Architectures of the GPUs here; without one, Hopper. `make TORCH_CUDA_ARCH_LIST="8.0;9.0" build` builds for others.
+# Architectures of the GPUs here; without one, Hopper. `make TORCH_CUDA_ARCH_LIST="8.0;9.0+PTX" build` builds for others.
+# With +PTX the tests can run the kernels' PTX on the CPU.
 GPU := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u | paste -sd';')
-export TORCH_CUDA_ARCH_LIST ?= $(or $(GPU),9.0)
+export TORCH_CUDA_ARCH_LIST ?= $(or $(GPU),9.0)+PTX
 export MAX_JOBS ?= $(shell nproc)
 
 BUILD := build/cmake
@@ -19,7 +20,7 @@ HASH := $(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
 LIBRARY := build/.library-$(HASH)
 STAMP := build/.installed-$(HASH)
 LIBRARY_SOURCES := $(shell find csrc cuda -type f) CMakeLists.txt setup.py pyproject.toml python/torch_gumbel/VERSION
-SOURCES := $(LIBRARY_SOURCES) $(shell find tests/cpp tests/cuda_model -type f) benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp
+SOURCES := $(LIBRARY_SOURCES) $(shell find tests/cpp tests/cuda_model -type f) tests/ptx/CMakeLists.txt tests/ptx/recorder.cpp benchmarks/CMakeLists.txt benchmarks/run_kernel.cpp
 # The environment is this file's own unless PYTHON names another interpreter.
 OWN := $(filter $(VENV)/bin/python,$(PYTHON))
 
@@ -120,7 +121,7 @@ cuda-coverage: build  ## lines of the CUDA kernels that run on the execution mod
 vae-study: build  ## the example on 10 seeds, fused against torch.nn.functional
 	$(PYTHON) examples/seed_study.py
 
-ptx: build  ## run the CUDA kernels' PTX on an interpreter: PTX_INTERPRETER=path (see tests/ptx)
+ptx: build  ## run the CUDA kernels' PTX on an interpreter on the CPU: every case (see tests/ptx)
 	$(PYTHON) tests/ptx/run_ptx.py
 
 sass: build  ## the GPU machine code in numbers: docs/internals/machine_code.md, checked against its budget

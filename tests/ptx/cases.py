@@ -12,7 +12,7 @@ SMALL_WORD_KEY = (5, 0)
 SMALL_WORDS = [11681449, 32612375, 66929077]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Case:
     name: str
     logits: torch.Tensor

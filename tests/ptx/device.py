@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for the device: runs what the launching code launches on a PTX interpreter.
+"""A stand-in for the device: runs what the launching code launches on the PTX interpreter.
 
-The interpreter is a Python module, named by its path in PTX_INTERPRETER, with
-launch(ptx, kernel, grid, block, arguments, buffers, order=..., dynsmem=...) and kernels(ptx). It
-places its buffers one after the other (see Addresses).
+The launching code lies in a library built by tests/ptx/CMakeLists.txt, whose CUDA runtime is
+recorder.cpp: it hands every launch over. The same library holds the kernels' PTX.
 """
 
 import ctypes
-import importlib.util
-import os
+import functools
 import pathlib
 import re
 import subprocess
+import sys
 from typing import ClassVar
 
+import interpreter
 import numpy as np
 import torch
 
+import torch_gumbel
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SOURCES = [ROOT / "cuda" / "kernels.cu", pathlib.Path(__file__).with_name("recorder.cpp")]
-BUILD = ROOT / "build" / "ptx"
+sys.path.append(str(ROOT / "benchmarks"))
+import machine_code  # noqa: E402
+
+RECORDER = ROOT / "build" / "cmake" / "tests" / "ptx" / "libptx_recorder.so"
 MAX_BLOCKS = 3  # of kernels whose blocks take as many rows as they must
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 OPS = ["soft_forward", "hard_forward", "hard_soft_forward", "argmax", "backward", "hard_backward",
@@ -61,15 +65,11 @@ def memory(tensor):
 
 
 class Addresses:
-    """Where the interpreter places buffers, and so what a pointer of this process is there."""
-
-    FIRST, PAGE = 0x1234_0000_0000, 4096
+    """What a pointer of this process is on the device."""
 
     def __init__(self, buffers):
-        self._ranges, at = [], self.FIRST
-        for array in buffers.values():
-            self._ranges.append((array.ctypes.data, array.nbytes, at))
-            at += (array.nbytes + 2 * self.PAGE - 1) // self.PAGE * self.PAGE
+        at = interpreter.addresses(buffers)
+        self._ranges = [(a.ctypes.data, a.nbytes, at[name]) for name, a in buffers.items()]
 
     def of(self, pointer):
         for begin, size, at in self._ranges:
@@ -116,20 +116,26 @@ def make_rows(shape, dim, strides, first_word):
     return rows
 
 
-def compile_cuda():
-    """The kernels' PTX, and a library of the launching code with recorder.cpp as its runtime."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    ptx, library = BUILD / "kernels.ptx", BUILD / "recorder.so"
-    newest = max(p.stat().st_mtime for d in ["cuda", "csrc/math"] for p in (ROOT / d).iterdir())
-    newest = max(newest, SOURCES[1].stat().st_mtime)
-    if not library.exists() or library.stat().st_mtime < newest:
-        nvcc = [os.environ.get("NVCC", "nvcc"), "-std=c++20", "-O3", "--fmad=false"]
-        nvcc += ["--expt-relaxed-constexpr", "-arch=compute_90", "-code=compute_90", "-shared"]
-        nvcc += ["-cudart=none", "-Xcompiler=-fPIC", "--keep", f"--keep-dir={BUILD}"]
-        # Torch may have brought the CUDA runtime itself into the process.
-        nvcc += ["-Xlinker=-Bsymbolic"]
-        subprocess.run([*nvcc, *SOURCES, "-o", library], check=True)
-    return ptx.read_text(), ctypes.CDLL(str(library))
+def missing():
+    """Why there is nothing to run, as a sentence; None if there is."""
+    if not torch_gumbel.build_info()["cuda"]:
+        return "torch_gumbel was built without CUDA"
+    if not RECORDER.exists():
+        return f"no {RECORDER.relative_to(ROOT)}: the build has no C++ tests"
+    if machine_code.tool("cuobjdump") is None:
+        return "cuobjdump is not installed"
+    if not kernels_ptx():
+        return "the build has no PTX: TORCH_CUDA_ARCH_LIST needs an architecture with +PTX"
+    return None
+
+
+@functools.cache
+def kernels_ptx():
+    """The kernels' PTX for the newest of the architectures that have it, "" if none has."""
+    listing = machine_code.run("cuobjdump", "-ptx", RECORDER)
+    parts = re.split(r"(?m)^Fatbin ptx code:\n=+\narch = sm_(\d+)", listing)[1:]
+    texts = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
+    return texts[max(texts)] if texts else ""
 
 
 ON_LAUNCH = ctypes.CFUNCTYPE(
@@ -137,58 +143,65 @@ ON_LAUNCH = ctypes.CFUNCTYPE(
 )
 
 
+class Recorded(Exception):
+    """Instead of a launch's results, where launches are recorded only."""
+
+
 class Device:
     """Runs ops by name."""
 
     def __init__(self):
-        path = os.environ["PTX_INTERPRETER"]
-        spec = importlib.util.spec_from_file_location("ptx_interpreter", path)
-        self._interpreter = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self._interpreter)
-        ptx, self._library = compile_cuda()
-        head, *entries = re.split(r"(?m)^(?=(?:\.visible |\.weak )?\.entry)", ptx)
-        self._ptx, self._most_threads = {}, {}
-        # Shared memory of inlined functions is declared outside; it goes into its kernels.
-        shared = re.findall(r"(?m)^(?:\.weak )?(\.shared [^;]*?(\w+)\[\d+\];)", ptx)
-        for entry in entries:
-            (symbol,) = self._interpreter.kernels(entry)
-            used = set(re.findall(r"\b_ZZ\w+", entry))
-            own = "".join(line for line, name in shared if name in used)
-            bound = re.search(r"\.maxntid (\d+)", entry)
-            self._most_threads[symbol] = int(bound[1]) if bound else 1024
-            self._ptx[symbol] = head + entry.replace("{", "{" + own, 1)
+        self._module = interpreter.Module(kernels_ptx())
+        self._library = ctypes.CDLL(str(RECORDER))
         self._on_launch = ON_LAUNCH(self._launch)
         self._library.set_on_launch(self._on_launch)
         self._library.workspace_bytes.restype = ctypes.c_int64
         self._library.problem_bytes.restype = ctypes.c_int64
         self._library.workspace_offset.restype = ctypes.c_int64
         self.ran = set()
+        self._recorded = None  # kernels, while they are recorded instead of run
+
+    def kernels_of(self, job):
+        """The kernels that job() launches with its first op, none of which runs."""
+        self._recorded = set()
+        try:
+            job()
+        except Recorded:
+            return self._recorded
+        finally:
+            self._recorded = None
 
     @staticmethod
     def labels(symbols):
-        """Kernels' names without namespaces and parameters."""
+        """Kernels' names without namespaces and parameters, in the symbols' order."""
         text = subprocess.run(["c++filt"], input="\n".join(symbols), text=True,
                               capture_output=True, check=True).stdout  # fmt: skip
         plain = re.sub(r"torch_gumbel::cuda::|^void |\(torch_gumbel::cuda::Problem\)", "", text,
                        flags=re.M)  # fmt: skip
-        return sorted(re.sub(r"\(.*|<\)", "", line.replace("(Stage)", "")) if "<" not in line else
-                      re.sub(r">\(.*", ">", line) for line in plain.splitlines())  # fmt: skip
+        return [re.sub(r"\(.*|<\)", "", line.replace("(Stage)", "")) if "<" not in line else
+                re.sub(r">\(.*", ">", line) for line in plain.splitlines()]  # fmt: skip
+
+    def families(self):
+        """{kernel: its name and first template argument, which is the type of the elements}."""
+        symbols = sorted(self.names())
+        return {symbol: re.match(r"\w+(<\w+)?", label)[0]
+                for symbol, label in zip(symbols, self.labels(symbols), strict=True)}  # fmt: skip
 
     def names(self):
-        return set(self._ptx)
+        return set(self._module.kernels)
 
     def _launch(self, symbol, blocks, threads, shared, arguments):
         try:
             symbol = symbol.decode()
+            if self._recorded is not None:
+                self._recorded.add(symbol)
+                return
             self.ran.add(symbol)
-            most = self._most_threads[symbol]
-            assert 0 < threads <= most, f"{symbol}: {threads} threads, bound to {most}"
             if "_any_kernel" in symbol or "fold_in" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
-            self._interpreter.launch(self._ptx[symbol], symbol, (blocks,), (threads,), given,
-                                     self._buffers, order=self._order,
-                                     dynsmem=shared)  # fmt: skip
+            self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,
+                                order=self._order, dynamic_shared=shared)  # fmt: skip
         except Exception as error:  # ctypes would swallow it
             self._error = error
 
@@ -207,6 +220,8 @@ class Device:
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
         function(*arguments)
+        if self._recorded is not None:
+            raise Recorded
         if self._error is not None:
             raise self._error
 

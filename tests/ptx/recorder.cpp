@@ -49,6 +49,16 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** a
   return cudaSuccess;
 }
 
+// Since CUDA 13 launches go by a handle: here the kernel's address on the host.
+cudaError_t __cudaGetKernel(cudaKernel_t* handle, const void* kernel) {
+  *handle = static_cast<cudaKernel_t>(const_cast<void*>(kernel));
+  return cudaSuccess;
+}
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                               size_t shared, cudaStream_t stream) {
+  return cudaLaunchKernel(kernel, grid, block, arguments, shared, stream);
+}
+
 void set_on_launch(OnLaunch callback) { on_launch = callback; }
 int64_t problem_bytes() { return sizeof(cuda::Problem); }
 int64_t workspace_offset() { return offsetof(cuda::Problem, workspace); }

@@ -5,22 +5,35 @@ Noise, argmax, and hard samples must have the bits of the CPU ops. Soft samples 
 compared with float64 computed from the ops' own noise. Every launch runs in three orders of warps,
 which must agree in bits: a missing barrier shows as a difference.
 
-    PTX_INTERPRETER=path/of/module.py python tests/ptx/run_ptx.py [parts of jobs' names, by |]
+    python tests/ptx/run_ptx.py [parts of jobs' names, by |]
 """
 
 import sys
 import traceback
-from functools import partial
-from typing import ClassVar
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import ClassVar, NamedTuple
 
 import torch
 from cases import keys
-from device import Device, memory
+from device import Device, memory, missing
+from interpreter import ORDERS
 from kernel_cases import all_cases
 from reference import INF, OPS, Reference, close, folded, same_bits
 from tqdm import tqdm
 
-ORDERS = ["all", "fwd", "rev"]
+
+class Job(NamedTuple):
+    """Something to run and compare; `run` raises an AssertionError for a wrong result."""
+
+    name: str
+    run: Callable
+    size: int  # of the logits
+
+
+@lru_cache(maxsize=1)
+def reference(case):
+    return Reference(case)
 
 
 class Runner:
@@ -132,18 +145,18 @@ class Runner:
             assert torch.equal(out, wanted), "fold_in"
 
     def check(self, kernel, case):
-        kernel(self, case, Reference(case))
+        kernel(self, case, reference(case))
 
     KERNELS: ClassVar = [noise, soft_forward, hard_forward, hard_soft_forward, argmax, backward,
                          hard_backward]  # fmt: skip
 
     def jobs(self):
-        """(name, function) of everything to run."""
+        """Everything to run."""
         for case in all_cases():
             for kernel in Runner.KERNELS:
-                if case.only not in ("", kernel.__name__):
-                    continue
-                yield f"{kernel.__name__}, {case.name}", partial(self.check, kernel, case)
+                if case.only in ("", kernel.__name__):
+                    name = f"{kernel.__name__}, {case.name}"
+                    yield Job(name, partial(self.check, kernel, case), case.logits.numel())
         number = torch.tensor([2**64 - 1], dtype=torch.uint64)
         splits = {
             "split": (keys(), 0, 700),
@@ -153,27 +166,42 @@ class Runner:
             "number on the device": (keys(7), 12345, 1, number),
         }
         for name, arguments in splits.items():
-            yield f"fold_in, {name}", partial(self.fold_in, *arguments)
+            size = arguments[0].numel() * arguments[2]
+            yield Job(f"fold_in, {name}", partial(self.fold_in, *arguments), size)
+
+    def one_per_family(self):
+        """Some of the jobs, the smaller rather than the larger, that run every kernel's family."""
+        families = self.device.families()
+        missing, chosen = set(families.values()), []
+        jobs = [(job, self.device.kernels_of(job.run)) for job in self.jobs()]
+        for job, kernels in sorted(jobs, key=lambda pair: pair[0].size):
+            found = {families[kernel] for kernel in kernels}
+            if found & missing:
+                missing -= found
+                chosen.append(job)
+        return chosen
 
 
 def main(pattern=""):
+    if reason := missing():
+        sys.exit(f"run_ptx: {reason}")
     runner = Runner()
-    jobs = [job for job in runner.jobs() if any(p in job[0] for p in pattern.split("|"))]
+    jobs = [job for job in runner.jobs() if any(p in job.name for p in pattern.split("|"))]
     failures = []
-    for name, job in tqdm(jobs, mininterval=5, maxinterval=30):
+    for job in tqdm(jobs, mininterval=5, maxinterval=30):
         try:
-            job()
+            job.run()
         except Exception as error:
-            failures.append(f"{name}: {error}")
+            failures.append(f"{job.name}: {error}")
             tqdm.write(failures[-1])
             if not isinstance(error, AssertionError):
                 traceback.print_exc()
     print(*failures, sep="\n")
     missed = runner.device.names() - runner.device.ran if not pattern else set()
     labels = runner.device.labels
-    print(f"{len(runner.device.ran)} kernels run:", *labels(runner.device.ran), sep="\n  ")
+    print(f"{len(runner.device.ran)} kernels run:", *sorted(labels(runner.device.ran)), sep="\n  ")
     if missed:
-        print("kernels never run:", *labels(missed), sep="\n  ")
+        print("kernels never run:", *sorted(labels(missed)), sep="\n  ")
     print(f"{len(jobs) - len(failures)} passed, {len(failures)} failed")
     return bool(failures or missed)
 

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mov, cvta, ld, st."""
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data_types import Array, dtype_of, integer_of, size_of
+from ..errors import PtxError
+from ..operation import Operation, elementwise, opcode
+from ..parser import Instruction
+
+if TYPE_CHECKING:
+    from ..execution import Launch
+    from ..threads import Threads
+
+_SPACES = ("param", "global", "shared")
+_CACHING = ("nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "L1::no_allocate")
+_VECTORS = {"v2": 2, "v4": 4}
+_ADDRESS = re.compile(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+))?\s*\]")
+
+
+def _names(operand: str) -> list[str]:
+    """{a, b} -> a, b."""
+    return [name.strip() for name in operand.strip("{}").split(",")]
+
+
+@opcode("mov")
+def _move(i: Instruction) -> Operation:
+    i.allow()
+    destination, source = i.operands
+    if "{" in source:
+        return _join(i, destination, _names(source))
+    if "{" in destination:
+        return _cut(i, _names(destination), source)
+    return elementwise(i, i.type, [i.type], lambda x: x)
+
+
+def _join(i: Instruction, destination: str, parts: list[str]) -> Operation:
+    """mov.b64 d, {low, high}."""
+    whole, size = integer_of(size_of(i.type)), size_of(i.type) // len(parts)
+    part = f"b{8 * size}"
+
+    def joined(*values: Array) -> Array:
+        result = values[0].astype(whole)
+        for k, value in enumerate(values[1:], 1):
+            result = result | value.astype(whole) << whole.type(8 * size * k)
+        return result
+
+    sources = tuple((name, part) for name in parts)
+    return Operation(((destination, f"b{8 * whole.itemsize}"),), sources, joined)
+
+
+def _cut(i: Instruction, parts: list[str], source: str) -> Operation:
+    """mov.b64 {low, high}, s."""
+    size = size_of(i.type) // len(parts)
+    part = integer_of(size)
+
+    def cut(value: Array) -> tuple[Array, ...]:
+        shift = value.dtype.type
+        return tuple((value >> shift(8 * size * k)).astype(part) for k in range(len(parts)))
+
+    destinations = tuple((name, f"b{8 * size}") for name in parts)
+    return Operation(destinations, ((source, f"b{8 * size_of(i.type)}"),), cut)
+
+
+@opcode("cvta")
+def _convert_address(i: Instruction) -> Operation:
+    """Generic addresses of global memory are its addresses; others are not known."""
+    if i.modifiers not in (("to", "global", "u64"), ("global", "u64")):
+        raise PtxError("generic addresses are known of global memory only")
+    return elementwise(i, "u64", ["u64"], lambda x: x)
+
+
+def _access(i: Instruction, operand: str) -> tuple[str, int, str, int]:
+    """Space, vector length, base, and offset of a load's or store's address."""
+    i.allow(*_SPACES, *_CACHING, *_VECTORS)
+    match = _ADDRESS.fullmatch(operand)
+    if not match:
+        raise PtxError(f"unknown address {operand}")
+    length = next((_VECTORS[m] for m in i.modifiers if m in _VECTORS), 1)
+    return i.chosen(_SPACES), length, match[1], int(match[2] or "0", 0)
+
+
+@opcode("ld")
+def _load(i: Instruction) -> Operation:
+    space, length, base, offset = _access(i, i.operands[1])
+    names, type_ = _names(i.operands[0]), dtype_of(i.type)
+    if len(names) != length:
+        raise PtxError(f"{len(names)} destinations, not {length}")
+
+    def load(launch: "Launch", threads: "Threads", address: Array) -> Array | tuple[Array, ...]:
+        where = address.astype(np.int64) + offset
+        values = launch.memory.load(space, where, type_, length, launch.grid.index[threads])
+        return values[0] if length == 1 else tuple(values)
+
+    destinations = tuple((name, i.type) for name in names)
+    return Operation(destinations, ((base, "address"),), load, needs_launch=True)
+
+
+@opcode("st")
+def _store(i: Instruction) -> Operation:
+    space, length, base, offset = _access(i, i.operands[0])
+    names = _names(i.operands[1])
+    if len(names) != length:
+        raise PtxError(f"{len(names)} sources, not {length}")
+    if space == "param":
+        raise PtxError("a store to parameters")
+
+    def store(launch: "Launch", threads: "Threads", address: Array, *values: Array) -> tuple[()]:
+        where = address.astype(np.int64) + offset
+        launch.memory.store(space, where, values, launch.grid.index[threads])
+        return ()
+
+    sources = ((base, "address"), *((name, i.type) for name in names))
+    return Operation((), sources, store, needs_launch=True)
