@@ -44,7 +44,7 @@ struct SoftState {
 
 /// Calls see(k, score) for every class of this thread.
 template <typename T, bool kWithGrad, typename See>
-__device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const AnyRow& row,
+__device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const AnyRow& row,
                                                    math::Exponent<T> scale, T (&scratch)[kThreads],
                                                    See see) {
   T max = kMinusInfinity<T>;
@@ -65,7 +65,7 @@ __device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const Any
 }
 
 template <typename T, bool kWithGrad>
-__device__ __forceinline__ SoftState<T> soft_state(const Arguments& a, const AnyRow& row,
+__device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const AnyRow& row,
                                                    math::Exponent<T> scale,
                                                    T (&scratch)[kThreads]) {
   return soft_state<T, kWithGrad>(a, row, scale, scratch, [](int64_t, T) {});
@@ -108,7 +108,7 @@ struct RowGradient {
 
 /// Writes the gradient of one class and adds its share of the gradient at tau.
 template <typename T>
-__device__ __forceinline__ void write_gradient(const Arguments& a, const AnyRow& row, int64_t k,
+__device__ __forceinline__ void write_gradient(const KernelParams& a, const AnyRow& row, int64_t k,
                                                T y, const RowGradient<T>& of_row,
                                                LongSum<T>& at_tau) {
   const T gradient = y * (load_grad<T>(a, row.row, k) - of_row.dot) * of_row.inverse;
@@ -118,8 +118,8 @@ __device__ __forceinline__ void write_gradient(const Arguments& a, const AnyRow&
 
 /// `row_value` is the same for all threads, so all of them reach the reduction or none does.
 template <typename T>
-__device__ __forceinline__ void write_tau_gradient(const Arguments& a, const AnyRow& row, T at_tau,
-                                                   T (&scratch)[kThreads]) {
+__device__ __forceinline__ void write_tau_gradient(const KernelParams& a, const AnyRow& row,
+                                                   T at_tau, T (&scratch)[kThreads]) {
   if (a.row_value == nullptr) return;
   const T total = row_sum(row.place, at_tau, scratch);
   if (row.writes_row_value()) static_cast<T*>(a.row_value)[row.index] = total;
@@ -177,7 +177,7 @@ __device__ __forceinline__ AnyBest<T> better_of(const AnyBest<T>& x, const AnyBe
 
 /// Index 0 with a NaN or -inf score if the row is undefined. `plain`: without noise.
 template <typename T>
-__device__ __forceinline__ AnyBest<T> best_of(const Arguments& a, const AnyRow& row, T factor,
+__device__ __forceinline__ AnyBest<T> best_of(const KernelParams& a, const AnyRow& row, T factor,
                                               bool plain, AnyBest<T> (&scratch)[kThreads]) {
   AnyBest<T> best = {kMinusInfinity<T>, 0};
   const auto offer = [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); };

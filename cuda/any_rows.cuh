@@ -119,20 +119,20 @@ __device__ __forceinline__ void store_any(void* data, DType type, int64_t at, T 
 }
 
 template <typename T>
-__device__ __forceinline__ T load_input(const Arguments& a, const Row& row, int64_t k) {
+__device__ __forceinline__ T load_input(const KernelParams& a, const Row& row, int64_t k) {
   const int64_t at = row[Operand::kInput] + k * a.rows.step(Operand::kInput);
   return load_any<T>(a.input, a.input_type, at);
 }
 
 template <typename T>
-__device__ __forceinline__ T load_grad(const Arguments& a, const Row& row, int64_t k) {
+__device__ __forceinline__ T load_grad(const KernelParams& a, const Row& row, int64_t k) {
   const int64_t at = row[Operand::kGrad] + k * a.rows.step(Operand::kGrad);
   return load_any<T>(a.grad, a.grad_type, at);
 }
 
 /// To a tensor that lies as the output does.
 template <typename T>
-__device__ __forceinline__ void store_output(const Arguments& a, void* data, const Row& row,
+__device__ __forceinline__ void store_output(const KernelParams& a, void* data, const Row& row,
                                              int64_t k, T value) {
   const int64_t at = row[Operand::kOutput] + k * a.rows.step(Operand::kOutput);
   store_any(data, a.output_type, at, value);
@@ -196,7 +196,8 @@ __device__ __forceinline__ void for_each_noise_run(const AnyRow& row, math::Key 
 
 /// Calls visit(k, noise of class k) for every class of this thread, in ascending order.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_noise(const Arguments& a, const AnyRow& row, Visit visit) {
+__device__ __forceinline__ void for_each_noise(const KernelParams& a, const AnyRow& row,
+                                               Visit visit) {
   const math::Key key = key_of(a, row.row);
   const auto first = static_cast<uint64_t>(row.row[Operand::kWord]);
   const auto step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
@@ -214,7 +215,7 @@ __device__ __forceinline__ T defined_score(T score) {
 
 /// Calls visit(k, score of class k), score = scaled logit + noise, as defined_score() has it.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_score(const Arguments& a, const AnyRow& row, T factor,
+__device__ __forceinline__ void for_each_score(const KernelParams& a, const AnyRow& row, T factor,
                                                Visit visit) {
   for_each_noise<T>(a, row, [&](int64_t k, T noise) {
     visit(k, defined_score(math::scaled_logit(load_input<T>(a, row.row, k), factor) + noise));
@@ -223,7 +224,7 @@ __device__ __forceinline__ void for_each_score(const Arguments& a, const AnyRow&
 
 /// The same without noise, and unscaled.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_plain_score(const Arguments& a, const AnyRow& row,
+__device__ __forceinline__ void for_each_plain_score(const KernelParams& a, const AnyRow& row,
                                                      Visit visit) {
   for_each_class(row, [&](int64_t k) { visit(k, defined_score(load_input<T>(a, row.row, k))); });
 }

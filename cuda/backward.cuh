@@ -20,7 +20,7 @@ struct Differentiate {
   }
   __device__ __forceinline__ float fast(float weight, float grad) const {
     const float factor = inverse * norm;
-    return weight * math::fused(grad, factor, -dot * factor);
+    return weight * math::fma(grad, factor, -dot * factor);
   }
   __device__ __forceinline__ float careful(float weight, float grad) const {
     return weight * norm * (grad - dot) * inverse;
@@ -64,7 +64,7 @@ struct Gradients {
   float of[Held::kClasses];
   float edge;
 
-  __device__ __forceinline__ void load(const Arguments& a, const Line<Element>& line,
+  __device__ __forceinline__ void load(const KernelParams& a, const Line<Element>& line,
                                        const Held& share) {
     if (Element::kType != DType::kFloat32 && a.grad_type == DType::kFloat32)
       load_wide(line, share);
@@ -120,7 +120,7 @@ template <int kCount>
 __device__ __forceinline__ float dot_of(const float (&x)[kCount], const float (&y)[kCount],
                                         float start) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) start = math::fused(x[i], y[i], start);
+  for (int i = 0; i < kCount; ++i) start = math::fma(x[i], y[i], start);
   return start;
 }
 

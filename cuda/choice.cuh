@@ -156,7 +156,7 @@ __device__ __forceinline__ Best best_if_plain(const Problem& p, const Best& nois
 }
 
 /// By one thread.
-__device__ __forceinline__ void write_choice(const Arguments& a, int64_t row, const Best& best) {
+__device__ __forceinline__ void write_choice(const KernelParams& a, int64_t row, const Best& best) {
   a.index[row] = best.index;
   if (a.row_value != nullptr) static_cast<float*>(a.row_value)[row] = best.score;
 }
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
 
 /// The thread's vectors of a row become zeros or, where it is undefined, NaN.
 template <typename Element, typename Share>
-__device__ __forceinline__ void clear_share(const Arguments& a, const Line<Element>& line,
+__device__ __forceinline__ void clear_share(const KernelParams& a, const Line<Element>& line,
                                             const Share& share, bool defined) {
   const int first = line.class_of(share.first);
   if (Element::kType != DType::kFloat32 && a.output_type == DType::kFloat32) {
@@ -194,7 +194,7 @@ __device__ __forceinline__ void clear_share(const Arguments& a, const Line<Eleme
 
 /// The thread's part of a one-hot row. The 1 is written by the thread that cleared its place.
 template <typename Element, typename Share>
-__device__ __forceinline__ void write_one_hot(const Arguments& a, const Line<Element>& line,
+__device__ __forceinline__ void write_one_hot(const KernelParams& a, const Line<Element>& line,
                                               const Share& share, const Best& best, bool defined) {
   clear_share(a, line, share, defined);
   if (share.edge >= 0)

@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kMaxColumnWarps* kWarpSize)
       const bool reaches = x[j] >= threshold[j];
       rows |= reaches ? 1u << j : 0u;
       x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
-      one_hot[j] = math::fused(x[j], 0.0f, reaches ? 1.0f : 0.0f);  // NaN stays NaN
+      one_hot[j] = math::fma(x[j], 0.0f, reaches ? 1.0f : 0.0f);  // NaN stays NaN
     }
     near.see(rows);
     columns.store(p.a.output, k, x);
@@ -185,7 +185,7 @@ __device__ __forceinline__ void differentiate_columns(
     const Columns<Element>& columns, const Differentiate (&by)[Element::kWidth], Weights weights,
     float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize]) {
   constexpr int kWidth = Element::kWidth;
-  const Arguments& a = columns.p.a;
+  const KernelParams& a = columns.p.a;
   LongSum<float> at_tau[kWidth];
   for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
     weights(k, x);

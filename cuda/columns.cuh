@@ -160,7 +160,7 @@ __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
     const Columns<Element>& columns, const Key& key,
     float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize]) {
   constexpr int kWidth = Element::kWidth;
-  const Arguments& a = columns.p.a;
+  const KernelParams& a = columns.p.a;
   ColumnState<kWidth> state;
   Running running[kWidth];
   for (int j = 0; j < kWidth; ++j) state.scale[j] = columns.temperature(j).scale;

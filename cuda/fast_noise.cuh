@@ -107,7 +107,7 @@ __device__ __forceinline__ uint32_t turned_word(uint32_t word) {
 /// word (docs/fit_polynomials.py).
 __device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t turned) {
   const auto w = static_cast<float>(turned);
-  const float rest = math::fused(w, 0x1p-32f, -0x1p-33f);
+  const float rest = math::fma(w, 0x1p-32f, -0x1p-33f);
   const float small = math::horner(w, -0x1.71537cp-33f, -0x1.71537cp-32f, -0x1.753804p-65f);
   return log2_unless_below(rest, word, kSmallWord, small);
 }
@@ -129,7 +129,7 @@ template <Scoring kFor>
 __device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t turned) {
   const float log2_rest = log2_of_rest(word, turned);
   const float e = kFor == Scoring::kFilter ? -log2_rest : log2_rest * kMinusLn2;
-  return math::fused(log2_fast(e), kMinusLn2, logit);
+  return math::fma(log2_fast(e), kMinusLn2, logit);
 }
 
 /// kCount logits, whose blocks of four begin `step` after the first, become fast scores: right but

@@ -38,7 +38,7 @@ Kernel with_bool(bool value, F f) {
 }
 
 template <typename Op>
-Kernel tile_kernel(const Plan& plan, const Arguments& a) {
+Kernel tile_kernel(const Plan& plan, const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
       using Element = decltype(element);
@@ -65,7 +65,7 @@ Kernel rung(const Plan& plan) {
 }
 
 template <typename Op>
-Kernel row_kernel(const Plan& plan, const Arguments& a) {
+Kernel row_kernel(const Plan& plan, const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
       return rung<Op, decltype(element), decltype(on_device)::value>(plan);
@@ -74,7 +74,7 @@ Kernel row_kernel(const Plan& plan, const Arguments& a) {
 }
 
 template <typename Op>
-Kernel columns_kernel(const Arguments& a) {
+Kernel columns_kernel(const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
       return Op::template columns<decltype(element), decltype(on_device)::value>();
@@ -83,7 +83,7 @@ Kernel columns_kernel(const Arguments& a) {
 }
 
 template <typename Op, Stage kStage>
-Kernel long_kernel(const Arguments& a) {
+Kernel long_kernel(const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
       return Op::template at_length<decltype(element), decltype(on_device)::value, kStage>();
@@ -91,7 +91,7 @@ Kernel long_kernel(const Arguments& a) {
   });
 }
 
-Problem problem_of(const Arguments& a, const Plan& plan, void* workspace) {
+Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
   Problem problem;
   problem.a = a;
   problem.keys = math::round_keys(a.host_key.seed);
@@ -120,7 +120,7 @@ void start_split(Op op, const Plan& plan, const Problem& p, cudaStream_t stream)
 }
 
 template <typename Ops>
-void launch(Op op, Kernel any_float, Kernel any_double, const Arguments& a, cudaStream_t stream,
+void launch(Op op, Kernel any_float, Kernel any_double, const KernelParams& a, cudaStream_t stream,
             const Resources& resources) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const Plan plan = plan_for(op, a, {resources.multiprocessors, resources.workspace != nullptr});
@@ -156,40 +156,40 @@ void launch_fold_in(const uint64_t* keys, int64_t count, uint64_t first, const u
 
 }  // namespace
 
-int64_t workspace_bytes(Op op, const Arguments& a, int multiprocessors) {
+int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors) {
   if (a.rows.count == 0 || a.rows.classes == 0) return 0;
   return plan_for(op, a, {multiprocessors, true}).workspace_bytes;
 }
 
-void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   launch<Soft>(Op::kSoft, soft_any_kernel<float>, soft_any_kernel<double>, a, stream, resources);
 }
 
-void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+void hard_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   launch<Hard>(Op::kHard, hard_any_kernel<float>, hard_any_kernel<double>, a, stream, resources);
 }
 
-void hard_soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+void hard_soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   launch<HardSoft>(Op::kHardSoft, hard_soft_any_kernel<float>, hard_soft_any_kernel<double>, a,
                    stream, resources);
 }
 
-void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+void argmax(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   launch<Argmax>(Op::kArgmax, argmax_any_kernel<float>, argmax_any_kernel<double>, a, stream,
                  resources);
 }
 
-void backward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+void backward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   launch<Backward>(Op::kBackward, backward_any_kernel<float>, backward_any_kernel<double>, a,
                    stream, resources);
 }
 
-void hard_backward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
+void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   launch<HardBackward>(Op::kHardBackward, hard_backward_any_kernel<float>,
                        hard_backward_any_kernel<double>, a, stream, resources);
 }
 
-void noise(const Arguments& a, cudaStream_t stream) {
+void noise(const KernelParams& a, cudaStream_t stream) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const Plan plan = plan_for(Op::kNoise, a, {});
   const bool wide = a.output_type == DType::kFloat64;

@@ -2,7 +2,7 @@
 // The CUDA kernels as their callers see them. Torch-free.
 //
 // Every function queues its work on `stream` and returns: nothing is synchronised and nothing is
-// allocated. Pointers are to memory that the device reads and writes. Arguments are taken as
+// allocated. Pointers are to memory that the device reads and writes. KernelParams are taken as
 // correct; the caller asks cudaGetLastError() whether the launch was. Without rows or classes (or
 // keys) nothing is launched.
 //
@@ -31,34 +31,34 @@ struct Resources {
 };
 
 /// What a workspace needs; 0 if the problem has no use for one.
-int64_t workspace_bytes(Op op, const Arguments& a, int multiprocessors);
+int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
 
 /// output = softmax((input + noise) / tau).
 /// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.
-void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = one-hot of the first maximum of input + noise: one 1, zeros elsewhere.
-void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void hard_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = the soft sample and one_hot = the hard one, each as above, of the same noise. The 1 is
 /// where the exact scores have their first maximum, whatever the rounding of the soft sample.
 /// `row_value` is not written.
-void hard_soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void hard_soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row. At a
 /// temperature of 0 the scores are the inputs.
 /// row_value, unless null: that score; NaN for an undefined row, -inf where every class is -inf.
-void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void argmax(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// From a soft sample y = input: output = y (grad - sum_k y_k grad_k) / tau.
 /// row_value, unless null: the gradient at tau, -sum_k output_k log y_k, with 0 log 0 = 0.
-void backward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// `backward` with y made anew from the logits `input` and the key.
-void hard_backward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = standard Gumbel noise.
-void noise(const Arguments& a, cudaStream_t stream);
+void noise(const KernelParams& a, cudaStream_t stream);
 
 /// out[i][k] = fold_in(keys[k], first + i) for i < per_key, k < count; keys are pairs of words.
 /// `first` is any 64-bit pattern; the sum wraps.

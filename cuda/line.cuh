@@ -41,7 +41,7 @@ struct Line {
   int head;
   int vectors;
 
-  __device__ __forceinline__ Line(const Arguments& a, const Row& row) {
+  __device__ __forceinline__ Line(const KernelParams& a, const Row& row) {
     input = static_cast<const Storage*>(a.input) + row[Operand::kInput];
     grad = row_pointer(a.grad, a.grad_type, row, Operand::kGrad);
     output = const_cast<void*>(row_pointer(a.output, a.output_type, row, Operand::kOutput));
@@ -55,7 +55,7 @@ struct Line {
   }
 
   /// The line of the hard sample beside a soft one.
-  __device__ __forceinline__ Line one_hot(const Arguments& a, const Row& row) const {
+  __device__ __forceinline__ Line one_hot(const KernelParams& a, const Row& row) const {
     Line line = *this;
     line.output = const_cast<void*>(row_pointer(a.one_hot, a.output_type, row, Operand::kOutput));
     return line;
@@ -86,7 +86,7 @@ __device__ __forceinline__ void store_one(void* data, DType type, int at, float 
     static_cast<float*>(data)[at] = value;
 }
 
-__device__ __forceinline__ double tau_at(const Arguments& a, const Row& row) {
+__device__ __forceinline__ double tau_at(const KernelParams& a, const Row& row) {
   const int64_t at = row[Operand::kTau];
   switch (a.tau_type) {
     case DType::kFloat32:
@@ -101,7 +101,7 @@ __device__ __forceinline__ double tau_at(const Arguments& a, const Row& row) {
   __builtin_unreachable();
 }
 
-__device__ __forceinline__ double tau_of(const Arguments& a, const Row& row) {
+__device__ __forceinline__ double tau_of(const KernelParams& a, const Row& row) {
   return a.tau == nullptr ? a.host_tau : tau_at(a, row);
 }
 

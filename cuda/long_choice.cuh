@@ -212,7 +212,7 @@ static __global__ void __launch_bounds__(kChoiceThreads)
 
 /// Zeros or, where the row is undefined, NaN in all of a part.
 template <typename Element>
-__device__ __forceinline__ void clear_part(const Arguments& a, const Line<Element>& line,
+__device__ __forceinline__ void clear_part(const KernelParams& a, const Line<Element>& line,
                                            const Part& part, bool defined) {
   for_each_share<kChoiceVectors<Element>>(line, part, [&](const auto& share) {
     clear_share(a, line, share, defined);

@@ -40,7 +40,7 @@ __device__ __forceinline__ Running weigh_part(const Problem& p, const Line<Eleme
     for (int i = 0; i < 16; ++i) {
       const float weight = weigh(scores.of[i]);
       sum += weight;
-      if (kWithGrad) dot = math::fused(weight, grad.of[i], dot);
+      if (kWithGrad) dot = math::fma(weight, grad.of[i], dot);
     }
     running.sum.add(sum);
     if (kWithGrad) running.dot.add(dot);
@@ -50,7 +50,7 @@ __device__ __forceinline__ Running weigh_part(const Problem& p, const Line<Eleme
 
 /// Second read: the thread's samples of a share.
 template <typename Element, int kVectors, typename Key>
-__device__ __forceinline__ void write_share(const Arguments& a, const Line<Element>& line,
+__device__ __forceinline__ void write_share(const KernelParams& a, const Line<Element>& line,
                                             const Share<Element, kVectors>& share, const Key& key,
                                             const LongState& state, float scale, float norm) {
   Scores<Element, kVectors> scores;

@@ -69,7 +69,7 @@ struct Run {
   const int64_t* row_stride;
 };
 
-inline Run run_of(const Arguments& a, Operand operand, const void* data, DType type) {
+inline Run run_of(const KernelParams& a, Operand operand, const void* data, DType type) {
   return {static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) / size_of(type)),
           a.rows.stride[static_cast<int>(operand)]};
 }
@@ -84,7 +84,7 @@ inline bool in_step(const Rows& rows, const Run& x, const Run& y, int64_t multip
 
 /// Whether every row is a line: its classes follow each other everywhere, its 16-byte boundaries
 /// are the same in every tensor, and boundaries of the blocks of four words as well.
-inline bool are_lines(Op op, const Arguments& a) {
+inline bool are_lines(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
     return false;
@@ -107,7 +107,7 @@ inline bool are_lines(Op op, const Arguments& a) {
 
 /// Whether rows lie side by side in runs of whole vectors, under one key, with all vectors of a
 /// class at 16-byte boundaries and at boundaries of the blocks of four words.
-inline bool are_columns(Op op, const Arguments& a) {
+inline bool are_columns(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
     return false;
@@ -132,7 +132,7 @@ inline bool are_columns(Op op, const Arguments& a) {
 }
 
 /// Whether lines lie end to end everywhere, from a 16-byte boundary on, under one key.
-inline bool are_flat(Op op, const Arguments& a) {
+inline bool are_flat(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   const auto ends_meet = [&](Operand operand) {
     return rows.dims == 0 || rows.stride[static_cast<int>(operand)][0] == rows.classes;
@@ -152,7 +152,7 @@ inline int64_t power_of_two_from(int64_t least) {
   return power;
 }
 
-inline Plan tile_plan(Op op, const Arguments& a) {
+inline Plan tile_plan(Op op, const KernelParams& a) {
   constexpr int kThreads = 256;
   constexpr int kElements = 16 * kThreads;  // of a tile, at most
   const auto classes = static_cast<int>(a.rows.classes);
@@ -173,7 +173,7 @@ inline Plan tile_plan(Op op, const Arguments& a) {
   return plan;
 }
 
-inline Plan row_plan(const Arguments& a) {
+inline Plan row_plan(const KernelParams& a) {
   const int width = width_of(a.input_type);
   const int64_t vectors = a.rows.classes / width;  // of a row, at most
   Plan plan;
@@ -195,7 +195,7 @@ inline Plan row_plan(const Arguments& a) {
   return plan;
 }
 
-inline Plan columns_plan(const Arguments& a) {
+inline Plan columns_plan(const KernelParams& a) {
   Plan plan;
   plan.family = Family::kColumns;
   plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, 8));
@@ -215,7 +215,7 @@ inline Plan long_plan(Op op) {
 /// Rows of at least this many classes are worth a second launch if blocks would idle otherwise.
 constexpr int64_t kSplitFrom = 16384;
 
-inline Plan split_plan(Op op, const Arguments& a, int64_t parts) {
+inline Plan split_plan(Op op, const KernelParams& a, int64_t parts) {
   const int64_t vectors = a.rows.classes / width_of(a.input_type);
   const int64_t grain = kWarp * (16 / width_of(a.input_type));
   Plan plan = long_plan(op);
@@ -232,7 +232,7 @@ inline Plan split_plan(Op op, const Arguments& a, int64_t parts) {
 
 /// Blocks that a row may be shared by: so many that every multiprocessor has two, but not less
 /// than one pass of a block for each.
-inline int64_t parts_for(const Arguments& a, const Device& device) {
+inline int64_t parts_for(const KernelParams& a, const Device& device) {
   constexpr int64_t kPass = 128 * 16;  // classes
   if (!device.has_workspace || a.rows.classes < kSplitFrom) return 1;
   if (a.rows.count >= device.multiprocessors) return 1;
@@ -241,14 +241,14 @@ inline int64_t parts_for(const Arguments& a, const Device& device) {
 }
 
 /// Whether rows lie side by side rather than classes.
-inline bool lies_across(Op op, const Arguments& a) {
+inline bool lies_across(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   const auto operand = static_cast<int>(op == Op::kNoise ? Operand::kOutput : Operand::kInput);
   return rows.dims > 0 && rows.classes > 1 && rows.class_stride[operand] != 1 &&
          rows.stride[operand][rows.dims - 1] == 1;
 }
 
-inline Plan any_plan(Op op, const Arguments& a) {
+inline Plan any_plan(Op op, const KernelParams& a) {
   constexpr int kThreads = 256;
   Plan plan;
   plan.threads = kThreads;
@@ -267,7 +267,7 @@ inline int64_t longest_held(Op op) {
   return int64_t{held} * kWarp * kMostWarps;
 }
 
-inline Plan line_plan(Op op, const Arguments& a, const Device& device) {
+inline Plan line_plan(Op op, const KernelParams& a, const Device& device) {
   const int64_t parts = parts_for(a, device);
   if (parts > 1) return split_plan(op, a, parts);
   if (a.rows.classes <= longest_held(op)) return row_plan(a);
@@ -279,7 +279,7 @@ inline Plan line_plan(Op op, const Arguments& a, const Device& device) {
 }  // namespace planning
 
 /// The plan for a problem of at least one row and class.
-inline Plan plan_for(Op op, const Arguments& a, const Device& device) {
+inline Plan plan_for(Op op, const KernelParams& a, const Device& device) {
   using namespace planning;
   if (are_lines(op, a)) {
     Plan plan;

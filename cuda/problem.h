@@ -18,7 +18,7 @@ TG_HD Temperature temperature_of(double tau) {
 }
 
 struct Problem {
-  Arguments a;
+  KernelParams a;
   math::RoundKeys<> keys;   // of a.host_key
   Temperature temperature;  // of a.host_tau; argmax: its inverse as a sampler takes it
   bool scaled = false;      // argmax: whether the temperature changes any logit

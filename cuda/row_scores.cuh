@@ -238,7 +238,7 @@ __device__ __forceinline__ void fill_share(void* to, const Share& share, const B
 
 /// Writes a thread's values into the output, which holds `Element`s or float32.
 template <typename Element, typename Share>
-__device__ __forceinline__ void store_share(const Arguments& a, const Line<Element>& line,
+__device__ __forceinline__ void store_share(const KernelParams& a, const Line<Element>& line,
                                             const Share& share,
                                             const float (&value)[Share::kClasses]) {
   if (Element::kType != DType::kFloat32 && a.output_type == DType::kFloat32)

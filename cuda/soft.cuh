@@ -22,7 +22,7 @@ struct Weigh {
     direct = offset < 0x1p16f && offset > -0x1p16f;
   }
   __device__ __forceinline__ float fast(float score) const {
-    return exp2_fast(math::fused(score, scale, -offset));
+    return exp2_fast(math::fma(score, scale, -offset));
   }
   __device__ __forceinline__ float careful(float score) const {
     return exp2_fast((score - top) * scale);
@@ -57,7 +57,7 @@ __device__ __forceinline__ float log_sum_exp(const Weigh& weigh, float sum, doub
 
 /// The thread's samples from its weights.
 template <typename Element, int kVectors>
-__device__ __forceinline__ void write_samples(const Arguments& a, const Line<Element>& line,
+__device__ __forceinline__ void write_samples(const KernelParams& a, const Line<Element>& line,
                                               const Share<Element, kVectors>& share, float sum,
                                               Scores<Element, kVectors>& weights) {
   const float inverse = 1.0f / sum;

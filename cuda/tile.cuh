@@ -150,7 +150,7 @@ __device__ __forceinline__ void write_tile_as(void* data, const Tile& tile, cons
 
 /// Writes what shared memory holds to the output.
 template <typename Element>
-__device__ __forceinline__ void write_tile(const Arguments& a, const Tile& tile,
+__device__ __forceinline__ void write_tile(const KernelParams& a, const Tile& tile,
                                            const float* shared) {
   const TileShare<Element> share(tile);
   const float* at = shared + place_of(share.first);
@@ -163,11 +163,12 @@ __device__ __forceinline__ void write_tile(const Arguments& a, const Tile& tile,
 /// Logit and exact noise of a tile's element.
 template <typename Element, typename Key>
 struct TileNoise {
-  const Arguments& a;
+  const KernelParams& a;
   const Key& key;
   uint64_t first_word;
 
-  __device__ __forceinline__ TileNoise(const Arguments& arguments, const Key& k, const Tile& tile)
+  __device__ __forceinline__ TileNoise(const KernelParams& arguments, const Key& k,
+                                       const Tile& tile)
       : a(arguments), key(k), first_word(a.rows.first_word + static_cast<uint64_t>(tile.begin)) {}
 
   __device__ __forceinline__ float logit(const Tile& tile, int e) const {

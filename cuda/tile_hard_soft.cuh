@@ -11,12 +11,12 @@ namespace torch_gumbel::cuda {
 __device__ __forceinline__ float one_of_marked(float value) {
   constexpr uint32_t kOne = 0x3F800000;  // the bits of 1.0f
   const uint32_t mask = math::signed_shift(math::bit_cast<uint32_t>(value), 31);
-  return math::fused(fabsf(value), 0.0f, math::bit_cast<float>(mask & kOne));
+  return math::fma(fabsf(value), 0.0f, math::bit_cast<float>(mask & kOne));
 }
 
 /// Two tensors from samples whose sign marks each row's choice: their values, and its one-hot.
 template <typename Held, typename Share>
-__device__ __forceinline__ void write_marked_as(const Arguments& a, const Tile& tile,
+__device__ __forceinline__ void write_marked_as(const KernelParams& a, const Tile& tile,
                                                 const Share& share, const float* at) {
   const int64_t first = tile.begin + share.first;
   auto* soft = static_cast<typename Held::Storage*>(a.output) + first;
@@ -36,7 +36,7 @@ __device__ __forceinline__ void write_marked_as(const Arguments& a, const Tile& 
 }
 
 template <typename Element>
-__device__ __forceinline__ void write_marked_tile(const Arguments& a, const Tile& tile,
+__device__ __forceinline__ void write_marked_tile(const KernelParams& a, const Tile& tile,
                                                   const float* shared) {
   const TileShare<Element> share(tile);
   const float* at = shared + place_of(share.first);

@@ -15,9 +15,9 @@ using at::Tensor;
 using ops::KlResult;
 using std::optional;
 
-using Run = void (*)(const Arguments&, const KlRows&, int64_t, int64_t, void*);
+using Run = void (*)(const KernelParams&, const KlRows&, int64_t, int64_t, void*);
 
-void run_on_rows(Run run, const Arguments& a, const KlRows& rows) {
+void run_on_rows(Run run, const KernelParams& a, const KlRows& rows) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / a.rows.classes);
   at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
@@ -29,11 +29,11 @@ void run_on_rows(Run run, const Arguments& a, const KlRows& rows) {
 /// The logarithms of the prior, of the shape of the values and in the compute type.
 Tensor spread(const Tensor& values, const optional<Tensor>& log_prior) {
   if (!log_prior.has_value()) return {};
-  return log_prior->to(ops::compute_type(values.scalar_type())).expand(values.sizes());
+  return log_prior->to(ops::opmath_type(values.scalar_type())).expand(values.sizes());
 }
 
 KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
-  const auto type = ops::compute_type(values.scalar_type());
+  const auto type = ops::opmath_type(values.scalar_type());
   const auto rows = [&] { return ops::empty_rows(values, dim, type); };
   const Tensor kl = rows(), base = rows(), log_sum = rows();
   if (values.numel() == 0)
@@ -52,7 +52,7 @@ KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim
 Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& kl_rows,
                    const Tensor& base_rows, const Tensor& log_sum_rows,
                    const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
-  const auto type = ops::compute_type(values.scalar_type());
+  const auto type = ops::opmath_type(values.scalar_type());
   const auto packed = [&](const Tensor& rows) {
     TORCH_CHECK_VALUE(rows.is_cpu() && rows.sym_sizes().equals(ops::rows_shape(values, dim)),
                       "_kl_categorical_backward: wanted one value per row of ", values.sizes(),

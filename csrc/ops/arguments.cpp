@@ -202,7 +202,7 @@ void check_tensors(const char* who, const Operands& operands, const at::Device& 
 
 /// A small CPU operand next to a device's: read here when it is one value, copied when it is
 /// several.
-void place_scalars(Operands& operands, const at::Device& device, Arguments& a) {
+void place_scalars(Operands& operands, const at::Device& device, KernelParams& a) {
   if (operands.tau.defined() && operands.tau.is_cpu() && operands.tau.dim() == 0) {
     if (operands.tau.scalar_type() == at::kDouble)
       a.host_tau = *operands.tau.const_data_ptr<double>();
@@ -230,7 +230,7 @@ c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim) {
 
 Call describe(const char* who, const Operands& given) {
   Call call;
-  Arguments& a = call.arguments;
+  KernelParams& a = call.arguments;
   Operands operands = given;
   const auto& shaped = operands.input.defined() ? operands.input : operands.output;
   check_tensors(who, operands, shaped.device());

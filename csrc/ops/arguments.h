@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From tensors to the Torch-free Arguments of a kernel.
+// From tensors to the Torch-free KernelParams of a kernel.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,7 +25,7 @@ struct Operands {
 
 /// A kernel's arguments, with the tensors whose memory they point into.
 struct Call {
-  Arguments arguments;
+  KernelParams arguments;
   std::vector<at::Tensor> alive;
 };
 

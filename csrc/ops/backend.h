@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The private ops for a backend: allocate the results, describe the operands, run the kernel. A
 // backend gives
-//     static void run(Op op, const Arguments& arguments, const at::Tensor& on);
+//     static void run(Op op, const KernelParams& arguments, const at::Tensor& on);
 // which runs one op on the device of `on`.
 #pragma once
 

@@ -53,7 +53,7 @@ Scaling scaling_of(double temperature, const at::TensorOptions& options) {
 template <typename T>
 Scaling scaling_of(const Tensor& temperature, const at::TensorOptions& options) {
   constexpr double kLeast = std::numeric_limits<T>::denorm_min();
-  const double least = 1 / static_cast<double>(math::kLargestSamplingInverse<T>);
+  const double least = 1 / static_cast<double>(math::kMaxSamplingInverse<T>);
   const Tensor plain = temperature == 0;
   const Tensor valid = (temperature >= 0).logical_and(temperature < kInfinity);
   const Tensor unscaled = plain.logical_or(valid.logical_not());

@@ -92,12 +92,12 @@ class GuardedTensor {
 };
 
 /// Memory for kernels, NaN all over; nothing may be written behind it. Null for no bytes.
-class GuardedRoom {
+class GuardedBuffer {
  public:
-  explicit GuardedRoom(int64_t bytes);
-  ~GuardedRoom();
-  GuardedRoom(const GuardedRoom&) = delete;
-  GuardedRoom& operator=(const GuardedRoom&) = delete;
+  explicit GuardedBuffer(int64_t bytes);
+  ~GuardedBuffer();
+  GuardedBuffer(const GuardedBuffer&) = delete;
+  GuardedBuffer& operator=(const GuardedBuffer&) = delete;
   void* get() const { return data_; }
 
  private:
@@ -118,8 +118,8 @@ class Problem {
   Problem& operator=(const Problem&) = delete;
 
   const Case& wanted() const { return case_; }
-  const Arguments& arguments() const { return arguments_; }
-  Arguments& arguments() { return arguments_; }
+  const KernelParams& arguments() const { return arguments_; }
+  KernelParams& arguments() { return arguments_; }
   int64_t rows() const { return arguments_.rows.count; }
   int64_t classes() const { return arguments_.rows.classes; }
   bool wide() const;  // computed in float64
@@ -156,7 +156,7 @@ class Problem {
   void fill_keys();
 
   Case case_;
-  Arguments arguments_;
+  KernelParams arguments_;
   GuardedTensor input_, grad_, output_, one_hot_, tau_, row_value_, index_;
   std::vector<uint64_t> keys_;
 };

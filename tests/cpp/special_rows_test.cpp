@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kSpecial = 2;  // of five rows
 
 /// Makes a row special; `best` is then the value of its argmax, -inf or NaN.
-struct Spoiler {
+struct Invalidator {
   const char* name;
   double best;
   std::function<void(Problem&, int64_t last)> apply;
@@ -26,7 +26,7 @@ void fill_row(Problem& problem, double value) {
   for (int64_t k = 0; k < problem.classes(); ++k) problem.set_input(kSpecial, k, value);
 }
 
-std::vector<Spoiler> spoilers() {
+std::vector<Invalidator> invalidators() {
   const auto set = [](int64_t numerator, double value) {
     return [=](Problem& p, int64_t last) { p.set_input(kSpecial, last * numerator / 2, value); };
   };
@@ -57,7 +57,7 @@ std::vector<Spoiler> spoilers() {
 
 bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
-void expect_spoilt_row(const Problem& problem, double best) {
+void expect_undefined_row(const Problem& problem, double best) {
   if (problem.wanted().op == Op::kArgmax) {
     EXPECT_EQ(problem.index(kSpecial), 0);
     EXPECT_TRUE(same(problem.row_value(kSpecial), best)) << problem.row_value(kSpecial);
@@ -125,12 +125,12 @@ TEST_P(SpecialRows, RowsWithoutADistributionAreNanAndContained) {
   for_each_case([](const Case& wanted, const cpu::Kernels& kernels) {
     Problem clean(wanted);
     clean.run(kernels);
-    for (const Spoiler& spoiler : spoilers()) {
-      SCOPED_TRACE(spoiler.name);
+    for (const Invalidator& invalidator : invalidators()) {
+      SCOPED_TRACE(invalidator.name);
       Problem problem(wanted);
-      spoiler.apply(problem, problem.classes() - 1);
+      invalidator.apply(problem, problem.classes() - 1);
       problem.run(kernels);
-      expect_spoilt_row(problem, spoiler.best);
+      expect_undefined_row(problem, invalidator.best);
       expect_clean_neighbours(problem, clean);
     }
   });
@@ -148,7 +148,7 @@ TEST_P(SpecialRows, BadTemperaturesOfOneRowAreContained) {
       Problem problem(wanted);
       set_temperature(problem, tau);
       problem.run(kernels);
-      expect_spoilt_row(problem, NAN);
+      expect_undefined_row(problem, NAN);
       expect_clean_neighbours(problem, clean);
     }
   });
@@ -181,13 +181,13 @@ TEST_P(PlainRows, WithoutADistributionGiveZero) {
     wanted.tau_per_row = true;
     Problem clean(wanted);
     clean.run(kernels);
-    for (const Spoiler& spoiler : spoilers()) {
-      SCOPED_TRACE(spoiler.name);
+    for (const Invalidator& invalidator : invalidators()) {
+      SCOPED_TRACE(invalidator.name);
       Problem problem(wanted);
       set_temperature(problem, 0);
-      spoiler.apply(problem, problem.classes() - 1);
+      invalidator.apply(problem, problem.classes() - 1);
       problem.run(kernels);
-      expect_spoilt_row(problem, spoiler.best);
+      expect_undefined_row(problem, invalidator.best);
       expect_clean_neighbours(problem, clean);
     }
   });

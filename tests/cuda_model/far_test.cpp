@@ -64,7 +64,7 @@ class FarOnModel : public ::testing::TestWithParam<std::tuple<Op, DType>> {
     const int64_t run = size * bytes, step = stride * bytes;
     const Room input(step * count), grad(step * count), output(step * count), ones(step * count);
     ASSERT_TRUE(input.exists() && grad.exists() && output.exists() && ones.exists());
-    Arguments& a = problem.arguments();
+    KernelParams& a = problem.arguments();
     for (const Operand operand : {Operand::kInput, Operand::kGrad, Operand::kOutput}) {
       const auto o = static_cast<int>(operand);
       (problem.wanted().dim == 0 ? a.rows.class_stride[o] : a.rows.stride[o][0]) = stride;

@@ -129,7 +129,7 @@ TEST_P(LayoutsOnModel, OneTemperatureOnTheDevice) {
         return true;
       },
       [](Problem& problem) {
-        Arguments& a = problem.arguments();
+        KernelParams& a = problem.arguments();
         a.tau = &tau;
         a.tau_type = DType::kFloat32;
         a.host_tau = -1;

@@ -1,84 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops over arrays of floats. Where there are registers for it (floats.h), the body of a loop is
+// Loops over arrays of floats. Where there are registers for it (vec.h), the body of a loop is
 // given several at once: a formula is one chain of steps that wait for each other, and a processor
 // looks only a few chains ahead. Elsewhere it is given one element, and the compiler makes vectors
 // of the loop.
 #pragma once
 
-#include "floats.h"
+#include "vec.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
 #if defined(__AVX2__)
 
-constexpr int64_t kInRegister = kVectorBytes / sizeof(float);
+constexpr int64_t kVecSize = kVectorBytes / sizeof(float);
 
 /// Elements of arrays from k on, as many as the registers hold.
 template <int parts>
-struct Places {
+struct VecIndex {
   int64_t k;
 
   TG_MEMBER Floats<parts> load(const float* from) const {
-    return Floats<parts>::of([&](int p)
-                                 TG_INLINE { return load_register(from + k + p * kInRegister); });
+    return Floats<parts>::of([&](int p) TG_INLINE { return loadu(from + k + p * kVecSize); });
   }
   TG_MEMBER Words<parts> load(const uint32_t* from) const {
-    return Words<parts>::of([&](int p)
-                                TG_INLINE { return load_register(from + k + p * kInRegister); });
+    return Words<parts>::of([&](int p) TG_INLINE { return loadu(from + k + p * kVecSize); });
   }
   TG_MEMBER Floats<parts> here(const Floats<parts>& values, float) const { return values; }
   TG_MEMBER void store(const Floats<parts>& values, float* to) const {
-    for (int p = 0; p < parts; ++p) store_register(values.part[p], to + k + p * kInRegister);
+    for (int p = 0; p < parts; ++p) storeu(values.part[p], to + k + p * kVecSize);
   }
 };
 
 /// The last ones, fewer than a register holds. What is not there counts as 0 and, of words, as the
 /// largest.
-struct LastPlaces {
+struct TailIndex {
   int64_t k;
   int64_t count;
 
   TG_MEMBER auto there() const { return lanes_below<float>(count, 0); }
   TG_MEMBER Floats<1> load(const float* from) const {
-    return Floats<1>::of([&](int) TG_INLINE { return load_first(from + k, count, 0); });
+    return Floats<1>::of([&](int) TG_INLINE { return masked_load(from + k, count, 0); });
   }
   TG_MEMBER Words<1> load(const uint32_t* from) const {
     return Words<1>::of(
-        [&](int) TG_INLINE { return load_first(from + k, count) | ~(Register<uint32_t>)there(); });
+        [&](int) TG_INLINE { return masked_load(from + k, count) | ~(Vec<uint32_t>)there(); });
   }
   /// The values, and `rest` in place of those that are not there.
   TG_MEMBER Floats<1> here(const Floats<1>& values, float rest) const {
-    return Floats<1>::of(
-        [&](int) TG_INLINE { return there() ? values.part[0] : Register<float>{} + rest; });
+    return Floats<1>::of([&](int)
+                             TG_INLINE { return there() ? values.part[0] : Vec<float>{} + rest; });
   }
   TG_MEMBER void store(const Floats<1>& values, float* to) const {
-    store_first(values.part[0], to + k, count);
+    masked_store(values.part[0], to + k, count);
   }
 };
 
 /// The first ones, where arrays do not begin with a register: lanes [first, last) of the one at k.
-struct FirstPlaces {
+struct HeadIndex {
   int64_t k;
   int first;
   int64_t last;
 
   TG_MEMBER Floats<1> load(const float* from) const {
-    return Floats<1>::of([&](int) TG_INLINE { return load_between(from + k, first, last); });
+    return Floats<1>::of([&](int) TG_INLINE { return masked_load_range(from + k, first, last); });
   }
   TG_MEMBER Floats<1> here(const Floats<1>& values, float rest) const {
     return Floats<1>::of([&](int) TG_INLINE {
-      return lanes_between(first, last) ? values.part[0] : Register<float>{} + rest;
+      return lanes_between(first, last) ? values.part[0] : Vec<float>{} + rest;
     });
   }
   TG_MEMBER void store(const Floats<1>& values, float* to) const {
-    store_between(values.part[0], to + k, first, last);
+    masked_store_range(values.part[0], to + k, first, last);
   }
 };
 
 #endif
 
 /// Element k of arrays.
-struct Place {
+struct ScalarIndex {
   int64_t k;
 
   template <typename T>
@@ -94,59 +92,59 @@ struct Place {
 /// Calls body(places) until all of [begin, end) of arrays of T, and of their words, were its
 /// places.
 template <typename T, typename F>
-TG_STAGE void for_each_place(int64_t begin, int64_t end, F&& body) {
+TG_STAGE void for_each_vec(int64_t begin, int64_t end, F&& body) {
 #if defined(__AVX2__)
-  if constexpr (kWholeRegisters<T>) {
+  if constexpr (kVectorized<T>) {
     int64_t k = begin;
-    for (; k + 4 * kInRegister <= end; k += 4 * kInRegister) body(Places<4>{k});
-    if (k + 2 * kInRegister <= end) body(Places<2>{k}), k += 2 * kInRegister;
-    if (k + kInRegister <= end) body(Places<1>{k}), k += kInRegister;
-    if (k < end) body(LastPlaces{k, end - k});
+    for (; k + 4 * kVecSize <= end; k += 4 * kVecSize) body(VecIndex<4>{k});
+    if (k + 2 * kVecSize <= end) body(VecIndex<2>{k}), k += 2 * kVecSize;
+    if (k + kVecSize <= end) body(VecIndex<1>{k}), k += kVecSize;
+    if (k < end) body(TailIndex{k, end - k});
   } else
 #endif
-    for (int64_t k = begin; k < end; ++k) body(Place{k});
+    for (int64_t k = begin; k < end; ++k) body(ScalarIndex{k});
 }
 
 /// How many elements lie between the last boundary of a register and `values`. A loop over arrays
 /// that begin there, at [past, past + count), crosses no boundary of lines with any load or store.
 template <typename T>
-TG_STAGE int64_t past_boundary(const T* values) {
-  if constexpr (kWholeRegisters<T>)
+TG_STAGE int64_t misalignment(const T* values) {
+  if constexpr (kVectorized<T>)
     return static_cast<int64_t>(reinterpret_cast<uintptr_t>(values) % kVectorBytes / sizeof(T));
   else
     return 0;
 }
 
-/// for_each_place from any place on.
+/// for_each_vec from any place on.
 template <typename T, typename F>
-TG_STAGE void for_each_place_from(int64_t begin, int64_t end, F&& body) {
+TG_STAGE void for_each_vec_from(int64_t begin, int64_t end, F&& body) {
 #if defined(__AVX2__)
-  if constexpr (kWholeRegisters<T>)
-    if (const int64_t past = begin % kInRegister; past != 0 && begin < end) {
-      const int64_t k = begin - past, next = k + kInRegister;
-      body(FirstPlaces{k, static_cast<int>(past), end < next ? end - k : kInRegister});
+  if constexpr (kVectorized<T>)
+    if (const int64_t misaligned = begin % kVecSize; misaligned != 0 && begin < end) {
+      const int64_t k = begin - misaligned, next = k + kVecSize;
+      body(HeadIndex{k, static_cast<int>(misaligned), end < next ? end - k : kVecSize});
       begin = next;
     }
 #endif
-  for_each_place<T>(begin, end, body);
+  for_each_vec<T>(begin, end, body);
 }
 
 /// The smallest of the words that a loop sees.
-struct Smallest {
+struct RunningMin {
 #if defined(__AVX2__)
-  Register<uint32_t> of = ~Register<uint32_t>{};
+  Vec<uint32_t> of = ~Vec<uint32_t>{};
   template <int parts>
-  TG_MEMBER void see(const Words<parts>& words) {
+  TG_MEMBER void update(const Words<parts>& words) {
     for (int p = 0; p < parts; ++p) of = words.part[p] < of ? words.part[p] : of;
   }
   TG_MEMBER uint32_t word() const {
     uint32_t smallest = ~0u;
-    for (int j = 0; j < kInRegister; ++j) smallest = of[j] < smallest ? of[j] : smallest;
+    for (int j = 0; j < kVecSize; ++j) smallest = of[j] < smallest ? of[j] : smallest;
     return smallest;
   }
 #else
   uint32_t of = ~0u;
-  TG_MEMBER void see(uint32_t word) { of = word < of ? word : of; }
+  TG_MEMBER void update(uint32_t word) { of = word < of ? word : of; }
   TG_MEMBER uint32_t word() const { return of; }
 #endif
 };

@@ -11,18 +11,19 @@ namespace torch_gumbel::cpu::TG_ISA {
 
 /// Values of one class, where they lie or in `room`.
 template <typename T>
-static inline const T* load_column(const Strided& from, int64_t k, int64_t rows, T* room) {
-  const Strided column = part_of(from, 0, k);
-  if (from.type == kTypeOf<T> && from.row_step == 1) return static_cast<const T*>(column.data);
-  with_elements(from.type, column.data, [&](auto* data) {
-    if (from.row_step == 1) return load_run(data, rows, room);
-    for (int64_t i = 0; i < rows; ++i) room[i] = static_cast<T>(widen(data[i * from.row_step]));
+static inline const T* load_class(const Strided& from, int64_t k, int64_t rows, T* buffer) {
+  const Strided class_values = part_of(from, 0, k);
+  if (from.type == kTypeOf<T> && from.row_step == 1)
+    return static_cast<const T*>(class_values.data);
+  dispatch_dtype(from.type, class_values.data, [&](auto* data) {
+    if (from.row_step == 1) return load_run(data, rows, buffer);
+    for (int64_t i = 0; i < rows; ++i) buffer[i] = static_cast<T>(widen(data[i * from.row_step]));
   });
-  return room;
+  return buffer;
 }
 
 /// Asks for the values of a class: they lie too far from the last one's for a processor to guess.
-static inline void fetch_column(const Strided& from, int64_t k, int64_t rows) {
+static inline void prefetch_class(const Strided& from, int64_t k, int64_t rows) {
   if (from.row_step != 1) return;
   const int64_t size = element_size(from.type);
   const auto* data = static_cast<const char*>(from.data) + k * from.class_step * size;
@@ -31,30 +32,30 @@ static inline void fetch_column(const Strided& from, int64_t k, int64_t rows) {
 
 /// The classes of a group's output.
 template <typename T>
-class ColumnOutput {
+class SpatialOutput {
  public:
-  ColumnOutput(const Arguments& a, const Group& group)
+  SpatialOutput(const KernelParams& a, const Group& group)
       : to_(operand_matrix(a, group, Operand::kOutput, 0)), rows_(group.rows) {
     const bool lines = reinterpret_cast<uintptr_t>(to_.data) % kLine == 0 &&
                        whole_lines(rows_, to_.type) && whole_lines(to_.class_step, to_.type);
-    past_caches_ = streams(a) && to_.row_step == 1 && lines;
+    nontemporal_ = uses_nontemporal(a) && to_.row_step == 1 && lines;
   }
 
   /// Where a class's values may be made: in place, or in `room`.
-  T* place(int64_t k, T* room) const {
-    if (past_caches_ || to_.type != kTypeOf<T> || to_.row_step != 1) return room;
+  T* buffer_for(int64_t k, T* buffer) const {
+    if (nontemporal_ || to_.type != kTypeOf<T> || to_.row_step != 1) return buffer;
     return static_cast<T*>(const_cast<void*>(part_of(to_, 0, k).data));
   }
 
   /// Stores values that were made in place(k, ...).
   void put(const T* values, int64_t k) const {
-    const Strided column = part_of(to_, 0, k);
-    if (values == column.data) return;
-    with_elements(to_.type, column.data, [&](auto* elements) {
+    const Strided class_values = part_of(to_, 0, k);
+    if (values == class_values.data) return;
+    dispatch_dtype(to_.type, class_values.data, [&](auto* elements) {
       using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
       auto* data = const_cast<Element*>(elements);
       if (to_.row_step == 1)
-        return store_scaled_run(values, rows_, Factor<T>{1}, data, past_caches_);
+        return store_scaled_run(values, rows_, Factor<T>{1}, data, nontemporal_);
       for (int64_t i = 0; i < rows_; ++i) data[i * to_.row_step] = narrow<Element>(values[i]);
     });
   }
@@ -62,27 +63,27 @@ class ColumnOutput {
  private:
   Strided to_;
   int64_t rows_;
-  bool past_caches_;
+  bool nontemporal_;
 };
 
 /// Words of classes [first_class, first_class + classes) of a group: for each class a run of words,
 /// one per row.
-class WordColumns {
+class SpatialWords {
  public:
-  static constexpr int64_t kRoom = kTile + 256;
+  static constexpr int64_t kCapacity = kTile + 256;
 
   /// How many classes fit.
-  static int64_t fit(const Arguments& a, const Group& group) {
-    return kRoom / (follow(a, group) ? group.rows : run_room(group.rows)) - 1;
+  static int64_t fit(const KernelParams& a, const Group& group) {
+    return kCapacity / (follow(a, group) ? group.rows : run_stride(group.rows)) - 1;
   }
 
-  WordColumns(const Arguments& a, const Group& group, int64_t first_class, int64_t classes,
-              math::Plane plane = math::Plane::kWord)
+  SpatialWords(const KernelParams& a, const Group& group, int64_t first_class, int64_t classes,
+               math::Plane plane = math::Plane::kWord)
       : key_(key_of(a, group.first)),
         step_(static_cast<uint64_t>(a.rows.step(Operand::kWord))),
         first_(static_cast<uint64_t>(group.first[Operand::kWord]) + first_class * step_),
         follow_(follow(a, group)),
-        room_(follow_ ? group.rows : run_room(group.rows)) {
+        run_stride_(follow_ ? group.rows : run_stride(group.rows)) {
     const int64_t count = classes * group.rows;
     if (follow_)
       fill_words(key_, first_ / 4, (static_cast<int64_t>(first_ % 4) + count + 3) / 4, plane,
@@ -92,8 +93,8 @@ class WordColumns {
   }
 
   /// Words of one class, counted from first_class.
-  const uint32_t* column(int64_t k) const {
-    return words_ + k * room_ + (follow_ ? first_ : position(k)) % 4;
+  const uint32_t* of_class(int64_t k) const {
+    return words_ + k * run_stride_ + (follow_ ? first_ : position(k)) % 4;
   }
   uint64_t position(int64_t k) const { return first_ + static_cast<uint64_t>(k) * step_; }
   uint32_t extension(int64_t k, int64_t i) const {
@@ -102,71 +103,69 @@ class WordColumns {
 
  private:
   /// Whether the classes' runs follow each other.
-  static bool follow(const Arguments& a, const Group& group) {
+  static bool follow(const KernelParams& a, const Group& group) {
     return a.rows.step(Operand::kWord) == group.rows;
   }
 
-  alignas(64) uint32_t words_[kRoom + kWordSlack];
+  alignas(64) uint32_t words_[kCapacity + kWordSlack];
   math::Key key_;
   uint64_t step_, first_;
   bool follow_;
-  int64_t room_;
+  int64_t run_stride_;
 };
 
-/// extend_exponentials, for columns.
-__attribute__((noinline, cold)) static void extend_columns(const WordColumns& words,
+/// extend_exp1, for columns.
+__attribute__((noinline, cold)) static void extend_spatial(const SpatialWords& words,
                                                            int64_t classes, int64_t rows,
-                                                           float* exponentials) {
+                                                           float* exp1) {
   for (int64_t k = 0; k < classes; ++k)
     for (int64_t i = 0; i < rows; ++i)
-      if (words.column(k)[i] < math::kExtendBelow)
-        exponentials[k * rows + i] = math::exponential(words.column(k)[i], words.extension(k, i));
+      if (words.of_class(k)[i] < math::kExtendBelow)
+        exp1[k * rows + i] = math::exp1(words.of_class(k)[i], words.extension(k, i));
 }
 
-/// noise[k][i] of classes that fit in WordColumns, but for the last logarithm in float32, which
+/// noise[k][i] of classes that fit in SpatialWords, but for the last logarithm in float32, which
 /// finished_noise takes.
-static void column_noise(const Arguments& a, const Group& group, int64_t first_class,
-                         int64_t classes, float* exponentials) {
-  const WordColumns words(a, group, first_class, classes);
+static void spatial_noise(const KernelParams& a, const Group& group, int64_t first_class,
+                          int64_t classes, float* exp1) {
+  const SpatialWords words(a, group, first_class, classes);
   const bool reads = a.input != nullptr;  // noise alone reads nothing
   const Strided logits = reads ? operand_matrix(a, group, Operand::kInput, 0) : Strided{};
   const int64_t rows = group.rows;
   uint32_t smallest = ~0u;
   for (int64_t k = 0; k < classes; ++k) {
-    const uint32_t* column = words.column(k);
-    if (reads) fetch_column(logits, first_class + k, rows);
+    const uint32_t* class_values = words.of_class(k);
+    if (reads) prefetch_class(logits, first_class + k, rows);
     const uint32_t least =
-        exponentials_of(column, rows, exponentials + k * rows, Ahead{}, WaitingLines{});
+        exp1_of(class_values, rows, exp1 + k * rows, Prefetch{}, DeferredStores{});
     smallest = least < smallest ? least : smallest;
   }
-  if (smallest < math::kExtendBelow) extend_columns(words, classes, rows, exponentials);
+  if (smallest < math::kExtendBelow) extend_spatial(words, classes, rows, exp1);
 }
 
-static void column_noise(const Arguments& a, const Group& group, int64_t first_class,
-                         int64_t classes, double* noise) {
-  const WordColumns words(a, group, first_class, classes);
-  const WordColumns extensions(a, group, first_class, classes, math::Plane::kExtension);
+static void spatial_noise(const KernelParams& a, const Group& group, int64_t first_class,
+                          int64_t classes, double* noise) {
+  const SpatialWords words(a, group, first_class, classes);
+  const SpatialWords extensions(a, group, first_class, classes, math::Plane::kExtension);
   for (int64_t k = 0; k < classes; ++k) {
-    const uint32_t *column = words.column(k), *second = extensions.column(k);
+    const uint32_t *class_values = words.of_class(k), *second = extensions.of_class(k);
     double* __restrict to = noise + k * group.rows;
-    for (int64_t i = 0; i < group.rows; ++i) to[i] = math::gumbel64(column[i], second[i]);
+    for (int64_t i = 0; i < group.rows; ++i) to[i] = math::gumbel64(class_values[i], second[i]);
   }
 }
 
-static inline float finished_noise(float exponential) {
-  return math::gumbel_of_exponential(exponential);
-}
+static inline float finished_noise(float exp1) { return math::gumbel_of_exp1(exp1); }
 static inline double finished_noise(double noise) { return noise; }
 
-/// Calls f(k, noise of class k as column_noise leaves it) for classes [begin, end).
+/// Calls f(k, noise of class k as spatial_noise leaves it) for classes [begin, end).
 template <typename T, typename F>
-static inline void for_each_noise_column(const Arguments& a, const Group& group, int64_t begin,
-                                         int64_t end, F&& f) {
-  alignas(64) T noise[WordColumns::kRoom];
-  const int64_t step = WordColumns::fit(a, group);
+static inline void for_each_spatial_noise(const KernelParams& a, const Group& group, int64_t begin,
+                                          int64_t end, F&& f) {
+  alignas(64) T noise[SpatialWords::kCapacity];
+  const int64_t step = SpatialWords::fit(a, group);
   for (int64_t first = begin; first < end; first += step) {
     const int64_t classes = min64(step, end - first);
-    column_noise(a, group, first, classes, noise);
+    spatial_noise(a, group, first, classes, noise);
     for (int64_t k = 0; k < classes; ++k) f(first + k, noise + k * group.rows);
   }
 }
@@ -174,15 +173,15 @@ static inline void for_each_noise_column(const Arguments& a, const Group& group,
 /// Scores of classes [begin, end), [classes][rows], and the largest of each row so far in `top`;
 /// or, if only E is wanted, that, and the largest logits.
 template <typename T>
-static void load_score_columns(const Arguments& a, const Group& group, int64_t begin, int64_t end,
-                               bool only_e, T* scores, T* top) {
+static void load_spatial_scores(const KernelParams& a, const Group& group, int64_t begin,
+                                int64_t end, bool only_exp1, T* scores, T* top) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;
-  T room[kColumns];
-  for_each_noise_column<T>(a, group, begin, end, [&](int64_t k, const T* noise) {
-    const T* x = load_column(logits, k, rows, room);
+  T buffer[kMaxSpatialRows];
+  for_each_spatial_noise<T>(a, group, begin, end, [&](int64_t k, const T* noise) {
+    const T* x = load_class(logits, k, rows, buffer);
     T* to = scores + (k - begin) * rows;
-    if (only_e) {
+    if (only_exp1) {
       memcpy(to, noise, rows * sizeof(T));
       for (int64_t i = 0; i < rows; ++i) top[i] = x[i] > top[i] ? x[i] : top[i];
       return;

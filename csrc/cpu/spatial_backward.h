@@ -2,27 +2,28 @@
 // Gradients of columns.
 #pragma once
 
-#include "columns_soft.h"
-#include "gradient.h"
+#include "backward.h"
+#include "spatial_softmax.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-constexpr int64_t kAhead = 8;  // classes
+constexpr int64_t kPrefetchDistance = 8;  // classes
 
 /// Gradients of columns whose y is at hand: each_y(t, f) calls f(k, y) for the classes of tile t.
 template <typename T, typename EachY>
-static void differentiate_columns(const Arguments& a, const Group& group, const T* inverse_taus,
+static void differentiate_spatial(const KernelParams& a, const Group& group, const T* inverse_taus,
                                   EachY&& each_y) {
   const int64_t rows = group.rows, tiles = tiles_of(a.rows.classes);
   const Strided grads = operand_matrix(a, group, Operand::kGrad, 0);
-  const ColumnOutput<T> output(a, group);
+  const SpatialOutput<T> output(a, group);
   auto* tau_gradients = static_cast<T*>(a.row_value);
-  alignas(64) T dot[kColumns] = {}, tau_gradient[kColumns] = {}, room[kColumns], to_room[kColumns];
+  alignas(64) T dot[kMaxSpatialRows] = {}, tau_gradient[kMaxSpatialRows] = {},
+                buffer[kMaxSpatialRows], to_buffer[kMaxSpatialRows];
   for (int64_t t = 0; t < tiles; ++t) {
-    ColumnSum<T> sum(rows);
+    SpatialSum<T> sum(rows);
     each_y(t, [&](int64_t k, const T* y) {
-      fetch_column(grads, k + kAhead, rows);
-      const T* grad = load_column(grads, k, rows, room);
+      prefetch_class(grads, k + kPrefetchDistance, rows);
+      const T* grad = load_class(grads, k, rows, buffer);
       T* __restrict lane = sum.lane(k - t * kTile);
       for (int64_t i = 0; i < rows; ++i) lane[i] += y[i] * grad[i];
     });
@@ -30,10 +31,10 @@ static void differentiate_columns(const Arguments& a, const Group& group, const 
     for (int64_t i = 0; i < rows; ++i) dot[i] += total[i];
   }
   for (int64_t t = 0; t < tiles; ++t) {
-    ColumnSum<T> sum(rows);
+    SpatialSum<T> sum(rows);
     each_y(t, [&](int64_t k, const T* y) {
-      const T* grad = load_column(grads, k, rows, room);
-      T* to = output.place(k, to_room);
+      const T* grad = load_class(grads, k, rows, buffer);
+      T* to = output.buffer_for(k, to_buffer);
       for (int64_t i = 0; i < rows; ++i) to[i] = y[i] * (grad[i] - dot[i]) * inverse_taus[i];
       if (tau_gradients != nullptr) {
         T* __restrict lane = sum.lane(k - t * kTile);
@@ -48,24 +49,24 @@ static void differentiate_columns(const Arguments& a, const Group& group, const 
 }
 
 template <typename T>
-static void backward_columns(const Arguments& a, const Group& group) {
+static void backward_spatial(const KernelParams& a, const Group& group) {
   const Strided input = operand_matrix(a, group, Operand::kInput, 0);
   const Temperatures<T> taus(a, group);
-  alignas(64) T room[kColumns];
-  differentiate_columns<T>(a, group, taus.inverse, [&](int64_t t, auto&& f) {
+  alignas(64) T buffer[kMaxSpatialRows];
+  differentiate_spatial<T>(a, group, taus.inverse, [&](int64_t t, auto&& f) {
     const int64_t end = min64((t + 1) * kTile, a.rows.classes);
     for (int64_t k = t * kTile; k < end; ++k) {
-      fetch_column(input, k + kAhead, group.rows);
-      f(k, load_column(input, k, group.rows, room));
+      prefetch_class(input, k + kPrefetchDistance, group.rows);
+      f(k, load_class(input, k, group.rows, buffer));
     }
   });
 }
 
 template <typename T>
-static void hard_backward_columns(const Arguments& a, const Group& group, T* scratch) {
-  SoftColumns soft(a, group, scratch, [](int64_t, const RowSum<T>&) {});
-  alignas(64) T y[kColumns];
-  differentiate_columns<T>(a, group, soft.inverse_taus(), [&](int64_t t, auto&& f) {
+static void hard_backward_spatial(const KernelParams& a, const Group& group, T* scratch) {
+  SpatialSoftmax soft(a, group, scratch, [](int64_t, const RowSum<T>&) {});
+  alignas(64) T y[kMaxSpatialRows];
+  differentiate_spatial<T>(a, group, soft.inverse_taus(), [&](int64_t t, auto&& f) {
     soft.for_each_class(t, [&](int64_t k, auto&& probability) {
       for (int64_t i = 0; i < group.rows; ++i) y[i] = probability(i);
       f(k, y);

@@ -78,24 +78,24 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Columns, ::testing::ValuesIn(kAllOps), op_name
 /// A tensor, and its first rows alone: too small to stream, so the same bits by another way.
 class Streams : public ::testing::TestWithParam<Op> {
  protected:
-  /// spoilt: every so many rows one without a distribution.
-  void expect_first_rows_alone(Case wanted, int64_t alone, int64_t spoilt = 0) {
+  /// invalid: every so many rows one without a distribution.
+  void expect_first_rows_alone(Case wanted, int64_t alone, int64_t invalid = 0) {
     int count = 0;
     const IsaBuild* builds = fast_builds(count);
     for (int i = 0; i < count; ++i) {
       SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(wanted.output)
                                         << " " << ::testing::PrintToString(wanted.sizes));
       Problem whole(wanted);
-      ASSERT_TRUE(cpu::streams(whole.arguments()));
-      spoil(whole, spoilt);
+      ASSERT_TRUE(cpu::uses_nontemporal(whole.arguments()));
+      invalidate(whole, invalid);
       whole.run(*builds[i].kernels);
       Case part = wanted;
       part.full = wanted.sizes;
       part.start = Sizes(wanted.sizes.size(), 0);
       part.sizes[0] = alone;
       Problem first(part);
-      ASSERT_FALSE(cpu::streams(first.arguments()));
-      spoil(first, spoilt);
+      ASSERT_FALSE(cpu::uses_nontemporal(first.arguments()));
+      invalidate(first, invalid);
       first.run(*builds[i].kernels);
       const bool one_hot = wanted.op == Op::kHardSoft;
       for (int64_t row = 0; row < first.rows(); ++row)
@@ -111,7 +111,7 @@ class Streams : public ::testing::TestWithParam<Op> {
   }
 
  private:
-  static void spoil(Problem& problem, int64_t every) {
+  static void invalidate(Problem& problem, int64_t every) {
     for (int64_t row = every / 2; every > 0 && row < problem.rows(); row += every)
       problem.set_input(row, row % problem.classes(), std::nan(""));
   }

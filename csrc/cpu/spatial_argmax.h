@@ -2,65 +2,66 @@
 // Hard choices of columns.
 #pragma once
 
-#include "columns.h"
 #include "hard.h"
+#include "spatial.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
 /// Logits of one class by the op's own convention of temperature; inverse_taus is null where that
 /// does not scale them.
 template <typename T>
-static inline const T* load_choice_column(const Strided& logits, int64_t k, int64_t rows,
-                                          const T* inverse_taus, T* room) {
-  const T* x = load_column(logits, k, rows, room);
+static inline const T* load_search_class(const Strided& logits, int64_t k, int64_t rows,
+                                         const T* inverse_taus, T* buffer) {
+  const T* x = load_class(logits, k, rows, buffer);
   if (inverse_taus == nullptr) return x;
-  for (int64_t i = 0; i < rows; ++i) room[i] = math::scaled_logit(x[i], inverse_taus[i]);
-  return room;
+  for (int64_t i = 0; i < rows; ++i) buffer[i] = math::scaled_logit(x[i], inverse_taus[i]);
+  return buffer;
 }
 
 /// The first largest score of each row, class by class.
 template <typename T>
-class ColumnMaxima {
+class SpatialMaxima {
  public:
-  explicit ColumnMaxima(int64_t rows) : rows_(rows) {
+  explicit SpatialMaxima(int64_t rows) : rows_(rows) {
     for (int64_t i = 0; i < rows; ++i) top_[i] = -kInfinity;
   }
 
   /// score(i): of class k in row i.
   template <typename Score>
   TG_MEMBER void take(int64_t k, Score&& score_of) {
-    const auto place = static_cast<Place>(k);
+    const auto index = static_cast<Index>(k);
     for (int64_t i = 0; i < rows_; ++i) {
       const T score = score_of(i);
-      at_[i] = score > top_[i] ? place : at_[i];
+      at_[i] = score > top_[i] ? index : at_[i];
       top_[i] = score > top_[i] ? score : top_[i];
-      bad_[i] = score < kInfinity ? bad_[i] : Place{1};
+      bad_[i] = score < kInfinity ? bad_[i] : Index{1};
     }
   }
 
   Best best(int64_t i) const {
     Best best = {top_[i], at_[i]};
-    if (bad_[i] != 0) best.spoil();
+    if (bad_[i] != 0) best.invalidate();
     return best;
   }
 
  private:
-  using Place = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;  // vectors of equal length
+  using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;  // vectors of equal length
   static constexpr T kInfinity = static_cast<T>(__builtin_inf());
   int64_t rows_;
-  alignas(64) T top_[kColumns];
-  alignas(64) Place at_[kColumns] = {}, bad_[kColumns] = {};
+  alignas(64) T top_[kMaxSpatialRows];
+  alignas(64) Index at_[kMaxSpatialRows] = {}, bad_[kMaxSpatialRows] = {};
 };
 
 /// First maxima of a group's rows, every score evaluated: f(i, best).
 template <typename T, typename F>
-static void evaluate_columns(const Arguments& a, const Group& group, const T* inverse_taus, F&& f) {
+static void evaluate_spatial(const KernelParams& a, const Group& group, const T* inverse_taus,
+                             F&& f) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;
-  alignas(64) T room[kColumns];
-  ColumnMaxima<T> maxima(rows);
-  for_each_noise_column<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
-    const T* x = load_choice_column(logits, k, rows, inverse_taus, room);
+  alignas(64) T buffer[kMaxSpatialRows];
+  SpatialMaxima<T> maxima(rows);
+  for_each_spatial_noise<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
+    const T* x = load_search_class(logits, k, rows, inverse_taus, buffer);
     maxima.take(
         k, [&](int64_t i)
                __attribute__((always_inline)) { return x[i] + finished_noise(noise[i]); });
@@ -70,47 +71,47 @@ static void evaluate_columns(const Arguments& a, const Group& group, const T* in
 
 /// The same without noise.
 template <typename T, typename F>
-static void choose_plain_columns(const Arguments& a, const Group& group, F&& f) {
+static void search_greedy_spatial(const KernelParams& a, const Group& group, F&& f) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;
-  alignas(64) T room[kColumns];
-  ColumnMaxima<T> maxima(rows);
+  alignas(64) T buffer[kMaxSpatialRows];
+  SpatialMaxima<T> maxima(rows);
   for (int64_t k = 0; k < a.rows.classes; ++k) {
-    const T* x = load_column(logits, k, rows, room);
+    const T* x = load_class(logits, k, rows, buffer);
     maxima.take(k, [&](int64_t i) __attribute__((always_inline)) { return x[i]; });
   }
   for (int64_t i = 0; i < rows; ++i) f(i, maxima.best(i));
 }
 
-/// Rows of a group with bounds of their scores, [classes][rows] in scratch: see choose.h.
-class BoundColumns {
+/// Rows of a group with bounds of their scores, [classes][rows] in scratch: see prune.h.
+class SpatialBounds {
  public:
-  BoundColumns(const Arguments& a, const Group& group, const float* inverse_taus, float* bounds)
+  SpatialBounds(const KernelParams& a, const Group& group, const float* inverse_taus, float* bounds)
       : a_(a),
         group_(group),
         logits_(operand_matrix(a, group, Operand::kInput, 0)),
         inverse_taus_(inverse_taus),
         bounds_(bounds) {
-    const int64_t rows = group.rows, step = WordColumns::fit(a, group);
+    const int64_t rows = group.rows, step = SpatialWords::fit(a, group);
     for (int64_t i = 0; i < rows; ++i) highest_[i] = -__builtin_inff(), sum_[i] = 0, at_[i] = 0;
     for (int64_t first = 0; first < a.rows.classes; first += step) {
       const int64_t classes = min64(step, a.rows.classes - first);
-      const WordColumns words(a, group, first, classes);
-      for (int64_t k = 0; k < classes; ++k) fetch_column(logits_, first + k + classes, rows);
-      for (int64_t k = 0; k < classes; ++k) bound(first + k, words.column(k));
+      const SpatialWords words(a, group, first, classes);
+      for (int64_t k = 0; k < classes; ++k) prefetch_class(logits_, first + k + classes, rows);
+      for (int64_t k = 0; k < classes; ++k) bound(first + k, words.of_class(k));
     }
   }
 
   /// Calls f(i, best) for every row.
   template <typename F>
-  void choose(F&& f) {
+  void search(F&& f) {
     const int64_t rows = group_.rows;
-    Best best[kColumns];
-    alignas(64) float threshold[kColumns];
+    Best best[kMaxSpatialRows];
+    alignas(64) float threshold[kMaxSpatialRows];
     for (int64_t i = 0; i < rows; ++i) {
       threshold[i] = __builtin_inff();
       if (undefined(i)) {
-        best[i].spoil();
+        best[i].invalidate();
       } else if (highest_[i] > -__builtin_inff()) {
         best[i].offer(score(i, at_[i]), at_[i]);
         threshold[i] = pruning_threshold(best[i]);
@@ -132,14 +133,14 @@ class BoundColumns {
  private:
   void bound(int64_t k, const uint32_t* words) {
     const int64_t rows = group_.rows;
-    alignas(64) float room[kColumns];
-    const float* x = load_choice_column(logits_, k, rows, inverse_taus_, room);
+    alignas(64) float buffer[kMaxSpatialRows];
+    const float* x = load_search_class(logits_, k, rows, inverse_taus_, buffer);
     float* __restrict bounds = bounds_ + k * rows;
-    const auto place = static_cast<int32_t>(k);
+    const auto index = static_cast<int32_t>(k);
     for (int64_t i = 0; i < rows; ++i) {
       const float bound = math::score_bound(x[i], words[i]);
       bounds[i] = bound;
-      at_[i] = bound > highest_[i] ? place : at_[i];
+      at_[i] = bound > highest_[i] ? index : at_[i];
       highest_[i] = bound > highest_[i] ? bound : highest_[i];
       sum_[i] += bound;
     }
@@ -165,8 +166,7 @@ class BoundColumns {
   float score(int64_t i, int64_t k) const {
     const auto position =
         static_cast<uint64_t>(group_.first[Operand::kWord] + i + k * a_.rows.step(Operand::kWord));
-    return logit(i, k) +
-           math::gumbel_of_exponential(exponential_at<float>(key_of(a_, group_.first), position));
+    return logit(i, k) + math::gumbel_of_exp1(exp1_at<float>(key_of(a_, group_.first), position));
   }
   /// Whether a logit is NaN or +inf. Neither goes unnoticed: the sum of the bounds, or the highest.
   bool undefined(int64_t i) const {
@@ -176,47 +176,48 @@ class BoundColumns {
     return false;
   }
 
-  const Arguments& a_;
+  const KernelParams& a_;
   const Group& group_;
   Strided logits_;
   const float* inverse_taus_;
   float* bounds_;
-  alignas(64) float highest_[kColumns], sum_[kColumns];
-  alignas(64) int32_t at_[kColumns];
+  alignas(64) float highest_[kMaxSpatialRows], sum_[kMaxSpatialRows];
+  alignas(64) int32_t at_[kMaxSpatialRows];
 };
 
 /// Calls f(i, best) for every row of a group in columns.
 template <typename T, typename F>
-static void choose_columns(const Arguments& a, const Group& group, bool scaled, T* scratch, F&& f) {
-  constexpr int64_t kPruneColumnsFrom = 512;  // a survivor needs its word again: 60 ns each
-  alignas(64) T inverse[kColumns];
+static void search_spatial(const KernelParams& a, const Group& group, bool scaled, T* scratch,
+                           F&& f) {
+  constexpr int64_t kPruneSpatialFrom = 512;  // a survivor needs its word again: 60 ns each
+  alignas(64) T inverse[kMaxSpatialRows];
   for (int64_t i = 0; scaled && i < group.rows; ++i)
     inverse[i] = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
   const T* inverse_taus = scaled ? inverse : nullptr;
   if constexpr (std::is_same_v<T, float>)
-    if (a.rows.classes >= kPruneColumnsFrom && a.rows.classes <= kLongRow)
-      return BoundColumns(a, group, inverse_taus, scratch).choose(f);
-  evaluate_columns(a, group, inverse_taus, f);
+    if (a.rows.classes >= kPruneSpatialFrom && a.rows.classes <= kLongRow)
+      return SpatialBounds(a, group, inverse_taus, scratch).search(f);
+  evaluate_spatial(a, group, inverse_taus, f);
 }
 
 template <typename T>
-static void argmax_columns(const Arguments& a, const Group& group, T* scratch) {
-  const bool scaled = scales(a), plain = any_plain(a, group, scaled);
+static void argmax_spatial(const KernelParams& a, const Group& group, T* scratch) {
+  const bool scaled = scales(a), greedy = any_greedy(a, group, scaled);
   const auto write = [&](int64_t i, const Best& best) {
     write_choice<T>(a, group.index + i, best);
   };
-  if (!plain || !uniform_tau(a, group)) choose_columns(a, group, scaled, scratch, write);
-  if (plain)
-    choose_plain_columns<T>(a, group, [&](int64_t i, const Best& best) {
-      if (is_plain(a, row_of(group, i), scaled)) write(i, best);
+  if (!greedy || !uniform_tau(a, group)) search_spatial(a, group, scaled, scratch, write);
+  if (greedy)
+    search_greedy_spatial<T>(a, group, [&](int64_t i, const Best& best) {
+      if (is_greedy(a, row_of(group, i), scaled)) write(i, best);
     });
 }
 
 template <typename T>
-static void hard_columns(const Arguments& a, const Group& group, T* scratch) {
+static void hard_spatial(const KernelParams& a, const Group& group, T* scratch) {
   const int64_t classes = a.rows.classes;
   clear_output(a, group, 0, classes, a.output);
-  choose_columns(a, group, false, scratch, [&](int64_t i, const Best& best) {
+  search_spatial(a, group, false, scratch, [&](int64_t i, const Best& best) {
     mark_choice(a, group, i, 0, classes, best, a.output);
   });
 }

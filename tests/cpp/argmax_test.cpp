@@ -2,7 +2,7 @@
 // The pruned argmax against evaluating every class: same class, same score, always.
 #include <type_traits>
 
-#define TG_ISA choose_test
+#define TG_ISA argmax_test
 #include <gtest/gtest.h>
 
 #include <cfloat>
@@ -63,7 +63,7 @@ struct Choice {
 std::vector<Choice> evaluate_all(const cpu::Kernels& kernels, const std::vector<float>& x,
                                  int64_t rows, int64_t classes) {
   std::vector<float> noise(x.size());
-  Arguments a;
+  KernelParams a;
   a.rows.count = static_cast<int64_t>(x.size());
   a.rows.classes = 1;
   a.rows.dims = 1;
@@ -89,7 +89,7 @@ std::vector<Choice> prune(const cpu::Kernels& kernels, const std::vector<float>&
                           int64_t classes) {
   std::vector<int64_t> index(rows);
   std::vector<float> score(rows);
-  Arguments a;
+  KernelParams a;
   a.rows.count = rows;
   a.rows.classes = classes;
   a.rows.dims = 1;

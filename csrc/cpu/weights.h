@@ -54,14 +54,14 @@ static inline Factor<T> tile_factor(const TileStat& tile, const RowSum<T>& row,
 template <typename T>
 static inline T exponentiate(T* scores, int64_t count, T reference, math::Exponent<T> scale) {
   constexpr int kStep = kVectorBytes / sizeof(T);
-  const int64_t whole = kWholeRegisters<T> ? count : count / kStep * kStep, rest = count - whole;
-  const int64_t past = past_boundary(scores);
-  T* from = scores - past;
+  const int64_t whole = kVectorized<T> ? count : count / kStep * kStep, rest = count - whole;
+  const int64_t misaligned = misalignment(scores);
+  T* from = scores - misaligned;
   const auto weight_of = [&](auto at) TG_INLINE {
     return math::exp_scaled(at.load(from) - reference, scale);
   };
-  if (rest == 0) return make_and_sum(from, past, past + count, weight_of);
-  for_each_place<T>(0, whole, [&](auto at) TG_INLINE { at.store(weight_of(at), scores); });
+  if (rest == 0) return make_and_sum(from, misaligned, misaligned + count, weight_of);
+  for_each_vec<T>(0, whole, [&](auto at) TG_INLINE { at.store(weight_of(at), scores); });
   T tail[kStep];  // the values behind the tile are put back
   memcpy(tail, scores + whole, sizeof tail);
   for (int j = 0; j < kStep; ++j) {
@@ -79,43 +79,43 @@ static inline T or_zero(T max) {
 
 /// Scores of one tile, `max` the largest, become exponentials. `choose`: whether to look for `top`.
 template <typename T>
-static inline RowSum<T> soften_tile(T* scores, int64_t count, T max, math::Exponent<T> scale,
-                                    bool choose) {
-  const int64_t top = choose ? first_reaching(scores, count, max) : 0;
+static inline RowSum<T> tile_weights(T* scores, int64_t count, T max, math::Exponent<T> scale,
+                                     bool with_argmax) {
+  const int64_t top = with_argmax ? first_at_least(scores, count, max) : 0;
   return {max, exponentiate(scores, count, or_zero(max), scale), 0, top};
 }
 
 /// Exponentials of tiles of a group's rows of one temperature, to [rows][classes]: scratch, or,
 /// where registers are whole, any memory. see(i, what they come to).
-template <typename T, typename See>
-static inline void soften_tiles(const Arguments& a, const Group& group, int64_t begin,
-                                int64_t classes, math::Exponent<T> scale, T* values, See&& see) {
-  const bool choose = a.one_hot != nullptr;
+template <typename T, typename Visitor>
+static inline void group_weights(const KernelParams& a, const Group& group, int64_t begin,
+                                 int64_t classes, math::Exponent<T> scale, T* values,
+                                 Visitor&& visit) {
+  const bool with_argmax = a.one_hot != nullptr;
   if constexpr (std::is_same_v<T, float>)
     if (words_run_together(a, group, classes)) {
       const T* x =
           values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, classes, values);
-      alignas(64) float room[kTile + kLineFloats];
-      const int64_t behind = past_boundary(values);
-      fill_exponentials_behind(behind, key_of(a, group.first),
-                               static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                               group.rows * classes, room,
-                               next_lines(a, group, begin, classes, values));
+      alignas(64) float buffer[kTile + kLineFloats];
+      const int64_t head = misalignment(values);
+      fill_exp1_aligned(
+          head, key_of(a, group.first), static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+          group.rows * classes, buffer, prefetch_set(a, group, begin, classes, values));
       for (int64_t i = 0; i < group.rows; ++i) {
         float* row = values + i * classes;
-        const int64_t past = past_boundary(row), shift = i * classes - past;
-        const float *row_x = x + shift, *e = room + behind + shift;
-        const float max = make_and_max(row - past, past, past + classes, [&](auto at) TG_INLINE {
-          return Add::apply(at.load(row_x), at.load(e));
-        });
-        see(i, soften_tile(row, classes, max, scale, choose));
+        const int64_t misaligned = misalignment(row), shift = i * classes - misaligned;
+        const float *row_x = x + shift, *e = buffer + head + shift;
+        const float max = make_and_max(
+            row - misaligned, misaligned, misaligned + classes,
+            [&](auto at) TG_INLINE { return AddNoise::apply(at.load(row_x), at.load(e)); });
+        visit(i, tile_weights(row, classes, max, scale, with_argmax));
       }
       return;
     }
   load_scores(a, group, begin, classes, values);
   for (int64_t i = 0; i < group.rows; ++i) {
     T* row = values + i * classes;
-    see(i, soften_tile(row, classes, max_of(row, classes), scale, choose));
+    visit(i, tile_weights(row, classes, max_of(row, classes), scale, with_argmax));
   }
 }
 
@@ -123,14 +123,14 @@ static inline void soften_tiles(const Arguments& a, const Group& group, int64_t 
 /// stand side by side have none: an instruction set would show in their bits. Nor have those with a
 /// one-hot, which is chosen by scores.
 template <typename T>
-static inline bool divides(const Arguments& a, double tau) {
-  return sizeof(T) == sizeof(float) && a.rows.classes > kWidestSide && tau == 1.0 &&
+static inline bool divides(const KernelParams& a, double tau) {
+  return sizeof(T) == sizeof(float) && a.rows.classes > kMaxSmallRow && tau == 1.0 &&
          a.one_hot == nullptr;
 }
 
 /// Whether those of all rows of a group are.
 template <typename T>
-static inline bool divides(const Arguments& a, const Group& group) {
+static inline bool divides(const KernelParams& a, const Group& group) {
   const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
   for (int64_t i = 0; i < rows; ++i)
     if (!divides<T>(a, tau_at(a, row_of(group, i)))) return false;
@@ -146,56 +146,57 @@ static inline T quotient_reference(T largest_logit) {
 
 /// values[k] = exp(x[k] - sums[i].max) / E of row i, for rows whose words follow each other, and
 /// their sums.
-static void divide_rows(const float* x, const float* exponentials, int64_t rows, int64_t classes,
+static void divide_rows(const float* x, const float* exp1, int64_t rows, int64_t classes,
                         float* values, RowSum<float>* sums) {
   if (classes > kShortRow) {
     for (int64_t i = 0; i < rows; ++i) {
       float* row = values + i * classes;
-      const int64_t past = past_boundary(row), shift = i * classes - past;
-      const float *row_x = x + shift, *e = exponentials + shift;
+      const int64_t misaligned = misalignment(row), shift = i * classes - misaligned;
+      const float *row_x = x + shift, *e = exp1 + shift;
       const float reference = or_zero(sums[i].max);
-      sums[i].sum = make_and_sum(row - past, past, past + classes, [&](auto at) TG_INLINE {
-        return Weigh::apply(at.load(row_x) - reference, at.load(e));
-      });
+      sums[i].sum =
+          make_and_sum(row - misaligned, misaligned, misaligned + classes, [&](auto at) TG_INLINE {
+            return WeightOf::apply(at.load(row_x) - reference, at.load(e));
+          });
     }
     return;
   }
   alignas(64) float references[kTile + kLanes];
   for (int64_t i = 0; i < rows; ++i)
     fill_over(references + i * classes, classes, or_zero(sums[i].max));
-  for_each_place<float>(0, rows * classes, [&](auto at) TG_INLINE {
-    at.store(Weigh::apply(at.load(x) - at.load(references), at.load(exponentials)), values);
+  for_each_vec<float>(0, rows * classes, [&](auto at) TG_INLINE {
+    at.store(WeightOf::apply(at.load(x) - at.load(references), at.load(exp1)), values);
   });
   for (int64_t i = 0; i < rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
 /// Exponentials of tiles of a group's rows as quotients, and what each row's come to. `values` is
 /// scratch, [rows][classes].
-static void load_quotients(const Arguments& a, const Group& group, int64_t begin, int64_t classes,
-                           float* values, RowSum<float>* sums) {
+static void load_quotients(const KernelParams& a, const Group& group, int64_t begin,
+                           int64_t classes, float* values, RowSum<float>* sums) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, begin);
   const float* x = values_of(logits, group.rows, classes, values);
   for (int64_t i = 0; i < group.rows; ++i)
     sums[i] = {quotient_reference(max_of_memory(x + i * classes, classes)), 0, 0};
-  const NextLines next = next_lines(a, group, begin, classes, values);
+  const PrefetchSet prefetch = prefetch_set(a, group, begin, classes, values);
   if (words_run_together(a, group, classes)) {
-    alignas(64) float room[kTile + kLineFloats];
-    const int64_t behind = past_boundary(values);
-    fill_exponentials_behind(behind, key_of(a, group.first),
-                             static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                             group.rows * classes, room, next);
-    return divide_rows(x, room + behind, group.rows, classes, values, sums);
+    alignas(64) float buffer[kTile + kLineFloats];
+    const int64_t head = misalignment(values);
+    fill_exp1_aligned(head, key_of(a, group.first),
+                      static_cast<uint64_t>(group.first[Operand::kWord] + begin),
+                      group.rows * classes, buffer, prefetch);
+    return divide_rows(x, buffer + head, group.rows, classes, values, sums);
   }
   for (int64_t i = 0; i < group.rows; ++i)
     subtract_over(x + i * classes, classes, or_zero(sums[i].max), values + i * classes);
-  take_group_noise<Weigh>(a, group, begin, classes, values, values, next);
+  apply_group_noise<WeightOf>(a, group, begin, classes, values, values, prefetch);
   for (int64_t i = 0; i < group.rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
 /// Exponentials of one tile of one row, in scratch; `divided`: as quotients.
 template <typename T>
-static RowSum<T> load_exponentials(const Arguments& a, const Group& row, int64_t begin,
-                                   int64_t count, bool divided, T* values) {
+static RowSum<T> load_weights(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                              bool divided, T* values) {
   if constexpr (std::is_same_v<T, float>)
     if (divided) {
       RowSum<float> quotients;
@@ -203,14 +204,14 @@ static RowSum<T> load_exponentials(const Arguments& a, const Group& row, int64_t
       return quotients;
     }
   RowSum<T> sum;
-  soften_tiles(a, row, begin, count, math::exponent_scale<T>(tau_at(a, row.first)), values,
-               [&](int64_t, const RowSum<T>& of_row) { sum = of_row; });
+  group_weights(a, row, begin, count, math::exponent_scale<T>(tau_at(a, row.first)), values,
+                [&](int64_t, const RowSum<T>& of_row) { sum = of_row; });
   return sum;
 }
 
 /// log-sum-exp of (logits + g) / tau; -inf for a row without a finite logit.
 template <typename T>
-static inline void write_lse(const Arguments& a, int64_t row, const RowSum<T>& sum, double tau) {
+static inline void write_lse(const KernelParams& a, int64_t row, const RowSum<T>& sum, double tau) {
   if (a.row_value == nullptr) return;
   const T lse = sum.max * math::inverse_temperature<T>(tau) + math::log_normal(sum.sum);
   const T nothing = -static_cast<T>(__builtin_inf());

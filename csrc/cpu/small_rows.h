@@ -11,51 +11,49 @@ namespace torch_gumbel::cpu::TG_ISA {
 
 /// Rows side by side, and the most classes that they may have.
 template <typename T>
-constexpr int kSideRows = Lanes<T>::kPerPart;
+constexpr int kVecRows = Lanes<T>::kPerPart;
 
 /// Of values that lie end to end, the first runs of `step` values that have `width` values from
 /// their first one on.
-static inline int64_t runs_of_whole_vectors(int64_t count, int64_t step, int64_t width) {
+static inline int64_t count_full_vectors(int64_t count, int64_t step, int64_t width) {
   const int64_t spare = count - width;
   return spare < 0 ? 0 : spare / step + 1;
 }
 
 /// A register's rows of [rows][classes], `width` lanes apart and end to end.
 template <int width, typename T>
-class RowLanes {
+class RowPermutation {
   using Index = typename IndexOf<T>::type;
-  static constexpr int kRows = kSideRows<T> / width;
+  static constexpr int kRows = kVecRows<T> / width;
 
  public:
-  explicit RowLanes(int64_t classes) : step_(kRows * classes) {
+  explicit RowPermutation(int64_t classes) : step_(kRows * classes) {
     Index lane, row, first;
-    for (int j = 0; j < kSideRows<T>; ++j) lane[j] = j, row[j] = j / width, first[j] = j % width;
+    for (int j = 0; j < kVecRows<T>; ++j) lane[j] = j, row[j] = j / width, first[j] = j % width;
     using Int = decltype(lane[0] + 0);
     const auto count = static_cast<Int>(classes);
-    apart_ = row * count + first;
+    pad_index_ = row * count + first;
     row = (lane * ((1 << 16) / count + 1)) >> 16;  // lane / classes
-    together_ = row * width + (lane - row * count);
+    pack_index_ = row * width + (lane - row * count);
   }
 
   /// Returns how many rows of the first ones were written.
   TG_MEMBER int64_t pad(const T* from, int64_t count, T* padded) const {
-    const int64_t runs = runs_of_whole_vectors(count, step_, kSideRows<T>);
-    for (int64_t i = 0; i < runs; ++i)
-      store_register(permute<T>(load_register(from + i * step_), apart_),
-                     padded + i * kSideRows<T>);
-    return runs * kRows;
+    const int64_t vectors = count_full_vectors(count, step_, kVecRows<T>);
+    for (int64_t i = 0; i < vectors; ++i)
+      storeu(permute<T>(loadu(from + i * step_), pad_index_), padded + i * kVecRows<T>);
+    return vectors * kRows;
   }
   TG_MEMBER int64_t pack(const T* padded, int64_t count, T* to) const {
-    const int64_t runs = runs_of_whole_vectors(count, step_, kSideRows<T>);
-    for (int64_t i = 0; i < runs; ++i)
-      store_register(permute<T>(load_register(padded + i * kSideRows<T>), together_),
-                     to + i * step_);
-    return runs * kRows;
+    const int64_t vectors = count_full_vectors(count, step_, kVecRows<T>);
+    for (int64_t i = 0; i < vectors; ++i)
+      storeu(permute<T>(loadu(padded + i * kVecRows<T>), pack_index_), to + i * step_);
+    return vectors * kRows;
   }
 
  private:
   int64_t step_;
-  Index apart_, together_;
+  Index pad_index_, pack_index_;
 };
 
 /// [rows][width] from [rows][classes], classes <= width; what lies behind a row's classes is
@@ -63,11 +61,11 @@ class RowLanes {
 template <int width, typename T>
 TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) {
   if (classes == width) return (void)memcpy(padded, from, rows * width * sizeof(T));
-  const int64_t whole = runs_of_whole_vectors(rows * classes, classes, width);
+  const int64_t full = count_full_vectors(rows * classes, classes, width);
   int64_t i = 0;
-  if constexpr (kPermutes<T> && width < kSideRows<T>)
-    i = RowLanes<width, T>(classes).pad(from, rows * classes, padded);
-  for (; i < whole; ++i) memcpy(padded + i * width, from + i * classes, width * sizeof(T));
+  if constexpr (kHasPermute<T> && width < kVecRows<T>)
+    i = RowPermutation<width, T>(classes).pad(from, rows * classes, padded);
+  for (; i < full; ++i) memcpy(padded + i * width, from + i * classes, width * sizeof(T));
   for (; i < rows; ++i)
     for (int64_t k = 0; k < classes; ++k) padded[i * width + k] = from[i * classes + k];
 }
@@ -76,11 +74,11 @@ TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) 
 template <int width, typename T>
 TG_STAGE void pack_rows(const T* padded, int64_t rows, int64_t classes, T* to) {
   if (classes == width) return (void)memcpy(to, padded, rows * width * sizeof(T));
-  const int64_t whole = runs_of_whole_vectors(rows * classes, classes, width);
+  const int64_t full = count_full_vectors(rows * classes, classes, width);
   int64_t i = 0;
-  if constexpr (kPermutes<T> && width < kSideRows<T>)
-    i = RowLanes<width, T>(classes).pack(padded, rows * classes, to);
-  for (; i < whole; ++i) memcpy(to + i * classes, padded + i * width, width * sizeof(T));
+  if constexpr (kHasPermute<T> && width < kVecRows<T>)
+    i = RowPermutation<width, T>(classes).pack(padded, rows * classes, to);
+  for (; i < full; ++i) memcpy(to + i * classes, padded + i * width, width * sizeof(T));
   for (; i < rows; ++i)
     for (int64_t k = 0; k < classes; ++k) to[i * classes + k] = padded[i * width + k];
 }
@@ -95,106 +93,106 @@ TG_STAGE void exchange(V& a, V& b, std::integer_sequence<int, lane...>) {
   a = low;
 }
 
-/// Registers of padded rows <-> registers of classes; its own inverse. Lane h * width + i of a
-/// class belongs to row i * (lanes / width) + h: see side_of.
+/// VecN of padded rows <-> registers of classes; its own inverse. Lane h * width + i of a
+/// class belongs to row i * (lanes / width) + h: see transposed_index.
 template <typename T, int width, int distance = 1>
-TG_STAGE void transpose(Register<T> (&side)[width]) {
+TG_STAGE void transpose(Vec<T> (&vecs)[width]) {
   if constexpr (distance < width) {
     for (int i = 0; i < width; ++i)
       if ((i & distance) == 0)
-        exchange<distance>(side[i], side[i + distance],
-                           std::make_integer_sequence<int, kSideRows<T>>{});
-    transpose<T, width, 2 * distance>(side);
+        exchange<distance>(vecs[i], vecs[i + distance],
+                           std::make_integer_sequence<int, kVecRows<T>>{});
+    transpose<T, width, 2 * distance>(vecs);
   }
 }
 
 /// Where row `row` of a block of padded rows is among values by lane.
 template <typename T, int width>
-TG_STAGE int64_t side_of(int64_t row) {
-  constexpr int kRowsPerRegister = kSideRows<T> / width;
-  const int64_t lane = row % kSideRows<T>;
+TG_STAGE int64_t transposed_index(int64_t row) {
+  constexpr int kRowsPerRegister = kVecRows<T> / width;
+  const int64_t lane = row % kVecRows<T>;
   return row - lane + lane % kRowsPerRegister * width + lane / kRowsPerRegister;
 }
 
-/// kSideRows rows, class by class: [width][kSideRows].
+/// kVecRows rows, class by class: [width][kVecRows].
 template <typename T, int width>
-struct Side {
-  alignas(64) T values[width * kSideRows<T>];
+struct Transposed {
+  alignas(64) T values[width * kVecRows<T>];
 
-  TG_MEMBER T* at(int k) { return values + k * kSideRows<T>; }
-  TG_MEMBER const T* at(int k) const { return values + k * kSideRows<T>; }
+  TG_MEMBER T* at(int k) { return values + k * kVecRows<T>; }
+  TG_MEMBER const T* at(int k) const { return values + k * kVecRows<T>; }
 
-  TG_STAGE Side load(const T* padded) {
-    Register<T> side[width];
-    for (int i = 0; i < width; ++i) side[i] = load_register(padded + i * kSideRows<T>);
-    transpose<T, width>(side);
-    Side loaded;
-    for (int k = 0; k < width; ++k) store_register(side[k], loaded.at(k));
+  TG_STAGE Transposed load(const T* padded) {
+    Vec<T> vecs[width];
+    for (int i = 0; i < width; ++i) vecs[i] = loadu(padded + i * kVecRows<T>);
+    transpose<T, width>(vecs);
+    Transposed loaded;
+    for (int k = 0; k < width; ++k) storeu(vecs[k], loaded.at(k));
     return loaded;
   }
   TG_MEMBER void store(T* padded) const {
-    Register<T> side[width];
-    for (int k = 0; k < width; ++k) side[k] = load_register(at(k));
-    transpose<T, width>(side);
-    for (int i = 0; i < width; ++i) store_register(side[i], padded + i * kSideRows<T>);
+    Vec<T> vecs[width];
+    for (int k = 0; k < width; ++k) vecs[k] = loadu(at(k));
+    transpose<T, width>(vecs);
+    for (int i = 0; i < width; ++i) storeu(vecs[i], padded + i * kVecRows<T>);
   }
 
-  TG_MEMBER Register<T> column(int k) const { return load_register(at(k)); }
+  TG_MEMBER Vec<T> of_class(int k) const { return loadu(at(k)); }
 
   /// The largest of each row, NaN passed over.
-  TG_MEMBER Register<T> max(int classes) const {
-    auto largest = Register<T>{} - static_cast<T>(__builtin_inf());
-    for (int k = 0; k < classes; ++k) largest = larger(column(k), largest);
+  TG_MEMBER Vec<T> max(int classes) const {
+    auto largest = Vec<T>{} - static_cast<T>(__builtin_inf());
+    for (int k = 0; k < classes; ++k) largest = maximum(of_class(k), largest);
     return largest;
   }
 
   /// The first class of each row whose value is `wanted`, 0 if none is.
-  TG_MEMBER Register<T> first_place(const Register<T>& wanted, int classes) const {
-    auto place = Register<T>{};
+  TG_MEMBER Vec<T> first_index(const Vec<T>& wanted, int classes) const {
+    auto index = Vec<T>{};
     for (int k = classes - 1; k >= 0; --k)
-      place = column(k) == wanted ? Register<T>{} + static_cast<T>(k) : place;
-    return place;
+      index = of_class(k) == wanted ? Vec<T>{} + static_cast<T>(k) : index;
+    return index;
   }
 
   /// The fixed tree of add_runs; absent lanes would add 0.
-  TG_MEMBER Register<T> sum(int classes) const {
-    Register<T> partial[width];
-    for (int k = 0; k < width; ++k) partial[k] = k < classes ? column(k) : Register<T>{};
+  TG_MEMBER Vec<T> sum(int classes) const {
+    Vec<T> partial[width];
+    for (int k = 0; k < width; ++k) partial[k] = k < classes ? of_class(k) : Vec<T>{};
     for (int half = width / 2; half > 0; half /= 2)
       for (int k = 0; k < half; ++k) partial[k] += partial[k + half];
     return partial[0];
   }
 };
 
-/// Of rows that lie end to end, [kSideRows][classes], the row that each element belongs to.
+/// Of rows that lie end to end, [kVecRows][classes], the row that each element belongs to.
 template <typename T, int width>
-class RowsOfLanes {
+class RowBroadcast {
  public:
-  explicit RowsOfLanes(int64_t classes) : classes_(classes) {
-    for (int64_t row = 0, at = 0; row < kSideRows<T>; ++row)
+  explicit RowBroadcast(int64_t classes) : classes_(classes) {
+    for (int64_t row = 0, at = 0; row < kVecRows<T>; ++row)
       for (int64_t k = 0; k < classes; ++k, ++at)
-        lane_[at / kSideRows<T>][at % kSideRows<T>] = side_of<T, width>(row);
+        index_[at / kVecRows<T>][at % kVecRows<T>] = transposed_index<T, width>(row);
   }
   /// A value per row, by lane, to each of its elements.
-  TG_MEMBER void spread(Register<T> by_lane, T* to) const {
+  TG_MEMBER void broadcast(Vec<T> by_lane, T* to) const {
     for (int64_t k = 0; k < classes_; ++k)
-      store_register(permute<T>(by_lane, lane_[k]), to + k * kSideRows<T>);
+      storeu(permute<T>(by_lane, index_[k]), to + k * kVecRows<T>);
   }
 
  private:
   int64_t classes_;
-  typename IndexOf<T>::type lane_[width];
+  typename IndexOf<T>::type index_[width];
 };
 
 /// Calls f(integral constant of the smallest power of two that holds `classes`).
 template <typename T, typename F>
 static inline void with_width(int64_t classes, F&& f) {
   if (classes <= 2) return f(std::integral_constant<int, 2>{});
-  if constexpr (kSideRows<T> >= 4)
+  if constexpr (kVecRows<T> >= 4)
     if (classes <= 4) return f(std::integral_constant<int, 4>{});
-  if constexpr (kSideRows<T> >= 8)
+  if constexpr (kVecRows<T> >= 8)
     if (classes <= 8) return f(std::integral_constant<int, 8>{});
-  if constexpr (kSideRows<T> >= 16) return f(std::integral_constant<int, 16>{});
+  if constexpr (kVecRows<T> >= 16) return f(std::integral_constant<int, 16>{});
 }
 
 constexpr int kPadded = 1024;  // values in a block of padded rows
