@@ -39,13 +39,13 @@ KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim
   if (values.numel() == 0)
     for (const Tensor& each : {kl, base, log_sum})
       each.fill_(std::numeric_limits<double>::quiet_NaN());
-  const ops::Call call = ops::describe(
+  const ops::Launch launch = ops::make_params(
       "_kl_categorical", {.input = values, .grad = spread(values, log_prior), .dim = dim});
   KlRows out;
   out.from_probs = from_probs;
   out.kl = kl.mutable_data_ptr(), out.base = base.mutable_data_ptr();
   out.log_sum = log_sum.mutable_data_ptr();
-  run_on_rows(selected_kernels().kl, call.arguments, out);
+  run_on_rows(selected_kernels().kl, launch.params, out);
   return {kl, base, log_sum};
 }
 
@@ -62,7 +62,7 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
   const Tensor grad = packed(grad_rows), kl = packed(kl_rows), base = packed(base_rows),
                log_sum = packed(log_sum_rows);
   Tensor output = ops::empty_like_shape(values, values.scalar_type());
-  const ops::Call call = ops::describe(
+  const ops::Launch launch = ops::make_params(
       "_kl_categorical_backward",
       {.input = values, .grad = spread(values, log_prior), .output = output, .dim = dim});
   KlRows rows;
@@ -72,7 +72,7 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
   rows.base = const_cast<void*>(base.const_data_ptr());
   rows.log_sum = const_cast<void*>(log_sum.const_data_ptr());
   rows.grad = grad.const_data_ptr();
-  run_on_rows(selected_kernels().kl_backward, call.arguments, rows);
+  run_on_rows(selected_kernels().kl_backward, launch.params, rows);
   return output;
 }
 

@@ -11,7 +11,7 @@
 namespace torch_gumbel::ops {
 
 /// The key of one call: drawn through the op `_new_key`, so that every tracer and transform sees it
-/// drawn; where nothing watches (eager.h), the same key without the op.
+/// drawn; where nothing watches (fast_path.h), the same key without the op.
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator);
 
 /// Checked results of split and fold_in, contents undefined, contiguous.

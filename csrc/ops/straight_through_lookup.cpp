@@ -12,7 +12,7 @@
 #include <limits>
 
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "keys.h"
 #include "lookup.h"
 #include "ops.h"
@@ -119,20 +119,20 @@ std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& codebook, co
   return {codebook.dim() == 1 ? output.squeeze(-1) : output, index};
 }
 
-std::tuple<Tensor, Tensor> front_door(const Tensor& logits, const Tensor& codebook,
-                                      const at::Scalar& tau, bool hard, bool return_index,
-                                      optional<at::Generator> generator,
-                                      const optional<Tensor>& key) {
+std::tuple<Tensor, Tensor> public_op(const Tensor& logits, const Tensor& codebook,
+                                     const at::Scalar& tau, bool hard, bool return_index,
+                                     optional<at::Generator> generator,
+                                     const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau.toDouble());
   return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()),
               {hard, return_index}, generator, key);
 }
 
-std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor& codebook,
-                                             const Tensor& tau, bool hard, bool return_index,
-                                             optional<at::Generator> generator,
-                                             const optional<Tensor>& key) {
+std::tuple<Tensor, Tensor> public_op_tensor(const Tensor& logits, const Tensor& codebook,
+                                            const Tensor& tau, bool hard, bool return_index,
+                                            optional<at::Generator> generator,
+                                            const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
   return draw(logits, codebook, checks::temperature(kName, "tau", tau, logits, last),
@@ -145,14 +145,14 @@ std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const T
                                                    double tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
                                                    const optional<Tensor>& key) {
-  return front_door(logits, codebook, tau, hard, return_index, std::move(generator), key);
+  return public_op(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
                                                    const Tensor& tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
                                                    const optional<Tensor>& key) {
-  return front_door_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
+  return public_op_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(
@@ -171,13 +171,13 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CompositeExplicitAutograd, m) {
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("straight_through_lookup", TORCH_FN(front_door));
-  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(front_door_tensor));
+  m.impl("straight_through_lookup", TORCH_FN(public_op));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("straight_through_lookup", TORCH_FN(front_door));
-  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(front_door_tensor));
+  m.impl("straight_through_lookup", TORCH_FN(public_op));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
 }  // namespace

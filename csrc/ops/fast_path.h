@@ -7,7 +7,7 @@
 namespace torch_gumbel::ops {
 
 /// Nothing records, transforms, or replays this call.
-bool plainly_eager(const at::Tensor& logits);
+bool on_fast_path(const at::Tensor& logits);
 
 /// A number given as a temperature, as the private ops take it: float64, on the CPU, without
 /// dimensions. Plain eager calls of a thread share the last one; nothing ever writes into it.

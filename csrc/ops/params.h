@@ -24,20 +24,20 @@ struct Operands {
 };
 
 /// A kernel's arguments, with the tensors whose memory they point into.
-struct Call {
-  KernelParams arguments;
+struct Launch {
+  KernelParams params;
   std::vector<at::Tensor> alive;
 };
 
 /// Checks that the operands fit each other (a private op can be called by anyone) and describes
 /// them. Throws ValueError.
-Call describe(const char* who, const Operands& operands);
+Launch make_params(const char* who, const Operands& operands);
 
 /// Shape of one value per row: size 1 at `dim` (0-d stays 0-d).
 c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim);
 
 /// What an op on `type` computes in, and gives its per-row results in.
-inline at::ScalarType compute_type(at::ScalarType type) {
+inline at::ScalarType opmath_type(at::ScalarType type) {
   return type == at::kDouble ? at::kDouble : at::kFloat;
 }
 

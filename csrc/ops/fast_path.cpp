@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "eager.h"
+#include "fast_path.h"
 
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/core/InferenceMode.h>
@@ -8,7 +8,7 @@
 
 namespace torch_gumbel::ops {
 
-bool plainly_eager(const at::Tensor& logits) {
+bool on_fast_path(const at::Tensor& logits) {
   const auto special = c10::DispatchKeySet(
       {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchBatched,
        c10::DispatchKey::FuncTorchGradWrapper, c10::DispatchKey::Functionalize});
@@ -21,7 +21,7 @@ bool plainly_eager(const at::Tensor& logits) {
 }
 
 at::Tensor temperature_of_call(const at::Tensor& logits, double value) {
-  if (!plainly_eager(logits)) return at::scalar_tensor(value, at::kDouble);
+  if (!on_fast_path(logits)) return at::scalar_tensor(value, at::kDouble);
   thread_local at::Tensor last;
   thread_local double last_value = 0;
   if (!last.defined() || value != last_value) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "arguments.h"
+#include "params.h"
 
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
@@ -228,9 +228,9 @@ c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim) {
   return shape;
 }
 
-Call describe(const char* who, const Operands& given) {
-  Call call;
-  KernelParams& a = call.arguments;
+Launch make_params(const char* who, const Operands& given) {
+  Launch launch;
+  KernelParams& a = launch.params;
   Operands operands = given;
   const auto& shaped = operands.input.defined() ? operands.input : operands.output;
   check_tensors(who, operands, shaped.device());
@@ -263,8 +263,8 @@ Call describe(const char* who, const Operands& given) {
   const bool host_key = operands.key.defined() && operands.key.is_cpu() && operands.key.dim() == 1;
   a.key = operands.key.defined() && !host_key ? static_cast<const uint64_t*>(reads(operands.key))
                                               : nullptr;
-  call.alive = {operands.input, operands.grad, operands.tau, operands.key};
-  return call;
+  launch.alive = {operands.input, operands.grad, operands.tau, operands.key};
+  return launch;
 }
 
 }  // namespace torch_gumbel::ops

@@ -21,9 +21,9 @@ inline at::functorch::DynamicLayer current_layer() {
 }
 
 /// The tensors of a call at the current level, lanes in front.
-class Lanes {
+class VmapLevel {
  public:
-  Lanes() : layer_(current_layer()), level_(layer_.layerId()), size_(layer_.batchSize()) {}
+  VmapLevel() : layer_(current_layer()), level_(layer_.layerId()), size_(layer_.batchSize()) {}
 
   bool any(std::initializer_list<const Tensor*> tensors) const {
     for (const Tensor* tensor : tensors)
@@ -33,11 +33,11 @@ class Lanes {
 
   /// [B, *lane]; an unbatched tensor is repeated. A 0-d lane becomes one of one class.
   Tensor operand(const Tensor& tensor) const {
-    const Tensor front = lanes_in_front(tensor);
+    const Tensor front = batch_dim_first(tensor);
     return front.dim() == 1 ? front.unsqueeze(-1) : front;
   }
 
-  Tensor key(const Tensor& key) const { return lanes_in_front(key); }
+  Tensor key(const Tensor& key) const { return batch_dim_first(key); }
 
   /// What is the same in every lane, without a wrapper.
   Tensor unbatched(const Tensor& tensor) const {
@@ -59,10 +59,10 @@ class Lanes {
   }
 
   /// The lanes of a tensor one by one; an unbatched tensor as often as there are lanes.
-  std::vector<Tensor> each(const Tensor& tensor) const { return lanes_in_front(tensor).unbind(0); }
+  std::vector<Tensor> each(const Tensor& tensor) const { return batch_dim_first(tensor).unbind(0); }
 
   const SymInt& size() const { return size_; }
-  int64_t level() const { return level_; }
+  int64_t id() const { return level_; }
 
   /// Rank of one lane.
   int64_t rank(const Tensor& tensor) const {
@@ -71,7 +71,7 @@ class Lanes {
   }
 
  private:
-  Tensor lanes_in_front(const Tensor& tensor) const {
+  Tensor batch_dim_first(const Tensor& tensor) const {
     const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tensor, level_);
     if (batch_dim) return value.movedim(*batch_dim, 0);
     c10::SymDimVector shape(value.sym_sizes().begin(), value.sym_sizes().end());

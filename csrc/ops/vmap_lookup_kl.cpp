@@ -3,8 +3,8 @@
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
+#include "batching.h"
 #include "kl.h"
-#include "lanes.h"
 #include "lookup.h"
 
 namespace torch_gumbel::ops {
@@ -12,16 +12,16 @@ namespace {
 
 using std::optional;
 
-LookupResult wrapped(const Lanes& lanes, const LookupResult& result) {
+LookupResult wrapped(const VmapLevel& level, const LookupResult& result) {
   const auto& [output, index, defined] = result;
-  return {lanes.wrap(output, false), lanes.wrap(index, false), lanes.wrap(defined, false)};
+  return {level.wrap(output, false), level.wrap(index, false), level.wrap(defined, false)};
 }
 
 /// Where every lane has a codebook of its own.
-LookupResult lookup_lane_by_lane(const Lanes& lanes, const Tensor& logits, const Tensor& codebook,
-                                 const Tensor& tau, const Tensor& key) {
-  const auto x = lanes.each(logits), codes = lanes.each(codebook), temperatures = lanes.each(tau),
-             keys = lanes.each(key);
+LookupResult lookup_per_example(const VmapLevel& level, const Tensor& logits,
+                                const Tensor& codebook, const Tensor& tau, const Tensor& key) {
+  const auto x = level.each(logits), codes = level.each(codebook), temperatures = level.each(tau),
+             keys = level.each(key);
   std::vector<Tensor> outputs, indices, defined;
   for (size_t i = 0; i < x.size(); ++i) {
     const auto [output, index, is_defined] =
@@ -36,48 +36,49 @@ LookupResult lookup_lane_by_lane(const Lanes& lanes, const Tensor& logits, const
 LookupResult lookup_batch(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
                           const Tensor& key) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &codebook, &tau, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &codebook, &tau, &key}))
     return lookup().call(logits, codebook, tau, key);
-  if (lanes.any({&codebook}))
-    return wrapped(lanes, lookup_lane_by_lane(lanes, logits, codebook, tau, key));
-  const Tensor x = lanes.operand(logits);
-  return wrapped(lanes, lookup().call(x, lanes.unbatched(codebook), lanes.temperature(tau, x),
-                                      lanes.key(key)));
+  if (level.any({&codebook}))
+    return wrapped(level, lookup_per_example(level, logits, codebook, tau, key));
+  const Tensor x = level.operand(logits);
+  return wrapped(level, lookup().call(x, level.unbatched(codebook), level.temperature(tau, x),
+                                      level.key(key)));
 }
 
 /// A prior stays aligned with the right end of the rows, as a temperature does.
-optional<Tensor> prior_of(const Lanes& lanes, const optional<Tensor>& log_prior, const Tensor& x) {
+optional<Tensor> prior_of(const VmapLevel& level, const optional<Tensor>& log_prior,
+                          const Tensor& x) {
   if (!log_prior.has_value()) return std::nullopt;
-  return lanes.temperature(*log_prior, x);
+  return level.temperature(*log_prior, x);
 }
 
 KlResult kl_batch(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim,
                   bool from_probs) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  const bool prior = log_prior.has_value() && lanes.any({&*log_prior});
-  if (!prior && !lanes.any({&values})) return kl().call(values, log_prior, dim, from_probs);
-  const Tensor x = lanes.operand(values);
+  const VmapLevel level;
+  const bool prior = log_prior.has_value() && level.any({&*log_prior});
+  if (!prior && !level.any({&values})) return kl().call(values, log_prior, dim, from_probs);
+  const Tensor x = level.operand(values);
   const auto [value, base, log_sum] =
-      kl().call(x, prior_of(lanes, log_prior, x), dim + 1, from_probs);
-  return {lanes.wrap(value, false), lanes.wrap(base, false), lanes.wrap(log_sum, false)};
+      kl().call(x, prior_of(level, log_prior, x), dim + 1, from_probs);
+  return {level.wrap(value, false), level.wrap(base, false), level.wrap(log_sum, false)};
 }
 
 Tensor kl_backward_batch(const Tensor& grad_rows, const Tensor& values, const Tensor& kl_rows,
                          const Tensor& base_rows, const Tensor& log_sum_rows,
                          const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  const bool prior = log_prior.has_value() && lanes.any({&*log_prior});
-  if (!prior && !lanes.any({&grad_rows, &values, &kl_rows, &base_rows, &log_sum_rows}))
+  const VmapLevel level;
+  const bool prior = log_prior.has_value() && level.any({&*log_prior});
+  if (!prior && !level.any({&grad_rows, &values, &kl_rows, &base_rows, &log_sum_rows}))
     return kl_backward().call(grad_rows, values, kl_rows, base_rows, log_sum_rows, log_prior, dim,
                               from_probs);
-  const Tensor x = lanes.operand(values);
-  const Tensor gradient = kl_backward().call(lanes.operand(grad_rows), x, lanes.operand(kl_rows),
-                                             lanes.operand(base_rows), lanes.operand(log_sum_rows),
-                                             prior_of(lanes, log_prior, x), dim + 1, from_probs);
-  return lanes.wrap(gradient, false);
+  const Tensor x = level.operand(values);
+  const Tensor gradient = kl_backward().call(level.operand(grad_rows), x, level.operand(kl_rows),
+                                             level.operand(base_rows), level.operand(log_sum_rows),
+                                             prior_of(level, log_prior, x), dim + 1, from_probs);
+  return level.wrap(gradient, false);
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
