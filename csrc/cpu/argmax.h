@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hard choice: the class of each row's first maximum, long rows by pruning, others by evaluating
-// every score.
+// Argmax: the class of each row's first maximum, long rows by pruning, others by evaluating every
+// score.
 #pragma once
 
 #include "first_maximum.h"
@@ -31,7 +31,7 @@ static inline bool any_undefined(const T* scores, int64_t count) {
   return bad != 0;
 }
 
-/// Logits of a group where they lie or in `room`, by the op's own convention of temperature.
+/// Logits of a group, in place or in `buffer`, by the op's own convention of temperature.
 template <typename T>
 static const T* search_logits(const KernelParams& a, const Group& group, int64_t begin,
                               int64_t count, bool scaled, T* buffer) {
@@ -46,7 +46,7 @@ static const T* search_logits(const KernelParams& a, const Group& group, int64_t
   return buffer;
 }
 
-/// Whether a row of the sampler's convention is its plain argmax.
+/// Whether a row of the sampler's convention is greedy: its argmax without noise.
 static inline bool is_greedy(const KernelParams& a, const Row& row, bool scaled) {
   return scaled && math::without_noise(tau_at(a, row));
 }
@@ -59,7 +59,7 @@ static inline bool any_greedy(const KernelParams& a, const Group& group, bool sc
   return false;
 }
 
-/// Best class of tile [begin, begin + count) of a row whose words follow each other.
+/// Best class of tile [begin, begin + count) of a row whose words are consecutive.
 static void prune_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
                        bool scaled, Best& best) {
   alignas(64) float buffer[kTile];
@@ -114,8 +114,8 @@ static Best search_tiles(const KernelParams& a, const Group& row, bool scaled, i
 /// Whether the sampler's temperature changes anything: a product with exactly 1 does not.
 static inline bool scales(const KernelParams& a) { return a.tau != nullptr || a.host_tau != 1.0; }
 
-/// Rows side by side: the class of each row's first largest score in `place`, the score in `top`.
-/// Returns whether some row may be undefined: a score is NaN or +inf, or all are -inf.
+/// Transposed rows: the class of each row's first maximum in `index`, the score in `top`. Returns
+/// whether some row may be undefined: a score is NaN or +inf, or all are -inf.
 template <int width, typename T>
 TG_STAGE bool search_transposed(const T* padded, int classes, T* index, T* top) {
   const auto transposed = Transposed<T, width>::load(padded);
@@ -137,8 +137,9 @@ TG_STAGE bool search_transposed(const T* padded, int classes, T* index, T* top) 
   return any != 0;
 }
 
-/// First maxima of narrow rows, block by block: f(width, first row, rows, place, top), with `top`
-/// null where best_of_scores must look at each row. Row i of a block is at transposed_index<T, width>(i).
+/// First maxima of small rows, block by block: f(width, first row, rows, index, top), with `top`
+/// null where best_of_scores must look at each row. Row i of a block is at transposed_index<T,
+/// width>(i).
 template <typename T, typename F>
 static void search_small_rows(const T* scores, int64_t rows, int64_t classes, F&& f) {
   alignas(64) T padded[kPadded], index[kPadded], top[kPadded];
@@ -167,8 +168,8 @@ static void load_search_scores(const KernelParams& a, const Group& group, bool s
       load_matrix(part_of(logits, i, 0), 1, classes, scores + i * classes);
 }
 
-/// Calls f(i, best) for every row i of a group that prunes. Rows whose words follow each other are
-/// taken together, as many as fill a tile.
+/// Calls f(i, best) for every row i of a group that prunes. Rows whose words are consecutive are
+/// processed together, as many as fill a tile.
 template <typename F>
 static void prune_group(const KernelParams& a, const Group& group, bool scaled, float* buffer,
                         F&& f) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backward: d loss / d logits = y (grad - sum y grad) / tau, and d loss / d tau = -sum (d loss / d
-// logits) log y, with y saved (soft samples) or made again from logits and key (hard samples).
+// logits) log y, with y saved (soft samples) or recomputed from logits and key (hard samples).
 #pragma once
 
 #include "soft.h"
@@ -20,8 +20,8 @@ static inline T differentiate(T* gradients, const T* y, const T* grad, int64_t c
   return -sum_of(terms, count);
 }
 
-/// The same gradients, where nothing else is wanted; `gradients` may be y. `of` makes y of what is
-/// there.
+/// The same gradients, where nothing else is wanted; `gradients` may be y. `of` gives y from what
+/// is stored.
 template <typename T, typename Of = Identity>
 static inline void make_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
                                   T* gradients, Of&& of = {}) {
@@ -51,8 +51,8 @@ static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T i
   });
 }
 
-/// Gradients of one row held in memory or in scratch: directly to `to`, or by way of `room`, which
-/// may be y.
+/// Gradients of one row held in memory or in scratch: directly to `to`, or in `buffer`, which may
+/// be y.
 template <typename T>
 static void differentiate_row(const KernelParams& a, int64_t row, const T* y, const T* grad, T dot,
                               double tau, const Strided& to, bool direct, bool nontemporal,
@@ -76,7 +76,7 @@ static inline T dot_of_row(const T* y, const T* grad, int64_t classes) {
   return dot;
 }
 
-/// Sums of rows that fit a register: see(first row of kVecRows, their sums by lane).
+/// Sums of rows that fit a vector: visit(first row of kVecRows, their sums by lane).
 template <int width, typename T, typename Visitor>
 TG_STAGE void sum_small_rows(const T* values, int64_t rows, int64_t classes, Visitor&& visit) {
   alignas(64) T padded[kPadded];
@@ -85,8 +85,8 @@ TG_STAGE void sum_small_rows(const T* values, int64_t rows, int64_t classes, Vis
     visit(i, Transposed<T, width>::load(padded + i * width).sum(static_cast<int>(classes)));
 }
 
-/// Rows of at most kVecRows classes and one temperature; only their sums are taken side by side.
-/// Straight to `direct`, or to `room`, which may be y.
+/// Rows of at most kVecRows classes and one temperature; only their sums are computed transposed.
+/// Directly to `direct`, or to `buffer`, which may be y.
 template <typename T>
 static void differentiate_small(const KernelParams& a, const Group& group, const T* y,
                                 const T* grads, double tau, T* direct, T* buffer) {
@@ -132,8 +132,8 @@ static inline bool stores_directly(const KernelParams& a, const Strided& output,
   return a.row_value == nullptr && output.class_step == 1 && (few_ends || !nontemporal);
 }
 
-/// Backward of a group whose y is at hand. `room` may be y. `nontemporal`: whether to write so; it
-/// pays where other work comes between writes: arithmetic, or the reads of a long row.
+/// Backward of a group from y. `buffer` may be y. `nontemporal`: whether to use nontemporal stores;
+/// they pay where other work comes between them: arithmetic, or the reads of a long row.
 template <typename T>
 static void differentiate_group(const KernelParams& a, const Group& group, const T* y, T* buffer,
                                 T* grad_buffer, bool nontemporal) {
@@ -168,8 +168,9 @@ static void backward_group(const KernelParams& a, const Group& group, T* buffer,
                       uses_nontemporal(a) && (lines || classes > kTile));
 }
 
-/// Gradients of a row of one tile whose probabilities are exponentials times `factor`: directly to
-/// `to`, or in place. The probabilities are not stored between: the bits are those of stored ones.
+/// Gradients of a row of one tile whose probabilities are weights times `factor`: directly to `to`,
+/// or in place. The probabilities are not stored in between; bitwise equal to gradients from stored
+/// ones.
 template <typename T>
 static void differentiate_weights(T* weights, const T* grad, int64_t classes, Factor<T> factor,
                                   T inverse_tau, const Strided& to, bool direct, bool nontemporal) {
@@ -212,8 +213,8 @@ static void hard_backward_group(const KernelParams& a, const Group& group, T* sc
   differentiate_group(a, group, scores, scores, grad_buffer, uses_nontemporal(a));
 }
 
-// Long rows, tile by tile. Not by quotients: without its noise in the exponential, the dot product
-// of a row with one class left would be no more than nearly that class's gradient.
+// Long rows, tile by tile. Not by quotients: without the noise inside the exponential, the dot
+// product of a row with one class left would be no more than nearly that class's gradient.
 
 template <typename T>
 static inline const T* grads_of(const KernelParams& a, const Group& row, int64_t begin,

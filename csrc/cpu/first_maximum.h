@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a row's first maximum is.
+// The first maximum of a row.
 #pragma once
 
 #include "reduce.h"
@@ -31,14 +31,14 @@ static inline int64_t first_at_least(const double* values, int64_t count, double
   return 0;
 }
 
-/// The largest of `count` values, and the first that is.
+/// The largest of `count` values, and its first index.
 template <typename T>
 struct MaxWithIndex {
   T value;
   int64_t index;
 };
 
-/// first_maximum of count <= parts * kLanes values, without a branch on what they hold, which no
+/// first_maximum of count <= parts * kLanes values, without a data-dependent branch, which no
 /// processor predicts.
 template <int parts>
 TG_STAGE MaxWithIndex<float> first_maximum_in_vectors(const float* values, int64_t count) {
@@ -54,7 +54,7 @@ TG_STAGE MaxWithIndex<float> first_maximum_in_vectors(const float* values, int64
   return {largest.part[0][0], mask != 0 ? __builtin_ctzll(mask) : 0};
 }
 
-/// The largest value of scratch, as max_of gives it, and the first that is; 0 if all are NaN.
+/// The largest value of scratch, as max_of gives it, and its first index; 0 if all are NaN.
 template <typename T>
 static inline MaxWithIndex<T> first_maximum(const T* values, int64_t count) {
   if constexpr (std::is_same_v<T, float>) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbouring rows that are worked on together, and their operands.
+// Neighbouring rows that are processed together, and their operands.
 #pragma once
 
 #include "convert.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Lines that wait to be written: while exponentials are made, memory has nothing else to do.
-/// write(lines, elements) writes as many as `elements` elements fill, if so many wait.
+/// Cache lines to be stored between arithmetic, which leaves the memory bus idle. write(lines,
+/// elements) stores as many as `elements` elements fill, if so many are pending.
 struct DeferredStores {
   void (*write)(void* lines, int64_t elements) = nullptr;
   void* lines = nullptr;
@@ -72,8 +72,8 @@ static inline Strided result_matrix(const KernelParams& a, const Group& group, c
           group.step_of(Operand::kOutput), class_step};
 }
 
-/// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
-/// copied to `room`.
+/// The values of a matrix, [rows][classes]: in place when nothing needs converting, else copied to
+/// `buffer`.
 template <typename T>
 static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* buffer) {
   if (const T* values = packed_values<T>(from, rows, classes)) return values;
@@ -89,8 +89,8 @@ static inline Group single_row(const Group& group, int64_t i) {
   return row;
 }
 
-/// Cuts a group into as many rows at once as rows_per_group allows: f(rows, the first one's place in
-/// the group).
+/// Cuts a group into as many rows at once as rows_per_group allows: f(rows, index of the first one
+/// in the group).
 template <typename F>
 static inline void for_each_block(const KernelParams& a, const Group& group, F&& f) {
   const int64_t most = rows_per_group(a.rows);

@@ -14,7 +14,7 @@ static inline void write_one_hot(const Best& best, int64_t classes, T* to) {
     to[k] = !best.drawn() ? static_cast<T>(__builtin_nan("")) : k == best.index ? T{1} : T{0};
 }
 
-/// One-hot rows side by side.
+/// One-hots of transposed rows.
 template <int width, typename T>
 TG_STAGE void one_hot_transposed(const T* index, int classes, T* padded) {
   Transposed<T, width> transposed;

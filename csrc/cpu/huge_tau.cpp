@@ -100,7 +100,7 @@ class HugeRow {
     return row_[operand] + k * a_.rows.step(operand);
   }
 
-  /// The logit plus noise, rounded to the compute type.
+  /// The logit plus noise, rounded to the opmath type.
   double score(int64_t k) const {
     const double x = number_at(a_.input_type, a_.input, offset(Operand::kInput, k));
     const math::Key key = key_of(a_, row_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Common ground of the CPU kernels. kernels.cpp and these headers are compiled once per instruction
-// set, each time in a namespace of its own (TG_ISA), so that no function of one build can stand in
-// for another's.
+// Vector types and helpers of the CPU kernels. kernels.cpp and these headers are compiled once per
+// instruction set, each time in a namespace of its own (TG_ISA), so that no function of one build
+// can stand in for another's.
 #pragma once
 
 #if defined(__x86_64__)
@@ -39,7 +39,7 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-/// One register of T.
+/// One vector of T.
 template <typename T>
 struct VecOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));
@@ -76,7 +76,7 @@ TG_STAGE V fma(V a, V b, V c) {
   }
 }
 
-/// a > b ? a : b, so b where a is NaN.
+/// a > b ? a : b, so b where a is NaN (unlike ATen's, which propagates NaN).
 TG_STAGE Vec<float> maximum(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)
   return (Vec<float>)_mm512_max_ps((__m512)a, (__m512)b);
@@ -138,7 +138,7 @@ TG_STAGE typename IndexOf<T>::type lanes_below(int64_t count, int first) {
   return lane < static_cast<decltype(lane[0] + 0)>(count);
 }
 
-/// The first values of memory that ends with them, zeros behind.
+/// The first `count` values, zeros after them; reads no further.
 TG_STAGE Vec<float> masked_load(const float* from, int64_t count, int first) {
 #if defined(__AVX512F__)
   const auto mask = (__m512i)lanes_below<float>(count, first);
@@ -198,7 +198,7 @@ TG_STAGE Vec<double> masked_load(const double* from, int64_t count, int first) {
   return values;
 }
 
-/// kLanes values, in as many registers as that takes.
+/// kLanes values, in as many vectors as that takes.
 template <typename T>
 struct Lanes {
   static constexpr int kPerPart = kVectorBytes / sizeof(T);
@@ -215,7 +215,7 @@ struct Lanes {
     for (int p = 0; p < kParts; ++p) lanes.part[p] = loadu(from + p * kPerPart);
     return lanes;
   }
-  /// The first `count` values, zeros behind; reads no further.
+  /// The same for all lanes.
   TG_STAGE Lanes masked_load(const T* from, int64_t count) {
     Lanes lanes;
     for (int p = 0; p < kParts; ++p) lanes.part[p] = TG_ISA::masked_load(from, count, p * kPerPart);
@@ -224,7 +224,7 @@ struct Lanes {
   TG_MEMBER void store(T* to) const {
     for (int p = 0; p < kParts; ++p) storeu(part[p], to + p * kPerPart);
   }
-  /// Puts `rest` behind the first `count`.
+  /// Replaces the lanes after the first `count` by `rest`.
   TG_MEMBER void fill_tail(int64_t count, T rest) {
     for (int p = 0; p < kParts; ++p)
       part[p] = lanes_below<T>(count, p * kPerPart) ? part[p] : Vec<T>{} + rest;

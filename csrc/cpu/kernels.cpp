@@ -103,7 +103,7 @@ inline Best best_of_tiles(const TileStat* stats, int64_t tiles) {
   return best;
 }
 
-/// What all tiles of a long row come to. Formed once per call, not per tile: there can be millions.
+/// The combined tiles of a long row. Computed once per call, not per tile: there can be millions.
 template <typename T>
 struct RowTotal {
   RowSum<T> sum = {};  // soft, hard backward
@@ -171,7 +171,7 @@ void run_rows(Op op, const KernelParams& a, int64_t begin, int64_t end, void* sc
     using T = decltype(zero);
     auto* first = static_cast<T*>(scratch);
     const bool spatial = is_spatial(a);
-    // The second scratch, for gradients that need converting, lies behind the first.
+    // The second scratch, for gradients that need converting, follows the first.
     for_each_group(a.rows, begin, end, rows_per_call(op, a), [&](const Group& group) {
       if (spatial) return run_spatial(op, a, group, first);
       run_group(op, a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
@@ -180,8 +180,8 @@ void run_rows(Op op, const KernelParams& a, int64_t begin, int64_t end, void* sc
   });
 }
 
-/// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them:
-/// then not all are at memory at once.
+/// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them,
+/// so that not all load the memory bus at once.
 void clear_tiles(const KernelParams& a, const Group& row, int64_t begin, int64_t end,
                  void* result) {
   const int64_t first = begin * kTile;
@@ -189,7 +189,8 @@ void clear_tiles(const KernelParams& a, const Group& row, int64_t begin, int64_t
   if (uses_nontemporal(a)) fence_nontemporal();
 }
 
-/// Calls f(row) for a row whose one-hot's zeros, in tiles [begin, end), are written meanwhile.
+/// Calls f(row) for a row whose one-hot's zeros, in tiles [begin, end), are stored by deferred
+/// stores.
 template <typename F>
 void with_deferred_zeros(const KernelParams& a, Group row, int64_t begin, int64_t end, F&& f) {
   const int64_t first = begin * kTile, count = min64(end * kTile, a.rows.classes) - first;

@@ -17,7 +17,7 @@ static inline double log_positive(double p) {
   return math::log_normal(small ? p * 0x1p53 : p) - (small ? 0x1.25e4f7b2737fap+5 : 0.0);
 }
 
-/// Calls f(logarithm of the prior at k), 0 where there is none. Apart for each, because a masked
+/// Calls f(logarithm of the prior at k), 0 where there is none. Separate loops, because a masked
 /// load from null, which a compiler makes of a condition inside a loop, is slow.
 template <typename T, typename F>
 TG_STAGE void with_prior(const T* log_prior, F&& f) {
@@ -89,7 +89,7 @@ static RowSum<T> kl_of_probs(const T* given, const T* log_prior, int64_t count) 
   return {unit.log, sum_of(weights, count), sum_of(terms, count)};
 }
 
-/// What the tiles of a row come to so far.
+/// Running sums over the tiles of a row.
 struct KlSum {
   double max = -__builtin_inf(), sum = 0, dot = 0;
 
@@ -193,8 +193,7 @@ struct KlGradient {
   }
 };
 
-/// Calls f(group, first class, classes, [rows][classes] values, room) for every tile of every
-/// group.
+/// Calls f(group, first class, classes, [rows][classes] values) for every tile of every group.
 template <typename T, typename F>
 static void for_each_kl_tile(const KernelParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
   for_each_group(a.rows, begin, end, kl_rows_at_once(a), [&](const Group& group) {

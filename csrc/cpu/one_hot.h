@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One-hot rows on their way to memory.
+// Stores of one-hot rows.
 #pragma once
 
 #include "prune.h"
@@ -40,7 +40,7 @@ static inline void clear_output(const KernelParams& a, const Group& group, int64
   }
 }
 
-/// Zeros in a run of bytes, line by line, while other work is done.
+/// Zeros in a run of bytes, line by line, as deferred stores.
 class NontemporalZeros {
  public:
   NontemporalZeros(char* bytes, int64_t count, int64_t element) : element_(element) {
@@ -83,7 +83,7 @@ static inline void write_output(const KernelParams& a, const Group& group, int64
 /// has no distribution.
 static inline void mark_choice(const KernelParams& a, const Group& group, int64_t i, int64_t begin,
                                int64_t count, const Best& best, void* result) {
-  // A row's offsets cost more than a narrow row does: only where its temperature is its own.
+  // A row's offsets cost more than a small row does: only where its temperature is its own.
   const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
   if (best.drawn() && math::valid_temperature(tau)) {
     if (best.index >= begin && best.index < begin + count)
@@ -94,13 +94,13 @@ static inline void mark_choice(const KernelParams& a, const Group& group, int64_
   }
 }
 
-// Rows that lie end to end and go past the caches. A 1 that is stored after its line was streamed
-// waits until the line comes back: so lines are streamed with their ones.
+// Contiguous rows with nontemporal stores. A 1 that is stored after its line was written would read
+// the line back: so lines are written with their ones.
 
 constexpr int32_t kNoChoice = -1;  // of a row that is NaN all over
 
-/// Short rows are made in `made`: lines with and without ones follow each other as they like, which
-/// no processor predicts.
+/// Short rows are built in `scratch`: whether a line has a one is a branch that no processor
+/// predicts.
 template <typename Element>
 static void store_short_nontemporal(const int32_t* choice, int64_t rows, int64_t classes,
                                     Element* scratch, Element* to) {
@@ -118,8 +118,7 @@ static void store_short_nontemporal(const int32_t* choice, int64_t rows, int64_t
       [&](int64_t k) { return scratch[k]; });
 }
 
-/// One-hot rows that lie end to end, written in order, with the lines of their ones, as their
-/// choices come to be known.
+/// Contiguous one-hot rows, written in order, lines with their ones, as their choices become known.
 template <typename Element>
 class NontemporalOneHots {
  public:
@@ -205,8 +204,8 @@ static inline void mark_undefined(const KernelParams& a, const Group& group, con
 
 constexpr int64_t kShortOneHot = 256;  // classes
 
-/// One-hot rows of a group that lie end to end in a result and go past the caches. `made`: scratch
-/// of the group's size.
+/// Contiguous one-hot rows of a group in a result, with nontemporal stores. `scratch` has the
+/// group's size.
 template <typename Element>
 static void store_choices_nontemporal(const KernelParams& a, const Group& group,
                                       const int32_t* choice, Element* scratch, Element* to,
@@ -220,7 +219,7 @@ static void store_choices_nontemporal(const KernelParams& a, const Group& group,
   mark_undefined(a, group, choice, result);
 }
 
-/// One-hot rows of a group in a result. `room`: scratch of the group's size.
+/// One-hot rows of a group in a result. `buffer`: scratch of the group's size.
 template <typename T>
 static void write_choices(const KernelParams& a, const Group& group, const int32_t* choice,
                           T* buffer, void* result) {

@@ -76,7 +76,7 @@ static inline bool any_finite(const float* x, int64_t count) {
   return finite != 0;
 }
 
-/// What the bounds of a part come to.
+/// Maximum and sum of the bounds of a part.
 struct Highest {
   float bound;
   float sum;  // NaN if a bound is
@@ -115,8 +115,8 @@ static void prune_part(const Bounded& part, const Highest& of_part, const WordRu
       if (part.x[k] == __builtin_inff()) return best.invalidate();
   const float threshold = pruning_threshold(best);
   if (highest < threshold) return;
-  // Where E is about v, a bound is above its score by less than this. So the best is nearly always
-  // among the elements this close to the highest bound, and then no other can reach it.
+  // Where exp1 is about v, a bound is above its score by less than this. So the best is nearly
+  // always among the elements this close to the highest bound, and then no other can reach it.
   constexpr float kGuess = 0.22f * math::kOctave;
   const float near = highest - kGuess > threshold ? highest - kGuess : threshold;
   offer_survivors(part, run, first_class, near, best);
@@ -124,15 +124,16 @@ static void prune_part(const Bounded& part, const Highest& of_part, const WordRu
   if (tightened < near) offer_survivors(part, run, first_class, tightened, best);
 }
 
-/// Best scores of parts of `rows` rows whose words follow each other, rows * count <= kTile;
-/// best[i] holds what earlier parts gave.
+/// Best scores of parts of `rows` rows whose words are consecutive, rows * count <= kTile; best[i]
+/// holds what earlier parts gave.
 static void prune_parts(const float* x, math::Key key, uint64_t position, int64_t rows,
                         int64_t count, int64_t first_class, Prefetch prefetch, Best* best) {
   const WordRun run(key, position, rows * count, prefetch);
   const uint32_t* words = run.words();
   alignas(64) float bounds[kTile + kLanes];
   Highest highest[kTile / kPruneFrom + 1];
-  // All bounds first: a row's highest is known only after the last, and nothing would be at work.
+  // All bounds first: a row's highest is known only after its last bound, which would stall the
+  // pipeline.
   for (int64_t i = 0; i < rows; ++i)
     highest[i] = bound_scores(x + i * count, words + i * count, count, bounds + i * count);
   for (int64_t i = 0; i < rows; ++i) {

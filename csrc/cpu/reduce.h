@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reductions over one tile of a row, in one fixed order: element k goes to lane k % kLanes, the
-// lanes are then split_exponent: lane j takes lane j + 16, then j + 8, and so on to j + 1.
+// lanes are then halved: lane j takes lane j + 16, then j + 8, and so on to j + 1.
 #pragma once
 
 #include <utility>
@@ -122,8 +122,8 @@ TG_STAGE T dot_of(const T* a, const T* b, int64_t count, Of&& of = {}) {
 }
 
 /// The largest value, NaN passed over; -inf if there is none. load(k) gives the lanes from the k-th
-/// value on, of which those behind the last value count for nothing; see(lanes, how many count) is
-/// shown them all.
+/// value on, of which those past the last value are ignored; visit(lanes, how many count) is called
+/// for each.
 template <typename T, typename Load, typename Visitor>
 TG_STAGE T max_of_lanes(const T* values, int64_t count, Load&& load, Visitor&& visit) {
   const T lowest = -static_cast<T>(__builtin_inf());
@@ -147,8 +147,8 @@ TG_STAGE T max_of_lanes(const T* values, int64_t count, Load&& load, Visitor&& v
   return largest.part[0][0];
 }
 
-/// max_of_lanes scratch, read as sum_of does. `sum` adds up the same values in an order of its own:
-/// it is NaN if one of them is.
+/// max_of_lanes of scratch, read as sum_of does. `sum` adds up the same values in an order of its
+/// own: it is NaN if one of them is.
 template <typename T>
 TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
   auto total = Lanes<T>::all(0);
@@ -162,7 +162,7 @@ TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
   return largest;
 }
 
-/// max_of_lanes scratch, read as sum_of does.
+/// max_of_lanes of scratch, read as sum_of does.
 template <typename T>
 TG_STAGE T max_of(const T* values, int64_t count) {
   return max_of_lanes(
@@ -170,7 +170,7 @@ TG_STAGE T max_of(const T* values, int64_t count) {
       [](const Lanes<T>&, int64_t) TG_INLINE {});
 }
 
-/// max_of_lanes memory that may end there.
+/// max_of_lanes of memory that may end there.
 template <typename T>
 TG_STAGE T max_of_memory(const T* values, int64_t count) {
   return max_of_lanes(
@@ -191,14 +191,14 @@ TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
   for (; k < count; ++k) to[k] = from[k] - reference;
 }
 
-// Loops that reduce what they make, in whole registers: elsewhere a second loop does, because
-// compilers do not make vectors of a reduction.
+// Loops that reduce what they compute, in vectors: elsewhere a second loop reduces, because
+// compilers do not vectorize a reduction.
 
 #if defined(__AVX2__)
 
-/// What the elements of a row come to, in lanes of which lane k % kLanes takes element k, and
-/// `nothing` changes none. A row that begins at place `begin` inside a register is turned: its first
-/// register goes to the last lanes, and `total` turns the lanes back.
+/// Reduces the elements of a row: lane k % kLanes takes element k; `nothing` is the neutral
+/// element. A row that begins at index `begin` inside a vector is rotated: its first vector goes to
+/// the last lanes, and `total` rotates the lanes back.
 template <typename Combine>
 class RunningReduction {
  public:
@@ -257,7 +257,7 @@ TG_STAGE auto running_max(int64_t begin = 0) {
                           [](Vec<float> a, Vec<float> b) TG_INLINE { return maximum(a, b); });
 }
 
-/// to[k] = make(its place) for places [begin, end); returns what they come to.
+/// to[k] = make(index) for indices [begin, end); returns their reduction.
 template <typename Make, typename Sum>
 TG_STAGE float make_and_reduce(float* to, int64_t begin, int64_t end, Make&& make, Sum sum) {
   for_each_vec_from<float>(begin, end, [&](auto at) TG_INLINE {
@@ -270,8 +270,8 @@ TG_STAGE float make_and_reduce(float* to, int64_t begin, int64_t end, Make&& mak
 
 #endif
 
-/// to[k] = make(its place) for a row at places [begin, end), begin < kLanes; returns their sum.
-/// Nothing else is written; what lies behind scratch is read where registers are not whole.
+/// to[k] = make(index) for a row at [begin, end), begin < kLanes; returns their sum. Nothing else
+/// is written; without VecN, reads run past scratch.
 template <typename T, typename Make>
 TG_STAGE T make_and_sum(T* to, int64_t begin, int64_t end, Make&& make) {
 #if defined(__AVX2__)

@@ -26,7 +26,7 @@ void run_on_rows(Run run, const KernelParams& a, const KlRows& rows) {
   });
 }
 
-/// The logarithms of the prior, of the shape of the values and in the compute type.
+/// The logarithms of the prior, of the shape of the values and in the opmath type.
 Tensor spread(const Tensor& values, const optional<Tensor>& log_prior) {
   if (!log_prior.has_value()) return {};
   return log_prior->to(ops::opmath_type(values.scalar_type())).expand(values.sizes());

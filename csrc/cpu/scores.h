@@ -31,8 +31,8 @@ class WordRun {
   uint64_t first_;
 };
 
-/// What is needed next: logits to read, and incoming gradients where there are any; and lines to
-/// write where a result waits in them for its factor.
+/// What is read next: logits, incoming gradients where there are any, and output lines where
+/// unnormalised weights are stored.
 struct PrefetchSet {
   Prefetch logits;
   Prefetch grads;
@@ -42,8 +42,8 @@ struct PrefetchSet {
   PrefetchSet advanced(int64_t words) const {
     return {logits.advanced(words), grads.advanced(words), output.advanced(words), deferred};
   }
-  /// Of a run of words: what to ask for while they are made, and what while exponentials are made
-  /// of them. All at once would be more than memory gives in that time.
+  /// Divides the prefetches of a run of words: `first` while the words are generated, `second`
+  /// while exp1 is computed from them. All at once would exceed the memory bandwidth.
   void split(int64_t words, Prefetch& first, Prefetch& second) const {
     first = logits, second = grads.data != nullptr ? grads : output;
     if (second.data != nullptr) return;
@@ -52,11 +52,11 @@ struct PrefetchSet {
   }
 };
 
-/// E of words as if none were extended; returns the smallest of them.
+/// exp1 of words as if none were extended; returns the smallest word.
 template <typename Interleaved>
 TG_STAGE uint32_t exp1_of(const uint32_t* words, int64_t count, float* exp1,
                           Interleaved&& interleaved) {
-  constexpr int64_t kStep = 128;  // elements between two demands: more lines at once would wait
+  constexpr int64_t kStep = 128;  // elements between two prefetches: more lines at once would stall
   RunningMin smallest;
   for (int64_t begin = 0; begin < count; begin += kStep) {
     for_each_vec<float>(begin, min64(begin + kStep, count), [&](auto at) TG_INLINE {
@@ -69,7 +69,7 @@ TG_STAGE uint32_t exp1_of(const uint32_t* words, int64_t count, float* exp1,
   return smallest.word();
 }
 
-/// The same, asking for `ahead` and writing what waits.
+/// The same, with prefetches and deferred stores between the steps.
 static inline uint32_t exp1_of(const uint32_t* words, int64_t count, float* exp1, Prefetch prefetch,
                                DeferredStores deferred) {
   if (deferred.write == nullptr)
@@ -81,8 +81,7 @@ static inline uint32_t exp1_of(const uint32_t* words, int64_t count, float* exp1
   });
 }
 
-/// Puts the exponentials of extended words among those of a run. Out of line: one tile in 8,000 has
-/// such a word.
+/// Overwrites exp1 of the extended words of a run. Out of line: one tile in 8,000 has such a word.
 __attribute__((noinline, cold)) static void extend_exp1(const WordRun& run, int64_t count,
                                                         float* exp1) {
   const uint32_t* words = run.words();
@@ -90,7 +89,7 @@ __attribute__((noinline, cold)) static void extend_exp1(const WordRun& run, int6
     if (words[i] < math::kExtendBelow) exp1[i] = math::exp1(words[i], run.extension(i));
 }
 
-/// What becomes of a value x and its noise: a score, x + g.
+/// Combines a value x with its noise: a score, x + g.
 struct AddNoise {
   template <typename F>
   TG_STAGE F apply(F x, F exp1) {
@@ -99,7 +98,7 @@ struct AddNoise {
   TG_STAGE double apply(double x, double noise) { return x + noise; }
 };
 
-/// Or a weight, exp(x + g) = exp(x) / E: without the logarithm, at a temperature of 1.
+/// A weight, exp(x + g) = exp(x) / exp1: without the logarithm, at a temperature of 1.
 struct WeightOf {
   template <typename F>
   TG_STAGE F apply(F x, F exp1) {
@@ -107,7 +106,7 @@ struct WeightOf {
   }
 };
 
-/// E of positions first, ..., first + count - 1, count <= kTile + kLineFloats.
+/// exp1 of positions first, ..., first + count - 1, count <= kTile + kLineFloats.
 static void fill_exp1(math::Key key, uint64_t first, int64_t count, float* exp1,
                       const PrefetchSet& prefetch) {
   Prefetch during_words, during_exp1;
@@ -118,8 +117,9 @@ static void fill_exp1(math::Key key, uint64_t first, int64_t count, float* exp1,
     extend_exp1(run, count, exp1);
 }
 
-/// E of a tile's positions behind the first `past` elements of `room`, a line's at most, which may
-/// be overwritten: then whole blocks of words meet whole lines.
+/// exp1 of a tile's positions, stored from element `misaligned` of `buffer` on (less than a cache
+/// line). The elements before it may be overwritten, so that whole blocks of words fill whole
+/// lines.
 static void fill_exp1_aligned(int64_t misaligned, math::Key key, uint64_t first, int64_t count,
                               float* buffer, const PrefetchSet& prefetch) {
   const int64_t more = first >= static_cast<uint64_t>(misaligned) ? misaligned : 0;
@@ -157,7 +157,7 @@ static inline void apply_noise_run(math::Key key, uint64_t first, int64_t count,
                            x + done, result + done, prefetch.advanced(done));
 }
 
-/// Noise of one position; for Transform, its exponential.
+/// The noise operand that Transform takes for one position: exp1, or in float64 the noise.
 template <typename T>
 static inline T exp1_at(math::Key key, uint64_t position) {
   const uint32_t word = math::key_word(key, position);
@@ -169,7 +169,7 @@ static inline T exp1_at(math::Key key, uint64_t position) {
                : math::exp1(word);
 }
 
-/// Where words run across rows: class by class, a run of words at a time.
+/// Spatial rows: class by class, a run of words at a time.
 template <typename Transform, typename T>
 static void apply_noise_spatial(const KernelParams& a, const Group& group, int64_t class_begin,
                                 int64_t classes, T* values) {
@@ -190,7 +190,7 @@ static void apply_noise_spatial(const KernelParams& a, const Group& group, int64
       });
 }
 
-/// Where words follow each other nowhere: element by element.
+/// No consecutive words: element by element.
 template <typename Transform, typename T>
 static void apply_noise_strided(const KernelParams& a, const Group& group, int64_t class_begin,
                                 int64_t classes, T* values) {
@@ -236,8 +236,8 @@ static void apply_group_noise(const KernelParams& a, const Group& group, int64_t
   }
 }
 
-/// Bytes to ask for with each word of a tile, so that the next one is there: tiles of a row are not
-/// all of one length.
+/// Bytes to prefetch with each word of a tile, so that the next tile is in cache: tiles of a row
+/// differ in length.
 static inline int64_t bytes_per_word(const KernelParams& a, int64_t end, int64_t classes,
                                      int64_t size) {
   if (classes >= a.rows.classes) return size;
@@ -247,8 +247,8 @@ static inline int64_t bytes_per_word(const KernelParams& a, int64_t end, int64_t
   return bytes < 2 ? 2 : min64(bytes, 4 * size);
 }
 
-/// What lies behind a group's classes in an operand: the next of it to be read, if rows are walked
-/// in order.
+/// Prefetch of what follows a group's classes in an operand: the next to be read if rows are
+/// processed in order.
 static inline Prefetch prefetch_after(const KernelParams& a, const Group& group, Operand operand,
                                       int64_t class_begin, int64_t classes) {
   const Strided matrix = operand_matrix(a, group, operand, class_begin);
@@ -262,7 +262,7 @@ static inline Prefetch prefetch_after(const KernelParams& a, const Group& group,
 static inline PrefetchSet prefetch_set(const KernelParams& a, const Group& group,
                                        int64_t class_begin, int64_t classes,
                                        const float* output = nullptr) {
-  const bool in_output = output != nullptr && group.rows == 1;  // perhaps in the output
+  const bool in_output = output != nullptr && group.rows == 1;  // maybe
   return {prefetch_after(a, group, Operand::kInput, class_begin, classes),
           prefetch_after(a, group, Operand::kGrad, class_begin, classes),
           in_output ? Prefetch{reinterpret_cast<const char*>(output), sizeof(float)} : Prefetch{},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that fit one register: as many rows as it has lanes, turned on their side, so that every
-// step runs across rows. Gives the bits of the general form, whose lane k holds element k of such a
+// Rows that fit one vector: as many rows as it has lanes, transposed, so that every step is
+// vectorized over rows. Bitwise equal to the general form, whose lane k holds element k of such a
 // row.
 #pragma once
 
@@ -9,18 +9,19 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Rows side by side, and the most classes that they may have.
+/// Rows of one transposed block, and the most classes that they may have.
 template <typename T>
 constexpr int kVecRows = Lanes<T>::kPerPart;
 
-/// Of values that lie end to end, the first runs of `step` values that have `width` values from
-/// their first one on.
+/// Of `count` contiguous values, how many vectors of `width` values lie within them, one from every
+/// multiple of `step` on.
 static inline int64_t count_full_vectors(int64_t count, int64_t step, int64_t width) {
   const int64_t spare = count - width;
   return spare < 0 ? 0 : spare / step + 1;
 }
 
-/// A register's rows of [rows][classes], `width` lanes apart and end to end.
+/// Permutations between the rows of a vector, padded to `width` lanes, and contiguous rows of
+/// [rows][classes].
 template <int width, typename T>
 class RowPermutation {
   using Index = typename IndexOf<T>::type;
@@ -37,7 +38,7 @@ class RowPermutation {
     pack_index_ = row * width + (lane - row * count);
   }
 
-  /// Returns how many rows of the first ones were written.
+  /// Returns the number of rows written, from the first one on.
   TG_MEMBER int64_t pad(const T* from, int64_t count, T* padded) const {
     const int64_t vectors = count_full_vectors(count, step_, kVecRows<T>);
     for (int64_t i = 0; i < vectors; ++i)
@@ -56,8 +57,8 @@ class RowPermutation {
   Index pad_index_, pack_index_;
 };
 
-/// [rows][width] from [rows][classes], classes <= width; what lies behind a row's classes is
-/// undefined. Reads nothing behind the rows.
+/// [rows][width] from [rows][classes], classes <= width; the padding of a row is undefined. Reads
+/// nothing past the rows.
 template <int width, typename T>
 TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) {
   if (classes == width) return (void)memcpy(padded, from, rows * width * sizeof(T));
@@ -70,7 +71,7 @@ TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) 
     for (int64_t k = 0; k < classes; ++k) padded[i * width + k] = from[i * classes + k];
 }
 
-/// The way back: a row's padding is overwritten by the next row. Writes nothing behind the rows.
+/// The way back: a row's padding is overwritten by the next row. Writes nothing past the rows.
 template <int width, typename T>
 TG_STAGE void pack_rows(const T* padded, int64_t rows, int64_t classes, T* to) {
   if (classes == width) return (void)memcpy(to, padded, rows * width * sizeof(T));
@@ -93,8 +94,8 @@ TG_STAGE void exchange(V& a, V& b, std::integer_sequence<int, lane...>) {
   a = low;
 }
 
-/// VecN of padded rows <-> registers of classes; its own inverse. Lane h * width + i of a
-/// class belongs to row i * (lanes / width) + h: see transposed_index.
+/// Vectors of padded rows <-> vectors of classes; its own inverse. Lane h * width + i of a class
+/// belongs to row i * (lanes / width) + h: see transposed_index.
 template <typename T, int width, int distance = 1>
 TG_STAGE void transpose(Vec<T> (&vecs)[width]) {
   if constexpr (distance < width) {
@@ -106,7 +107,7 @@ TG_STAGE void transpose(Vec<T> (&vecs)[width]) {
   }
 }
 
-/// Where row `row` of a block of padded rows is among values by lane.
+/// Index of row `row` of a block of padded rows among values by lane.
 template <typename T, int width>
 TG_STAGE int64_t transposed_index(int64_t row) {
   constexpr int kRowsPerRegister = kVecRows<T> / width;
@@ -164,7 +165,7 @@ struct Transposed {
   }
 };
 
-/// Of rows that lie end to end, [kVecRows][classes], the row that each element belongs to.
+/// Of contiguous rows, [kVecRows][classes], the row that each element belongs to.
 template <typename T, int width>
 class RowBroadcast {
  public:
@@ -173,7 +174,7 @@ class RowBroadcast {
       for (int64_t k = 0; k < classes; ++k, ++at)
         index_[at / kVecRows<T>][at % kVecRows<T>] = transposed_index<T, width>(row);
   }
-  /// A value per row, by lane, to each of its elements.
+  /// Broadcasts one value per row, by lane, to the row's elements.
   TG_MEMBER void broadcast(Vec<T> by_lane, T* to) const {
     for (int64_t k = 0; k < classes_; ++k)
       storeu(permute<T>(by_lane, index_[k]), to + k * kVecRows<T>);

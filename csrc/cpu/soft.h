@@ -62,14 +62,15 @@ static void soft_small(const KernelParams& a, const Group& group, T* scores) {
   if (with_argmax) write_choices(a, group, choice, scores, a.one_hot);
 }
 
-/// How far `to` lies behind a line's beginning, in elements.
+/// Offset of `to` in its cache line, in elements.
 template <typename T>
 static inline int64_t offset_in_line(const T* to) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine / sizeof(T));
 }
 
-/// Whether rows are made in scratch and written at once. Streams break at the ends of rows, and the
-/// last line of a row is made of elements that were made before, unless these are ends of lines.
+/// Whether rows are computed in scratch and written at once. Row by row, nontemporal stores would
+/// break at the ends of rows, and the last line of a row would repeat elements, unless rows end
+/// with lines.
 static inline bool takes_rows_at_once(const KernelParams& a, const Strided& output, int64_t rows) {
   constexpr int64_t kFewLines = 4;
   const int64_t classes = a.rows.classes;
@@ -78,16 +79,16 @@ static inline bool takes_rows_at_once(const KernelParams& a, const Strided& outp
   return uses_nontemporal(a) || (few && output.packed(rows, classes));
 }
 
-/// Rows that lie end to end, on their way past the caches. Values in scratch begin as far behind a
-/// line as they will in memory. A line that two rows share goes with the second of them.
+/// Contiguous rows, written with nontemporal stores. Values in scratch have the alignment that they
+/// will have in memory. A cache line that two rows share is written with the second of them.
 template <typename T>
 class NontemporalRows {
  public:
   NontemporalRows(T* to, int64_t classes, T* scratch)
       : to_(to), classes_(classes), scratch_(scratch) {}
 
-  /// Where values of row `first` and of rows behind it are made; keeps what row first - 1 left of a
-  /// line.
+  /// Where the values of rows from `first` on are computed; keeps the partial line of row first -
+  /// 1.
   T* begin(int64_t first) {
     T* to = to_ + first * classes_;
     const int64_t misaligned = offset_in_line(to);
@@ -135,7 +136,7 @@ static inline T* nontemporal_rows(const KernelParams& a, const Group& group, con
   return packed_values<T>(result_matrix(a, group, result, 0), group.rows, a.rows.classes);
 }
 
-/// Samples of as many rows as scratch holds; see(i, what row i comes to, its temperature).
+/// Samples of as many rows as scratch holds; visit(i, sum of row i, its temperature).
 template <typename T, typename Visitor>
 static void soft_rows(const KernelParams& a, const Group& group, T* scores, Visitor&& visit) {
   const int64_t classes = a.rows.classes;
@@ -218,8 +219,8 @@ static void softmax_group(const KernelParams& a, const Group& group, T* scores) 
   softmax_in_scratch(a, group, scores, ignore);
 }
 
-/// Where a long row's exponentials wait for their factor: in `kept`, in the output, or nowhere
-/// (null): then they are made again.
+/// Where a long row's unnormalised weights are stored between the passes: in `weight_cache`, in the
+/// output, or nowhere (null): then they are recomputed.
 template <typename T>
 static inline T* stored_weights(const KernelParams& a, const Row& row, int64_t begin,
                                 void* weight_cache) {
@@ -228,7 +229,7 @@ static inline T* stored_weights(const KernelParams& a, const Row& row, int64_t b
   return in_output ? static_cast<T*>(a.output) + row[Operand::kOutput] + begin : nullptr;
 }
 
-/// Whether exponentials are made where they wait: not where more would be read behind them.
+/// Whether weights are computed where they are stored: not where reads would run past them.
 template <typename T>
 static inline bool made_in_place(const KernelParams& a, int64_t count) {
   const bool exact = kVectorized<T> && words_run_along_classes(a.rows) && count > kShortRow;
@@ -245,7 +246,7 @@ static void soft_reduce_tile(const KernelParams& a, const Group& row, int64_t be
   if (stored != nullptr && stored != values) memcpy(stored, values, count * sizeof(T));
 }
 
-/// The exponentials of a tile, made again in `scores` if they wait nowhere.
+/// The weights of a tile, recomputed in `scores` if they are stored nowhere.
 template <typename T>
 static const T* weights_of_tile(const KernelParams& a, const Group& row, int64_t begin,
                                 int64_t count, bool divided, T* scores, void* weight_cache) {
@@ -254,21 +255,22 @@ static const T* weights_of_tile(const KernelParams& a, const Group& row, int64_t
   return scores;
 }
 
-/// Classes from a line's first one to `at` in a row's output.
+/// The same of class `at` of a row's output.
 static inline int64_t offset_in_line(const KernelParams& a, const Group& row, int64_t at) {
   const Strided to = operand_matrix(a, row, Operand::kOutput, at);
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to.data) % kLine) / element_size(to.type);
 }
 
 /// The first class from a tile's end on with which a line begins, or the row ends. Where tiles end
-/// within lines, a line belongs to the tile that it begins in: written twice, it waits for itself.
+/// within lines, a line belongs to the tile that it begins in: written twice, it would be read
+/// back.
 static inline int64_t next_line(const KernelParams& a, const Group& row, int64_t end) {
   const int64_t misaligned = offset_in_line(a, row, end);
   if (end == 0 || misaligned == 0) return end;
   return min64(a.rows.classes, end - misaligned + kLine / element_size(a.output_type));
 }
 
-/// Kept exponentials of a tile to its lines; `next` is the next tile's factor.
+/// Cached weights of a tile to its cache lines; `next` is the next tile's factor.
 template <typename T>
 static void soft_finish_lines(const KernelParams& a, const Group& row, int64_t begin, int64_t end,
                               Factor<T> factor, Factor<T> next, T* scores, const T* weight_cache) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Softmax of rows whose words lie along their classes: exponentials in scratch, and the factor of
-// each tile of each row.
+// Softmax of rows whose words run along their classes: weights in scratch, and the factor of each
+// tile of each row.
 #pragma once
 
 #include "small_rows.h"
@@ -30,7 +30,7 @@ static void softmax_tiled_row(const KernelParams& a, const Group& row, T* values
     scaled(begin, min64(kTile, classes - begin), tile_factor(stats[t], sum, scale, divided));
 }
 
-/// Whether rows of more than kVecRows classes are softened by softmax_short_rows.
+/// Whether rows of more than kVecRows classes are computed by softmax_short_rows.
 template <typename T>
 static inline bool uses_short_softmax(const KernelParams& a, const Group& group) {
   return a.rows.classes <= kShortRow && uniform_tau(a, group) && !divides<T>(a, group);
@@ -80,8 +80,7 @@ static void softmax_short_rows(const KernelParams& a, const Group& group, T* sco
                        : softmax_short_rows<false>(group, classes, tau, scores, visit, scaled);
 }
 
-/// Quotients of one row of one tile among rows of other temperatures. What lies behind it in
-/// scratch is kept.
+/// Quotients of one row of one tile among rows of other temperatures. Scratch past it is preserved.
 template <typename T>
 static RowSum<T> quotients_of_row(const KernelParams& a, const Group& row, T* values) {
   if constexpr (std::is_same_v<T, float>) {
@@ -96,8 +95,8 @@ static RowSum<T> quotients_of_row(const KernelParams& a, const Group& row, T* va
   }
 }
 
-/// Exponentials of a group's rows in scratch, [rows][classes], tile by tile. Per row:
-/// see(i, row sum, tau), then scaled(i, first class, classes, factor) for each of its tiles.
+/// Weights of a group's rows in scratch, [rows][classes], tile by tile. Per row: visit(i, row sum,
+/// tau), then scaled(i, first class, classes, factor) for each of its tiles.
 template <typename T, typename Visitor, typename Scaled>
 static void softmax_rows(const KernelParams& a, const Group& group, T* values, Visitor&& visit,
                          Scaled&& scaled) {
@@ -150,7 +149,7 @@ static void softmax_rows(const KernelParams& a, const Group& group, T* values, V
   }
 }
 
-/// Rows side by side: scores -> probabilities; `max`, `sum`, and, unless null, `top` as they are in
+/// Transposed rows: scores -> probabilities; `max`, `sum`, and, unless null, `top` as they are in
 /// RowSum.
 template <int width, typename T>
 TG_STAGE void softmax_transposed(T* padded, int classes, math::Exponent<T> scale, T* max, T* sum,
@@ -174,7 +173,8 @@ TG_STAGE void softmax_transposed(T* padded, int classes, math::Exponent<T> scale
 }
 
 /// softmax_rows for rows of at most kVecRows classes and one temperature; the probabilities go to
-/// `to`. `choose`: whether sums have a `top`. see(first row, rows, a function from row to its sum).
+/// `to`. `with_argmax`: whether sums have a `top`. visit(first row, rows, a function from row to
+/// its sum).
 template <typename T, typename Visitor>
 static void softmax_small_rows(const Group& group, int64_t classes, double tau, bool with_argmax,
                                const T* scores, T* to, Visitor&& visit) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows whose classes lie apart, in memory and among the random words, while neighbouring rows lie
-// together (`dim` is not the last one). They are kept class by class, [classes][rows], as they lie,
-// and every step runs across rows. Gives the bits of the general form.
+// Spatial rows (`dim` is not the last one): classes are strided, in memory and among the random
+// words, while neighbouring rows are contiguous. They are processed as [classes][rows], as in
+// memory, and every step is vectorized over rows. Bitwise equal to the general form.
 #pragma once
 
 #include "scores.h"
@@ -9,7 +9,7 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Values of one class, where they lie or in `room`.
+/// Values of one class, in place or in `buffer`.
 template <typename T>
 static inline const T* load_class(const Strided& from, int64_t k, int64_t rows, T* buffer) {
   const Strided class_values = part_of(from, 0, k);
@@ -22,7 +22,7 @@ static inline const T* load_class(const Strided& from, int64_t k, int64_t rows, 
   return buffer;
 }
 
-/// Asks for the values of a class: they lie too far from the last one's for a processor to guess.
+/// Prefetches the values of a class: too far from the last one's for the hardware prefetcher.
 static inline void prefetch_class(const Strided& from, int64_t k, int64_t rows) {
   if (from.row_step != 1) return;
   const int64_t size = element_size(from.type);
@@ -41,13 +41,13 @@ class SpatialOutput {
     nontemporal_ = uses_nontemporal(a) && to_.row_step == 1 && lines;
   }
 
-  /// Where a class's values may be made: in place, or in `room`.
+  /// Where a class's values may be computed: in place, or in `buffer`.
   T* buffer_for(int64_t k, T* buffer) const {
     if (nontemporal_ || to_.type != kTypeOf<T> || to_.row_step != 1) return buffer;
     return static_cast<T*>(const_cast<void*>(part_of(to_, 0, k).data));
   }
 
-  /// Stores values that were made in place(k, ...).
+  /// Stores values that were computed in buffer_for(k, ...).
   void put(const T* values, int64_t k) const {
     const Strided class_values = part_of(to_, 0, k);
     if (values == class_values.data) return;
@@ -102,7 +102,7 @@ class SpatialWords {
   }
 
  private:
-  /// Whether the classes' runs follow each other.
+  /// Whether the classes' runs are consecutive.
   static bool follow(const KernelParams& a, const Group& group) {
     return a.rows.step(Operand::kWord) == group.rows;
   }
@@ -114,7 +114,7 @@ class SpatialWords {
   int64_t run_stride_;
 };
 
-/// extend_exp1, for columns.
+/// extend_exp1, for spatial rows.
 __attribute__((noinline, cold)) static void extend_spatial(const SpatialWords& words,
                                                            int64_t classes, int64_t rows,
                                                            float* exp1) {
@@ -171,7 +171,7 @@ static inline void for_each_spatial_noise(const KernelParams& a, const Group& gr
 }
 
 /// Scores of classes [begin, end), [classes][rows], and the largest of each row so far in `top`;
-/// or, if only E is wanted, that, and the largest logits.
+/// or, with `only_exp1`, exp1 and the largest logits.
 template <typename T>
 static void load_spatial_scores(const KernelParams& a, const Group& group, int64_t begin,
                                 int64_t end, bool only_exp1, T* scores, T* top) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hard choices of columns.
+// Argmax of spatial rows.
 #pragma once
 
 #include "hard.h"
@@ -146,7 +146,7 @@ class SpatialBounds {
     }
   }
 
-  /// f(i) for the rows whose bound reaches their threshold. What lies behind the last row is read.
+  /// f(i) for the rows whose bound reaches their threshold. Reads past the last row.
   template <typename F>
   TG_MEMBER void for_each_reaching(const float* bounds, const float* threshold, F&& f) const {
     for (int64_t i = 0; i < group_.rows; i += kLanes) {
@@ -168,7 +168,7 @@ class SpatialBounds {
         static_cast<uint64_t>(group_.first[Operand::kWord] + i + k * a_.rows.step(Operand::kWord));
     return logit(i, k) + math::gumbel_of_exp1(exp1_at<float>(key_of(a_, group_.first), position));
   }
-  /// Whether a logit is NaN or +inf. Neither goes unnoticed: the sum of the bounds, or the highest.
+  /// Whether a logit is NaN or +inf. Either shows in the sum of the bounds or in the highest.
   bool undefined(int64_t i) const {
     if (sum_[i] == sum_[i] && highest_[i] < __builtin_inff()) return false;
     for (int64_t k = 0; k < a_.rows.classes; ++k)
@@ -185,7 +185,7 @@ class SpatialBounds {
   alignas(64) int32_t at_[kMaxSpatialRows];
 };
 
-/// Calls f(i, best) for every row of a group in columns.
+/// Calls f(i, best) for every row of a spatial group.
 template <typename T, typename F>
 static void search_spatial(const KernelParams& a, const Group& group, bool scaled, T* scratch,
                            F&& f) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients of columns.
+// Gradients of spatial rows.
 #pragma once
 
 #include "backward.h"
@@ -9,7 +9,7 @@ namespace torch_gumbel::cpu::TG_ISA {
 
 constexpr int64_t kPrefetchDistance = 8;  // classes
 
-/// Gradients of columns whose y is at hand: each_y(t, f) calls f(k, y) for the classes of tile t.
+/// Gradients of spatial rows from their y: each_y(t, f) calls f(k, y) for the classes of tile t.
 template <typename T, typename EachY>
 static void differentiate_spatial(const KernelParams& a, const Group& group, const T* inverse_taus,
                                   EachY&& each_y) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Soft samples of columns.
+// Soft samples of spatial rows.
 #pragma once
 
 #include "soft.h"
@@ -45,12 +45,12 @@ struct Temperatures {
   math::Exponent<T> scale(int64_t i) const { return {high[i], low[i]}; }
 };
 
-/// Rows in columns, softened tile by tile. Where the tiles do not all fit in scratch, they are made
-/// again whenever they are wanted.
+/// Softmax of spatial rows, tile by tile. Where the tiles do not all fit in scratch, they are
+/// recomputed for each use.
 template <typename T, typename Visitor>
 class SpatialSoftmax {
  public:
-  /// scratch: spatial_values(a.rows) of them. see(i, row sum) is called for every row.
+  /// scratch: spatial_values(a.rows) of them. visit(i, row sum) is called for every row.
   SpatialSoftmax(const KernelParams& a, const Group& group, T* scratch, Visitor visit)
       : a_(a),
         group_(group),
@@ -88,7 +88,7 @@ class SpatialSoftmax {
     factor(t)[i] = value.high, low_factor(t)[i] = value.low;
   }
 
-  /// Exponentials of a tile relative to its own largest scores, and their sums.
+  /// Weights of a tile relative to its own maxima, and their sums.
   void compute_weights(int64_t t) {
     const int64_t begin = t * kTile, end = end_of(t);
     T *top = max(t), *values = tile(t);
@@ -101,7 +101,7 @@ class SpatialSoftmax {
       exponentiate_rows(i, min64(kStep, rows_ - i), t, factor(t));
   }
 
-  /// Where scores reach their largest, from the last class to the first.
+  /// First maxima of scores, from the last class to the first.
   void find_argmax(int64_t t) {
     T* __restrict at = argmax(t);
     const T* top = max(t);
@@ -173,8 +173,8 @@ class SpatialSoftmax {
   bool combined_ = false;
 };
 
-/// Rows in columns at a temperature of 1 among others, which SpatialSoftmax made as it made the
-/// others: again, alone.
+/// Spatial rows at a temperature of 1 in a group with others, which SpatialSoftmax computed like
+/// the others: once more, one by one, by quotients.
 template <typename T, typename F>
 static void redo_quotients(const KernelParams& a, const Group& group, F&& alone) {
   if (divides<T>(a, group) || uniform_tau(a, group)) return;
@@ -182,7 +182,7 @@ static void redo_quotients(const KernelParams& a, const Group& group, F&& alone)
     if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
 }
 
-/// soft_group of one row by quotients, tile by tile. `scratch`: a tile, and behind it the tiles'
+/// soft_group of one row by quotients, tile by tile. `scratch`: a tile, followed by the tiles'
 /// sums.
 template <typename T>
 static void soft_row_of_tiles(const KernelParams& a, const Group& row, T* scratch) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results on their way to memory, a cache line at a time.
+// Stores of results, a cache line at a time.
 #pragma once
 
 #include "convert.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// One line to memory, past the caches.
+/// Nontemporal store of one cache line.
 TG_STAGE void store_line_nontemporal(const void* from, void* to) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
@@ -23,7 +23,7 @@ TG_STAGE void store_line_nontemporal(const void* from, void* to) {
 #endif
 }
 
-/// Orders what was streamed before whatever another thread is told afterwards.
+/// Orders nontemporal stores before later stores that publish them to other threads.
 TG_STAGE void fence_nontemporal() {
 #if defined(__x86_64__)
   _mm_sfence();
@@ -31,7 +31,8 @@ TG_STAGE void fence_nontemporal() {
 }
 
 /// Consecutive elements, a line at a time: fill(k, line) makes elements from k on, one(k) a single
-/// one. Whole lines go past the caches if `streams`. The last ones may be made twice.
+/// one. Whole lines use nontemporal stores if `nontemporal`. The last elements may be computed
+/// twice.
 template <typename Element, typename Fill, typename One>
 TG_STAGE void store_lines(Element* to, int64_t count, bool nontemporal, Fill&& fill, One&& one) {
   constexpr int64_t kStep = kLine / sizeof(Element);
@@ -57,8 +58,8 @@ TG_STAGE void store_lines(Element* to, int64_t count, bool nontemporal, Fill&& f
   if (k < count) fill(count - kStep, to + count - kStep);
 }
 
-/// What exponentials are multiplied by: a quotient, and what rounding took from it, so that a row
-/// of one class comes out as exactly 1.
+/// Normalises weights: a quotient, and what rounding took from it, so that a row of one class comes
+/// out as exactly 1.
 template <typename T>
 struct Factor {
   T high;
@@ -84,8 +85,8 @@ TG_STAGE void with_product(Factor<T> factor, F&& f) {
     f([factor](auto value) TG_INLINE { return factor.of(value); });
 }
 
-/// from * factor to consecutive elements. In registers where nothing is converted: GCC would take
-/// so short a loop apart before it could make vectors of it.
+/// from * factor to consecutive elements. In vectors where nothing is converted: GCC would unroll
+/// so short a loop before it could vectorize it.
 template <typename Element, typename T>
 static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Element* to,
                              bool nontemporal) {
@@ -139,7 +140,7 @@ static void store_scaled_elementwise(const T* from, const T* factors, int64_t co
   });
 }
 
-/// store_matrix, past the caches if `streams` and the rows are packed.
+/// store_matrix, with nontemporal stores if `nontemporal` and the rows are packed.
 template <typename T>
 static void store_group(const T* from, int64_t rows, int64_t classes, const Strided& to,
                         bool nontemporal) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// VecN of floats and of words under the names that csrc/math is written in, for instruction
-// sets that have fused multiply-adds: the formulas take them as they take a float, and the bits are
-// the same.
+// VecN: several vectors of floats or of words, under the names that csrc/math is written in, for
+// instruction sets that have fused multiply-adds: the formulas take them as they take a float, and
+// the bits are the same.
 #pragma once
 
 #include "isa.h"
@@ -110,7 +110,7 @@ TG_STAGE Floats<parts> zero_below(float least, const Floats<parts>& x, const Flo
 
 #if defined(__AVX512F__)
 
-// AVX-512 takes floats apart in one instruction, which no compiler finds in integer arithmetic.
+// AVX-512 splits floats in one instruction, which no compiler derives from integer arithmetic.
 
 template <int parts>
 TG_STAGE math::SplitExponent<Floats<parts>> split_exponent(const Words<parts>& words,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loops over arrays of floats. Where there are registers for it (vec.h), the body of a loop is
-// given several at once: a formula is one chain of steps that wait for each other, and a processor
-// looks only a few chains ahead. Elsewhere it is given one element, and the compiler makes vectors
-// of the loop.
+// Loops over arrays of floats. Where VecN is available (vec.h), the body of a loop takes several
+// vectors at once: a formula is one chain of dependent instructions, and out-of-order execution
+// overlaps only a few such chains. Elsewhere it takes one element, and the compiler vectorizes the
+// loop.
 #pragma once
 
 #include "vec.h"
@@ -13,7 +13,7 @@ namespace torch_gumbel::cpu::TG_ISA {
 
 constexpr int64_t kVecSize = kVectorBytes / sizeof(float);
 
-/// Elements of arrays from k on, as many as the registers hold.
+/// Index of elements of arrays from k on, `parts` vectors of them.
 template <int parts>
 struct VecIndex {
   int64_t k;
@@ -30,8 +30,8 @@ struct VecIndex {
   }
 };
 
-/// The last ones, fewer than a register holds. What is not there counts as 0 and, of words, as the
-/// largest.
+/// Index of the tail, fewer elements than a vector. Absent elements count as 0 and, of words, as
+/// the largest.
 struct TailIndex {
   int64_t k;
   int64_t count;
@@ -44,7 +44,7 @@ struct TailIndex {
     return Words<1>::of(
         [&](int) TG_INLINE { return masked_load(from + k, count) | ~(Vec<uint32_t>)there(); });
   }
-  /// The values, and `rest` in place of those that are not there.
+  /// The values, and `rest` for absent elements.
   TG_MEMBER Floats<1> here(const Floats<1>& values, float rest) const {
     return Floats<1>::of([&](int)
                              TG_INLINE { return there() ? values.part[0] : Vec<float>{} + rest; });
@@ -54,7 +54,7 @@ struct TailIndex {
   }
 };
 
-/// The first ones, where arrays do not begin with a register: lanes [first, last) of the one at k.
+/// Index of the head of misaligned arrays: lanes [first, last) of the vector at k.
 struct HeadIndex {
   int64_t k;
   int first;
@@ -75,7 +75,7 @@ struct HeadIndex {
 
 #endif
 
-/// Element k of arrays.
+/// Index of element k of arrays.
 struct ScalarIndex {
   int64_t k;
 
@@ -89,8 +89,7 @@ struct ScalarIndex {
   }
 };
 
-/// Calls body(places) until all of [begin, end) of arrays of T, and of their words, were its
-/// places.
+/// Calls body(index) for vectors that cover [begin, end) of arrays of T, and of their words.
 template <typename T, typename F>
 TG_STAGE void for_each_vec(int64_t begin, int64_t end, F&& body) {
 #if defined(__AVX2__)
@@ -105,8 +104,8 @@ TG_STAGE void for_each_vec(int64_t begin, int64_t end, F&& body) {
     for (int64_t k = begin; k < end; ++k) body(ScalarIndex{k});
 }
 
-/// How many elements lie between the last boundary of a register and `values`. A loop over arrays
-/// that begin there, at [past, past + count), crosses no boundary of lines with any load or store.
+/// Offset of `values` from the last vector boundary, in elements. A loop over [misaligned,
+/// misaligned + count) of arrays that begin there crosses no cache line with any load or store.
 template <typename T>
 TG_STAGE int64_t misalignment(const T* values) {
   if constexpr (kVectorized<T>)
@@ -115,7 +114,7 @@ TG_STAGE int64_t misalignment(const T* values) {
     return 0;
 }
 
-/// for_each_vec from any place on.
+/// for_each_vec from any index on.
 template <typename T, typename F>
 TG_STAGE void for_each_vec_from(int64_t begin, int64_t end, F&& body) {
 #if defined(__AVX2__)

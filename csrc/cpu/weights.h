@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exponentials of scores, a tile at a time, and what makes probabilities of them.
+// Unnormalised weights exp((score - max) / tau), a tile at a time, and the factors that make
+// probabilities of them.
 //
-// A tile's exponentials are taken relative to the tile's own maximum. Its factor
+// A tile's weights are computed relative to the tile's own maximum. Its factor
 //     exp((tile max - row max) / tau) / (sum over the row)
 // then makes them probabilities, so a row needs its scores only once.
 #pragma once
@@ -12,13 +13,13 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// What a row's tiles combine to.
+/// The combined tiles of a row.
 template <typename T>
 struct RowSum {
   T max;
   T sum;
   T dot;
-  int64_t top = 0;  // the class of the first maximum, where it is asked for
+  int64_t top = 0;  // the class of the first maximum, where it is requested
 
   /// Whether the row has a distribution.
   bool defined() const { return sum > 0; }
@@ -40,8 +41,8 @@ static inline RowSum<T> combine(const TileStat* stats, int64_t tiles, math::Expo
   return row;
 }
 
-/// What a tile's exponentials are multiplied by. NaN for a row that has no distribution: NaN or
-/// +inf among its logits makes the sum NaN, and without a finite logit max - max is NaN.
+/// The factor of a tile's weights. NaN for a row that has no distribution: NaN or +inf among its
+/// logits makes the sum NaN, and without a finite logit max - max is NaN.
 template <typename T>
 static inline Factor<T> tile_factor(const TileStat& tile, const RowSum<T>& row,
                                     math::Exponent<T> scale, bool divided) {
@@ -49,8 +50,8 @@ static inline Factor<T> tile_factor(const TileStat& tile, const RowSum<T>& row,
   return divided ? Factor<T>::quotient(weight, row.sum) : Factor<T>{weight / row.sum};
 }
 
-/// Scratch scores of one tile -> exponentials relative to its maximum; a tile of -inf becomes 0.
-/// Returns their sum.
+/// Scratch scores of one tile -> weights relative to its maximum; a tile of -inf becomes 0. Returns
+/// their sum.
 template <typename T>
 static inline T exponentiate(T* scores, int64_t count, T reference, math::Exponent<T> scale) {
   constexpr int kStep = kVectorBytes / sizeof(T);
@@ -62,7 +63,7 @@ static inline T exponentiate(T* scores, int64_t count, T reference, math::Expone
   };
   if (rest == 0) return make_and_sum(from, misaligned, misaligned + count, weight_of);
   for_each_vec<T>(0, whole, [&](auto at) TG_INLINE { at.store(weight_of(at), scores); });
-  T tail[kStep];  // the values behind the tile are put back
+  T tail[kStep];  // the values past the tile are restored
   memcpy(tail, scores + whole, sizeof tail);
   for (int j = 0; j < kStep; ++j) {
     const T weight = math::exp_scaled(tail[j] - reference, scale);
@@ -77,7 +78,7 @@ static inline T or_zero(T max) {
   return max > -static_cast<T>(__builtin_inf()) ? max : T{0};
 }
 
-/// Scores of one tile, `max` the largest, become exponentials. `choose`: whether to look for `top`.
+/// Scores of one tile, `max` the largest, become weights. `with_argmax`: whether to find `top`.
 template <typename T>
 static inline RowSum<T> tile_weights(T* scores, int64_t count, T max, math::Exponent<T> scale,
                                      bool with_argmax) {
@@ -85,8 +86,8 @@ static inline RowSum<T> tile_weights(T* scores, int64_t count, T max, math::Expo
   return {max, exponentiate(scores, count, or_zero(max), scale), 0, top};
 }
 
-/// Exponentials of tiles of a group's rows of one temperature, to [rows][classes]: scratch, or,
-/// where registers are whole, any memory. see(i, what they come to).
+/// Weights of a tile of each of a group's rows, of one temperature, to [rows][classes]: scratch,
+/// or, with VecN, any memory. visit(i, their sum).
 template <typename T, typename Visitor>
 static inline void group_weights(const KernelParams& a, const Group& group, int64_t begin,
                                  int64_t classes, math::Exponent<T> scale, T* values,
@@ -119,9 +120,9 @@ static inline void group_weights(const KernelParams& a, const Group& group, int6
   }
 }
 
-/// Whether a row's exponentials are quotients, exp(x) / E: at a temperature of 1. Rows that may
-/// stand side by side have none: an instruction set would show in their bits. Nor have those with a
-/// one-hot, which is chosen by scores.
+/// Whether a row's weights are quotients, exp(x) / exp1: at a temperature of 1. Not of small rows,
+/// which some instruction sets transpose and others do not: their bits would differ. Nor have those
+/// with a one-hot, which is chosen by scores.
 template <typename T>
 static inline bool divides(const KernelParams& a, double tau) {
   return sizeof(T) == sizeof(float) && a.rows.classes > kMaxSmallRow && tau == 1.0 &&
@@ -137,14 +138,14 @@ static inline bool divides(const KernelParams& a, const Group& group) {
   return true;
 }
 
-/// Quotients are taken relative to this: as far below the largest logit as leaves room for the
-/// smallest E, 2^-65, above, and below for exponentials that a small E lifts.
+/// Quotients are taken relative to this: as far below the largest logit as keeps quotients by the
+/// smallest exp1, 2^-65, below overflow, and small weights with a small exp1 above underflow.
 template <typename T>
 static inline T quotient_reference(T largest_logit) {
   return largest_logit - 16;
 }
 
-/// values[k] = exp(x[k] - sums[i].max) / E of row i, for rows whose words follow each other, and
+/// values[k] = exp(x[k] - sums[i].max) / exp1 of row i, for rows whose words are consecutive, and
 /// their sums.
 static void divide_rows(const float* x, const float* exp1, int64_t rows, int64_t classes,
                         float* values, RowSum<float>* sums) {
@@ -170,7 +171,7 @@ static void divide_rows(const float* x, const float* exp1, int64_t rows, int64_t
   for (int64_t i = 0; i < rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
-/// Exponentials of tiles of a group's rows as quotients, and what each row's come to. `values` is
+/// Weights of a tile of each of a group's rows as quotients, and each row's sum. `values` is
 /// scratch, [rows][classes].
 static void load_quotients(const KernelParams& a, const Group& group, int64_t begin,
                            int64_t classes, float* values, RowSum<float>* sums) {
@@ -193,7 +194,7 @@ static void load_quotients(const KernelParams& a, const Group& group, int64_t be
   for (int64_t i = 0; i < group.rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
-/// Exponentials of one tile of one row, in scratch; `divided`: as quotients.
+/// Weights of one tile of one row, in scratch; `divided`: as quotients.
 template <typename T>
 static RowSum<T> load_weights(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
                               bool divided, T* values) {
@@ -220,7 +221,7 @@ static inline void write_lse(const KernelParams& a, int64_t row, const RowSum<T>
                                                                          : sum.sum;
 }
 
-/// What a row of one tile is multiplied by: tile_factor's bits.
+/// The factor of a row of one tile: tile_factor's bits.
 template <typename T>
 static inline Factor<T> single_factor(const RowSum<T>& sum, bool divided) {
   const T undefined = sum.max - sum.max;  // NaN if not finite

@@ -112,7 +112,7 @@ struct FoldedRounds {
   }
 };
 
-/// Vectors of blocks that are made together: of four, 16 registers hold no more than three.
+/// Vectors of blocks that are computed together: four would not fit into 16 registers.
 constexpr int kUnroll = kVectorBytes == 64 ? 4 : 3;
 
 /// A vector of blocks: its first low counter word, which must not wrap in it, and where its words
@@ -158,9 +158,9 @@ static inline void philox_unrolled(const WideRoundKeys& keys, const FoldedRounds
   }
 }
 
-/// Memory that is read soon, and how much of it per word. A processor's own prefetching sees only
-/// bursts of reads, with thousands of cycles of arithmetic between them: so the arithmetic asks, a
-/// little at a time, for what comes after it.
+/// Software prefetch of memory that is read soon, so many bytes per word. The hardware prefetcher
+/// sees only bursts of reads, with thousands of cycles of arithmetic between them: so the
+/// arithmetic prefetches, a little at a time, what is read after it.
 struct Prefetch {
   const char* data = nullptr;
   int64_t bytes_per_word = 0;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random word -> standard Gumbel noise, equal in bits on every device.
 //
-// A word w stands for v = (w + 1/2) 2^-32 in (0, 1). E = -log1p(-v) is a standard exponential and g
-// = -log E a standard Gumbel. The tail that wins an argmax is v -> 0, where floats are dense. A
-// word below kExtendBelow (probability 2^-24) is extended by a second one: v = (w 2^32 + w2 + 1/2)
-// 2^-64.
+// A word w stands for v = (w + 1/2) 2^-32 in (0, 1). exp1 = -log1p(-v) is a standard exponential
+// and g = -log exp1 a standard Gumbel. The tail that wins an argmax is v -> 0, where floats are
+// dense. A word below kExtendBelow (probability 2^-24) is extended by a second one: v = (w 2^32 +
+// w2 + 1/2) 2^-64.
 #pragma once
 
 #include "host_device.h"
@@ -67,9 +67,9 @@ TG_HD SplitExponent<F> split_exponent(Word, F q) {
   return {select_sign(bits, 1.0f - mantissa, q), signed_float(k)};
 }
 
-/// The exponential of a word without extension: in [2^-33, 23], never 0, infinite, or NaN; relative
-/// error below 1.25 * 2^-23.
-/// For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail is right too.
+/// exp1 of a word without extension: in [2^-33, 23], never 0, infinite, or NaN; relative error
+/// below 1.25 * 2^-23. For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail
+/// is right too.
 template <typename Word>
 TG_HD auto exp1(Word word) {
   const auto q = fma(signed_float(word), 0x1p-32f, 0x1p-33f);
@@ -77,13 +77,13 @@ TG_HD auto exp1(Word word) {
   return fma(halvings, 0x1.62e430p-1f, minus_log1p_minus(t));
 }
 
-/// The exponential of an extended word (word < kExtendBelow): in [2^-65, 2^-24].
+/// exp1 of an extended word (word < kExtendBelow): in [2^-65, 2^-24].
 TG_HD float exp1(uint32_t word, uint32_t extension) {
   const uint64_t wide = static_cast<uint64_t>(word) << 32 | extension;
   return minus_log1p_minus(fma(static_cast<float>(wide), 0x1p-64f, 0x1p-65f));
 }
 
-/// g = -log E for E as `exponential` returns it: in [-3.14, 45.06].
+/// g = -log e for e as `exp1` returns it: in [-3.14, 45.06].
 template <typename F>
 TG_HD F gumbel_of_exp1(F e) {
   return -log_normal(e);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the maths needs from a compiler, so that one text serves every CPU build and the GPU.
+// What the formulas need from a compiler, so that one source serves every CPU build and the GPU.
 #pragma once
 
 #include <stdint.h>
@@ -39,8 +39,8 @@ TG_HD double fma(double a, double b, double c) {
 #endif
 }
 
-// Steps of the formulas that are not arithmetic. A room may have them for vectors too: then a
-// formula over any type `F` of floats gives the bits that it gives for a float.
+// Steps of the formulas that are not arithmetic. A backend may overload them for vectors: a formula
+// over any type `F` of floats then gives the bits that it gives for a float.
 
 TG_HD uint32_t bits_of(float x) { return bit_cast<uint32_t>(x); }
 TG_HD float float_of(uint32_t bits) { return bit_cast<float>(bits); }

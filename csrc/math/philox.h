@@ -79,7 +79,7 @@ TG_HD Block philox4x32(Block counter, uint64_t seed) {
 }
 
 /// The same from keys made before, and from the product that the first round makes of word 0: of
-/// counters that follow each other, an addition makes one from another's.
+/// consecutive counters, an addition makes one from another's.
 template <int rounds>
 TG_HD Block philox4x32(uint64_t product, Block counter, const RoundKeys<rounds>& keys) {
   Block c = philox_round(product, counter, keys.word[0], keys.word[1]);

@@ -2,9 +2,9 @@
 // An upper bound of a class's score that costs one multiply-add, and the threshold that it must
 // reach for the class to be the row's choice.
 //
-// Since E = -log1p(-v) >= v, a score x + g is at most x - log v. The bits of a float, read as an
-// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken. docs/internals/design.md
-// derives the margin.
+// Since exp1 = -log1p(-v) >= v, a score x + g is at most x - log v. The bits of a float, read as an
+// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken.
+// docs/internals/design.md derives the margin.
 #pragma once
 
 #include "host_device.h"

@@ -9,7 +9,7 @@ namespace torch_gumbel::math {
 
 TG_HD bool valid_temperature(double tau) { return tau > 0 && tau <= 1.79769313486231570815e+308; }
 
-/// A sampler's temperature of 0: the plain argmax, without noise.
+/// A sampler's temperature of 0: the greedy argmax, without noise.
 TG_HD bool without_noise(double temperature) { return temperature == 0; }
 
 /// 1 / tau, both rounded to T: positive and finite for every valid tau (so that no mask of -inf

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The private ops for a backend: allocate the results, describe the operands, run the kernel. A
-// backend gives
+// The private ops for a backend: allocate the results, make the kernel's parameters, run the
+// kernel. A backend gives
 //     static void run(Op op, const KernelParams& params, const at::Tensor& on);
 // which runs one op on the device of `on`.
 #pragma once

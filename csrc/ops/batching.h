@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A vmap's lanes, for batching rules.
+// The current level of vmap, for batching rules. An example is one element of the batch dimension.
 #pragma once
 
 #include <ATen/functorch/PlumbingHelper.h>
@@ -20,7 +20,7 @@ inline at::functorch::DynamicLayer current_layer() {
   return *layer;
 }
 
-/// The tensors of a call at the current level, lanes in front.
+/// The tensors of a call at the current level, with their batch dimension first.
 class VmapLevel {
  public:
   VmapLevel() : layer_(current_layer()), level_(layer_.layerId()), size_(layer_.batchSize()) {}
@@ -31,7 +31,7 @@ class VmapLevel {
     return false;
   }
 
-  /// [B, *lane]; an unbatched tensor is repeated. A 0-d lane becomes one of one class.
+  /// [B, *example]; an unbatched tensor is expanded. A 0-d example becomes one of one class.
   Tensor operand(const Tensor& tensor) const {
     const Tensor front = batch_dim_first(tensor);
     return front.dim() == 1 ? front.unsqueeze(-1) : front;
@@ -39,12 +39,12 @@ class VmapLevel {
 
   Tensor key(const Tensor& key) const { return batch_dim_first(key); }
 
-  /// What is the same in every lane, without a wrapper.
+  /// An unbatched tensor, without its wrapper.
   Tensor unbatched(const Tensor& tensor) const {
     return std::get<0>(at::functorch::unwrapTensorAtLevel(tensor, level_));
   }
 
-  /// A temperature stays aligned with the right end of logits [B, *lane].
+  /// A temperature stays aligned with the right end of logits [B, *example].
   Tensor temperature(const Tensor& tau, const Tensor& logits) const {
     const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tau, level_);
     if (!batch_dim) return value;
@@ -53,18 +53,18 @@ class VmapLevel {
     return front;
   }
 
-  /// A result [B, *lane] back in its wrapper; `scalar`: the lane was 0-d.
+  /// Wraps a result [B, *example]; `scalar`: the example was 0-d.
   Tensor wrap(const Tensor& result, bool scalar) const {
     return at::functorch::makeBatched(scalar ? result.squeeze(-1) : result, 0, level_);
   }
 
-  /// The lanes of a tensor one by one; an unbatched tensor as often as there are lanes.
+  /// The examples of a tensor one by one; an unbatched tensor once per example.
   std::vector<Tensor> each(const Tensor& tensor) const { return batch_dim_first(tensor).unbind(0); }
 
   const SymInt& size() const { return size_; }
   int64_t id() const { return level_; }
 
-  /// Rank of one lane.
+  /// Rank of one example.
   int64_t rank(const Tensor& tensor) const {
     const auto [value, batch_dim] = at::functorch::unwrapTensorAtLevel(tensor, level_);
     return value.dim() - (batch_dim ? 1 : 0);

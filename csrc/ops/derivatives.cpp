@@ -13,7 +13,7 @@
 namespace torch_gumbel::ops {
 namespace {
 
-/// The operands of the backward in the compute type.
+/// The operands of the backward in the opmath type.
 struct Widened {
   at::Tensor y, g, tau;
   int64_t dim;

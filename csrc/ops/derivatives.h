@@ -12,7 +12,7 @@
 
 namespace torch_gumbel::ops {
 
-/// log y, 0 where y is 0, in the compute type.
+/// log y, 0 where y is 0, in the opmath type.
 at::Tensor log_or_zero(const at::Tensor& y);
 
 /// A gradient per row, [*, 1, *], summed to tau's shape, dtype, and device.

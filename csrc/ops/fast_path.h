@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What calls save that nobody watches: small calls take little more time than their tensors do.
+// Fast path for eager calls outside any mode, trace, or transform, so that small calls take little
+// more time than their tensors do.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace torch_gumbel::ops {
 
-/// Nothing records, transforms, or replays this call.
+/// Whether nothing records, transforms, or replays this call.
 bool on_fast_path(const at::Tensor& logits);
 
 /// A number given as a temperature, as the private ops take it: float64, on the CPU, without

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of gumbel_argmax.
+// Public op gumbel_argmax.
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of gumbel_softmax: checks every argument once, makes a key, calls the private op.
+// Public op gumbel_softmax: checks every argument once, makes a key, calls the private op.
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of gumbel_topk: perturbed logits, and the largest of them.
+// Public op gumbel_topk: perturbed logits, and the largest of them.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -32,9 +32,9 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 template <typename T>
 constexpr double kMost = std::numeric_limits<T>::max();
 
-/// What the scores are formed of besides logits and noise: sampling_inverse of
-/// csrc/math/softmax.h, and whether a row is its plain argmax. As tensors, with derivatives in the
-/// temperature; or, of a number that the host holds, as that.
+/// What the scores are formed of besides logits and noise: sampling_inverse of csrc/math/softmax.h,
+/// and whether a row is greedy. As tensors, with derivatives in the temperature; or, of a number
+/// that the host holds, as that.
 struct Scaling {
   Tensor factor, plain;
   bool changes_logits = true, adds_noise = true;
@@ -48,7 +48,7 @@ Scaling scaling_of(double temperature, const at::TensorOptions& options) {
           !plain};
 }
 
-/// The temperature is tested before it is narrowed to the compute type, and where its inverse is
+/// The temperature is tested before it is narrowed to the opmath type, and where its inverse is
 /// bounded it has no part in a derivative.
 template <typename T>
 Scaling scaling_of(const Tensor& temperature, const at::TensorOptions& options) {
@@ -82,7 +82,7 @@ double most_of(const Tensor& scores) {
   return scores.scalar_type() == at::kDouble ? kMost<double> : kMost<float>;
 }
 
-/// The sampler's logits / temperature + g in the compute type, with gumbel_argmax's bits, as
+/// The sampler's logits / temperature + g in the opmath type, with gumbel_argmax's bits, as
 /// differentiable ATen ops. What is infinite is kept out of products, whose derivatives would be
 /// NaN.
 Tensor perturbed(const Tensor& logits, const Scaling& scaling, const Tensor& noise) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front doors of kl_categorical, categorical_elbo, and perplexity.
+// Public ops kl_categorical, categorical_elbo, and perplexity.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <torch/library.h>
@@ -40,7 +40,7 @@ Tensor aligned(const char* who, const Tensor& prior, const Tensor& values, int64
   return along;
 }
 
-/// log(prior / its sum), in the compute type of the values.
+/// log(prior / its sum), in the opmath type of the values.
 optional<Tensor> log_prior_of(const char* who, const optional<Tensor>& prior, const Tensor& values,
                               int64_t dim) {
   if (!prior) return std::nullopt;
@@ -105,7 +105,8 @@ Tensor perplexity_public_op(const Tensor& codes, int64_t dim, at::OptionalIntArr
     TORCH_CHECK_VALUE(each != wrapped, kName, ": over must not name the class dimension ", wrapped);
   const Tensor wide = codes.to(ops::opmath_type(codes.scalar_type()));
   const Tensor mean = averaged.empty() ? wide : wide.mean(averaged, /*keepdim=*/true);
-  // The entropy is log K - KL to the uniform law, which is finite and differentiable at 0 log 0.
+  // The entropy is log K - KL to the uniform distribution, which is finite and differentiable at 0
+  // log 0.
   const Tensor kl = rows_of(kName, mean, std::nullopt, wrapped, true);
   const at::Scalar classes = codes.dim() == 0 ? at::Scalar(1) : at::Scalar(codes.sym_size(wrapped));
   const Tensor value = (-kl).exp() * at::full({}, classes, kl.options());

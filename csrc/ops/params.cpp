@@ -242,7 +242,7 @@ Launch make_params(const char* who, const Operands& given) {
     TORCH_CHECK_VALUE(merge_rows(layout, operands.dim, a.rows), who, ": more than ", kMaxRowDims,
                       " dimensions of a sharded or batched tensor cannot be merged");
   }
-  // On a CPU, rows side by side count their classes in 32 bits.
+  // On a CPU, spatial rows count their classes in 32 bits.
   const bool counts = a.rows.step(Operand::kWord) == 1 || !shaped.is_cpu();
   TORCH_CHECK_VALUE(counts || a.rows.classes < int64_t{1} << 31, who,
                     ": at most 2^31 - 1 classes where dim is not the last, got ", a.rows.classes);

@@ -23,14 +23,14 @@ struct Operands {
   at::OptionalIntArrayRef start = {};
 };
 
-/// A kernel's arguments, with the tensors whose memory they point into.
+/// A kernel's parameters, with the tensors whose memory they point into.
 struct Launch {
   KernelParams params;
   std::vector<at::Tensor> alive;
 };
 
-/// Checks that the operands fit each other (a private op can be called by anyone) and describes
-/// them. Throws ValueError.
+/// Checks that the operands fit each other (a private op can be called by anyone) and makes the
+/// kernel's parameters. Throws ValueError.
 Launch make_params(const char* who, const Operands& operands);
 
 /// Shape of one value per row: size 1 at `dim` (0-d stays 0-d).

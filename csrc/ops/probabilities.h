@@ -6,7 +6,7 @@
 
 namespace torch_gumbel::ops {
 
-/// log p in the compute type: -inf where p is 0, with a gradient of exactly 0 there; NaN where p is
+/// log p in the opmath type: -inf where p is 0, with a gradient of exactly 0 there; NaN where p is
 /// negative or NaN, so that its row has no distribution.
 at::Tensor log_probabilities(const at::Tensor& probs);
 

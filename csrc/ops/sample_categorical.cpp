@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of sample_categorical: gumbel_softmax of the logarithm of probabilities.
+// Public op sample_categorical: gumbel_softmax of the logarithm of probabilities.
 #include <torch/library.h>
 #include <torch_gumbel/probabilities.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front doors of sample_gumbel and gumbel_like: the noise itself.
+// Public ops sample_gumbel and gumbel_like: the noise itself.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 #include <torch_gumbel/noise.h>
@@ -23,7 +23,7 @@ Tensor draw(const char* who, const Tensor& anchor, c10::SymIntArrayRef size, Sca
   checks::element_type(who, "dtype", type);
   for (const c10::SymInt& n : size)
     TORCH_CHECK_VALUE(n >= 0, who, ": size must not be negative, got ", size);
-  // Shape, device, and compute type of the noise, without its memory.
+  // Shape, device, and opmath type of the noise, without its memory.
   const auto options = at::TensorOptions().device(anchor.device()).dtype(ops::opmath_type(type));
   const Tensor like = at::empty({}, options).expand_symint(size);
   checks::source(who, like, generator, given_key);

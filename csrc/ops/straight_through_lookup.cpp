@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of straight_through_lookup, and the hard lookup below autograd: choices of the argmax
+// Public op straight_through_lookup, and the hard lookup below autograd: choices of the argmax
 // kernel, and a gather.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -34,7 +34,7 @@ std::tuple<Tensor, Tensor> choose(const Tensor& logits, const Tensor& key) {
   return {index, score.isfinite()};
 }
 
-/// Rank and rows of a codebook; `who` is the private op, or its front door.
+/// Rank and rows of a codebook; `who` is the private op, or the public one.
 void check_codebook(const char* who, const Tensor& logits, const Tensor& codebook) {
   checks::values(who, "codebook", codebook);
   TORCH_CHECK_VALUE(codebook.dim() == 1 || codebook.dim() == 2, who,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws
-// as if it were alone.
+// Batching rules. The batch dimension of vmap becomes a leading dimension with a key per example,
+// so an example draws as if it were alone.
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
@@ -144,7 +144,7 @@ Tensor fold_in_key_batch(const Tensor& key, SymInt data) {
   return level.wrap(fold_in_key().call(level.key(key), std::move(data)), false);
 }
 
-/// A lane folds its own number in.
+/// An example folds its own number in.
 Tensor fold_in_key_tensor_batch(const Tensor& key, const Tensor& data) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
   const VmapLevel level;
@@ -156,7 +156,8 @@ Tensor fold_in_key_tensor_batch(const Tensor& key, const Tensor& data) {
   return level.wrap(at::stack(folded), false);
 }
 
-/// The rule of vmap(randomness=): "error" raises, "same" draws one key, "different" one per lane.
+/// The rule of vmap(randomness=): "error" raises, "same" draws one key, "different" one per
+/// example.
 Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> generator) {
   const c10::impl::ExcludeDispatchKeyGuard guard(DispatchKey::FuncTorchVmapMode);
   const VmapLevel level;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batching rules of the toolbox's private ops: see vmap.cpp.
+// Batching rules of lookup and relative entropy: see vmap.cpp.
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
@@ -17,7 +17,7 @@ LookupResult wrapped(const VmapLevel& level, const LookupResult& result) {
   return {level.wrap(output, false), level.wrap(index, false), level.wrap(defined, false)};
 }
 
-/// Where every lane has a codebook of its own.
+/// Where every example has a codebook of its own.
 LookupResult lookup_per_example(const VmapLevel& level, const Tensor& logits,
                                 const Tensor& codebook, const Tensor& tau, const Tensor& key) {
   const auto x = level.each(logits), codes = level.each(codebook), temperatures = level.each(tau),
