@@ -23,7 +23,7 @@
 /// Stages of a loop: out of line, they would load their constants at every step.
 #define TG_STAGE static inline __attribute__((always_inline))
 #define TG_MEMBER inline __attribute__((always_inline))
-#define TG_INLINE __attribute__((always_inline))  // of a lambda, behind its parameters
+#define TG_INLINE __attribute__((always_inline))  // of a lambda, after its parameters
 
 namespace torch_gumbel::cpu::TG_ISA {
 

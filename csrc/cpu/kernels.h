@@ -123,7 +123,8 @@ inline bool grads_in_place(const KernelParams& a, DType opmath_type) {
 /// Rows of more classes are never transposed in a vector, on any instruction set.
 constexpr int64_t kMaxSmallRow = 16;
 
-/// Values beside a group's: a line before them, and what kernels may read and put back behind them.
+/// Padding of a group's values: a line before them, and values past them that kernels may read and
+/// restore.
 constexpr int64_t kScratchSlack = 64;
 
 /// Scratch that `Kernels::rows` and the tile functions need, in bytes: a group's values, and in a

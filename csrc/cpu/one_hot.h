@@ -7,8 +7,8 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the stack
-/// at every step, which costs a tenth of a hard sample.
+/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the
+/// stack at every step, which costs a tenth of a hard sample.
 __attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool nontemporal) {
   if (!nontemporal || count < kLine) return (void)memset(bytes, 0, count);
   alignas(kLine) const char line[kLine] = {};

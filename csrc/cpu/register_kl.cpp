@@ -27,7 +27,7 @@ void run_on_rows(Run run, const KernelParams& a, const KlRows& rows) {
 }
 
 /// The logarithms of the prior, of the shape of the values and in the opmath type.
-Tensor spread(const Tensor& values, const optional<Tensor>& log_prior) {
+Tensor expand_prior(const Tensor& values, const optional<Tensor>& log_prior) {
   if (!log_prior.has_value()) return {};
   return log_prior->to(ops::opmath_type(values.scalar_type())).expand(values.sizes());
 }
@@ -40,7 +40,7 @@ KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim
     for (const Tensor& each : {kl, base, log_sum})
       each.fill_(std::numeric_limits<double>::quiet_NaN());
   const ops::Launch launch = ops::make_params(
-      "_kl_categorical", {.input = values, .grad = spread(values, log_prior), .dim = dim});
+      "_kl_categorical", {.input = values, .grad = expand_prior(values, log_prior), .dim = dim});
   KlRows out;
   out.from_probs = from_probs;
   out.kl = kl.mutable_data_ptr(), out.base = base.mutable_data_ptr();
@@ -64,7 +64,7 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
   Tensor output = ops::empty_like_shape(values, values.scalar_type());
   const ops::Launch launch = ops::make_params(
       "_kl_categorical_backward",
-      {.input = values, .grad = spread(values, log_prior), .output = output, .dim = dim});
+      {.input = values, .grad = expand_prior(values, log_prior), .output = output, .dim = dim});
   KlRows rows;
   rows.from_probs = from_probs;
   // The backward only reads them.

@@ -10,8 +10,8 @@ namespace torch_gumbel::cpu::TG_ISA {
 
 constexpr int64_t kLineFloats = kLine / static_cast<int64_t>(sizeof(float));
 
-/// Words of positions [first, first + count), count <= kTile + kLineFloats, with their neighbours in
-/// the same blocks.
+/// Words of positions [first, first + count), count <= kTile + kLineFloats, with their neighbours
+/// in the same blocks.
 class WordRun {
  public:
   WordRun(math::Key key, uint64_t first, int64_t count, Prefetch prefetch = {},
@@ -127,7 +127,8 @@ static void fill_exp1_aligned(int64_t misaligned, math::Key key, uint64_t first,
             prefetch);
 }
 
-/// result[i] = Transform of x[i] and the noise of position first + i, count <= kTile; x may be result.
+/// result[i] = Transform of x[i] and the noise of position first + i, count <= kTile; x may be
+/// result.
 template <typename Transform>
 static void apply_noise(math::Key key, uint64_t first, int64_t count, const float* x, float* result,
                         const PrefetchSet& prefetch) {
@@ -211,8 +212,8 @@ static inline bool words_run_together(const KernelParams& a, const Group& group,
   return group.rows == 1 || (group.step_of(Operand::kWord) == classes && uniform_key(a, group));
 }
 
-/// result[i * classes + k] = Transform of x and noise for classes [class_begin, class_begin + classes)
-/// of a group. `x` is [rows][classes], or the result itself.
+/// result[i * classes + k] = Transform of x and noise for classes [class_begin, class_begin +
+/// classes) of a group. `x` is [rows][classes], or the result itself.
 template <typename Transform, typename T>
 static void apply_group_noise(const KernelParams& a, const Group& group, int64_t class_begin,
                               int64_t classes, const T* x, T* result,

@@ -30,10 +30,10 @@ Tensor draw_several(const Tensor& logits, const Tensor& temperature, const Tenso
                     bool keepdim, const c10::SymInt& num_samples) {
   if (logits.dim() == 0)
     return draw_several(logits.unsqueeze(-1), temperature, key, dim, false, num_samples);
-  const int64_t batch = key.dim() - 1, behind = logits.dim() - batch;
-  const bool reaches_batch = temperature.dim() > behind;
+  const int64_t batch = key.dim() - 1, unbatched_dim = logits.dim() - batch;
+  const bool reaches_batch = temperature.dim() > unbatched_dim;
   const Tensor rows =
-      reaches_batch ? temperature.unsqueeze(temperature.dim() - behind) : temperature;
+      reaches_batch ? temperature.unsqueeze(temperature.dim() - unbatched_dim) : temperature;
   const Tensor index = ops::argmax().call(repeated(logits, batch, num_samples), rows, key, dim + 1,
                                           keepdim, std::nullopt, std::nullopt);
   return batch == 0 ? index : index.movedim(batch, 0).contiguous();

@@ -10,7 +10,8 @@ namespace torch_gumbel::ops {
 /// negative or NaN, so that its row has no distribution.
 at::Tensor log_probabilities(const at::Tensor& probs);
 
-/// Every value >= 0 and finite, and one in each row of classes positive; ValueError. Reads them on the host.
+/// Every value >= 0 and finite, and one in each row of classes positive; ValueError. Reads them on
+/// the host.
 void check_probabilities(const char* who, const char* name, const at::Tensor& probs, int64_t dim);
 
 }  // namespace torch_gumbel::ops

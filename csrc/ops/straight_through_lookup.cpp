@@ -28,7 +28,7 @@ constexpr const char* kName = "straight_through_lookup";
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Index and rows, without the class dimension.
-std::tuple<Tensor, Tensor> choose(const Tensor& logits, const Tensor& key) {
+std::tuple<Tensor, Tensor> argmax_rows(const Tensor& logits, const Tensor& key) {
   const auto [score, index] = ops::max().call(logits, at::scalar_tensor(1.0, at::kDouble), key,
                                               logits.dim() - 1, false, std::nullopt, std::nullopt);
   return {index, score.isfinite()};
@@ -64,7 +64,7 @@ ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Ten
   TORCH_CHECK_VALUE(checks::broadcasts_to_rows(tau, logits, logits.dim() - 1), kPrivate,
                     ": tau must broadcast against logits of shape ", logits.sym_sizes(),
                     " with size 1 at the classes, got shape ", tau.sym_sizes());
-  auto [index, defined] = choose(logits, key);
+  auto [index, defined] = argmax_rows(logits, key);
   defined = defined.logical_and(valid_rows(tau, logits.device()));
   index = index * defined;
   c10::SymDimVector shape(index.sym_sizes().begin(), index.sym_sizes().end());
@@ -82,7 +82,7 @@ std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codeb
                                        std::nullopt, std::nullopt);
   if (!return_index)
     return {at::matmul(y, codebook), at::empty({0}, logits.options().dtype(at::kLong))};
-  const Tensor index = std::get<0>(choose(logits, key));
+  const Tensor index = std::get<0>(argmax_rows(logits, key));
   return {at::matmul(y, codebook), index * valid_rows(tau, logits.device())};
 }
 
