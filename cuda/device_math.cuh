@@ -97,7 +97,7 @@ __device__ __forceinline__ uint32_t min_word(uint32_t x, uint32_t y, uint32_t z)
 
 /// Four bytes, the lowest first, by the digits of `choice`, the lowest first: 0 to 3 are the bytes
 /// of `word`, 4 is zero.
-__device__ __forceinline__ uint32_t chosen_bytes(uint32_t word, uint32_t choice) {
+__device__ __forceinline__ uint32_t permute_bytes(uint32_t word, uint32_t choice) {
 #ifdef __CUDA_ARCH__
   return __byte_perm(word, 0, choice);
 #else

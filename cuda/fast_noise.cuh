@@ -6,7 +6,7 @@
 #pragma once
 
 #include "../csrc/math/gumbel.h"
-#include "line.cuh"
+#include "aligned_row.cuh"
 
 namespace torch_gumbel::cuda {
 
@@ -98,15 +98,15 @@ constexpr uint32_t kSmallWord = 1u << 26;  // v = 1/64
 constexpr float kScoreError = 0x1p-15f;
 
 /// 2^32 - w where v >= 1/64, else w.
-__device__ __forceinline__ uint32_t turned_word(uint32_t word) {
+__device__ __forceinline__ uint32_t reflected_bits(uint32_t word) {
   return negated_unless_below(word, kSmallWord);
 }
 
 /// log2(1 - v) of a word without extension. Above v = 1/64 from 1 - v, which 2^32 - w gives in full
 /// precision even for v near 1; below, where 1 - v would lose v's low bits, by a polynomial in the
 /// word (docs/fit_polynomials.py).
-__device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t turned) {
-  const auto w = static_cast<float>(turned);
+__device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t reflected) {
+  const auto w = static_cast<float>(reflected);
   const float rest = math::fma(w, 0x1p-32f, -0x1p-33f);
   const float small = math::horner(w, -0x1.71537cp-33f, -0x1.71537cp-32f, -0x1.753804p-65f);
   return log2_unless_below(rest, word, kSmallWord, small);
@@ -126,8 +126,8 @@ __device__ __forceinline__ float among_fast(float exact) {
 
 /// logit -> fast score.
 template <Scoring kFor>
-__device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t turned) {
-  const float log2_rest = log2_of_rest(word, turned);
+__device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t reflected) {
+  const float log2_rest = log2_of_rest(word, reflected);
   const float e = kFor == Scoring::kFilter ? -log2_rest : log2_rest * kMinusLn2;
   return math::fma(log2_fast(e), kMinusLn2, logit);
 }
@@ -141,14 +141,14 @@ __device__ __forceinline__ void add_fast_noise(const Key& key, const Counters& c
 #pragma unroll
   for (int i = 0; i < kCount; i += 4) {
     const math::Block block = counters.words(key, step + i / 4);
-    uint32_t turned[4];
+    uint32_t reflected[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      turned[j] = turned_word(block.word[j]);
-      x[i + j] = fast_score<kFor>(x[i + j], block.word[j], turned[j]);
+      reflected[j] = reflected_bits(block.word[j]);
+      x[i + j] = fast_score<kFor>(x[i + j], block.word[j], reflected[j]);
     }
-    least = min_word(least, turned[0], turned[1]);
-    least = min_word(least, turned[2], turned[3]);
+    least = min_word(least, reflected[0], reflected[1]);
+    least = min_word(least, reflected[2], reflected[3]);
   }
 }
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../csrc/math/philox.h"
-#include "any_rows.cuh"
+#include "generic_rows.cuh"
 
 namespace torch_gumbel::cuda {
 

@@ -74,8 +74,8 @@ struct BFloat16 {
   }
   static __device__ __forceinline__ void unpack_to_keep(const Bits128& bits, float* x) {
     for (int i = 0; i < 4; ++i) {
-      x[2 * i] = math::bit_cast<float>(chosen_bytes(bits.word[i], 0x1044));
-      x[2 * i + 1] = math::bit_cast<float>(chosen_bytes(bits.word[i], 0x3244));
+      x[2 * i] = math::bit_cast<float>(permute_bytes(bits.word[i], 0x1044));
+      x[2 * i + 1] = math::bit_cast<float>(permute_bytes(bits.word[i], 0x3244));
     }
   }
   static __device__ __forceinline__ Bits128 pack(const float* x) {

@@ -45,7 +45,7 @@ KernelParams arguments_of(const Sketch& sketch) {
 /// What of a plan makes another way through the kernels; parts only whether there are any.
 auto way_of(const cuda::Plan& plan) {
   return std::tuple(plan.family, plan.threads, plan.classes_per_thread, plan.block_per_row,
-                    plan.across, plan.lanes, plan.parts > 1);
+                    plan.spatial, plan.threads_per_row, plan.blocks_per_row > 1);
 }
 
 }  // namespace

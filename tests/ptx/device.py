@@ -197,7 +197,7 @@ class Device:
                 self._recorded.add(symbol)
                 return
             self.ran.add(symbol)
-            if "_any_kernel" in symbol or "fold_in" in symbol:
+            if "_generic_kernel" in symbol or "fold_in" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
             self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,

@@ -28,9 +28,9 @@ __device__ __forceinline__ const void* row_pointer(const void* data, DType type,
 }
 
 /// `head` classes, then `vectors` of 16 bytes of the input, then the rest. Head and rest are the
-/// edges: fewer than 2 kWidth classes, which are taken one by one.
+/// head_tail_count: fewer than 2 kWidth classes, which are taken one by one.
 template <typename Element>
-struct Line {
+struct AlignedRow {
   using Storage = typename Element::Storage;
 
   const Storage* input;
@@ -41,7 +41,7 @@ struct Line {
   int head;
   int vectors;
 
-  __device__ __forceinline__ Line(const KernelParams& a, const Row& row) {
+  __device__ __forceinline__ AlignedRow(const KernelParams& a, const Row& row) {
     input = static_cast<const Storage*>(a.input) + row[Operand::kInput];
     grad = row_pointer(a.grad, a.grad_type, row, Operand::kGrad);
     output = const_cast<void*>(row_pointer(a.output, a.output_type, row, Operand::kOutput));
@@ -55,15 +55,18 @@ struct Line {
   }
 
   /// The line of the hard sample beside a soft one.
-  __device__ __forceinline__ Line one_hot(const KernelParams& a, const Row& row) const {
-    Line line = *this;
-    line.output = const_cast<void*>(row_pointer(a.one_hot, a.output_type, row, Operand::kOutput));
-    return line;
+  __device__ __forceinline__ AlignedRow one_hot(const KernelParams& a, const Row& row) const {
+    AlignedRow aligned = *this;
+    aligned.output =
+        const_cast<void*>(row_pointer(a.one_hot, a.output_type, row, Operand::kOutput));
+    return aligned;
   }
 
-  __device__ __forceinline__ int edges() const { return classes - vectors * Element::kWidth; }
-  __device__ __forceinline__ int edge_class(int edge) const {
-    return edge < head ? edge : edge + vectors * Element::kWidth;
+  __device__ __forceinline__ int head_tail_count() const {
+    return classes - vectors * Element::kWidth;
+  }
+  __device__ __forceinline__ int head_tail_class(int head_tail) const {
+    return head_tail < head ? head_tail : head_tail + vectors * Element::kWidth;
   }
   __device__ __forceinline__ int class_of(int vector) const {
     return head + vector * Element::kWidth;

@@ -4,19 +4,19 @@
 // block are used.
 #pragma once
 
-#include "long.cuh"
+#include "looped.cuh"
 
 namespace torch_gumbel::cuda {
 
-constexpr int kMaxColumnWarps = 8;
+constexpr int kMaxSpatialWarps = 8;
 
 /// Classes that a thread takes at a time, so that their loads overlap.
 template <typename Element>
-constexpr int kColumnDepth = 16 / Element::kWidth;
+constexpr int kSpatialDepth = 16 / Element::kWidth;
 
 /// A thread's rows: first, first + 1, ..., and its classes: warp, warp + warps, ...
 template <typename Element>
-struct Columns {
+struct SpatialRows {
   static constexpr int kWidth = Element::kWidth;
 
   const Problem& p;
@@ -26,7 +26,7 @@ struct Columns {
   int warps;
   int classes;  // 0 if the rows lie beyond the tensor
 
-  __device__ __forceinline__ explicit Columns(const Problem& problem) : p(problem) {
+  __device__ __forceinline__ explicit SpatialRows(const Problem& problem) : p(problem) {
     const int thread = static_cast<int>(threadIdx.x);
     const int64_t group = int64_t{blockIdx.x} * kWarpSize + thread % kWarpSize;
     first = group * kWidth;
@@ -85,9 +85,9 @@ struct Columns {
 /// Merges one value of every warp for each of a lane's rows, for all of them. `scratch` may be used
 /// again at once.
 template <typename State, int kWidth, typename Merge>
-__device__ __forceinline__ void reduce_columns(State (&own)[kWidth], int warps,
-                                               State (&scratch)[kMaxColumnWarps][kWidth][kWarpSize],
-                                               Merge merge) {
+__device__ __forceinline__ void reduce_spatial(
+    State (&own)[kWidth], int warps, State (&scratch)[kMaxSpatialWarps][kWidth][kWarpSize],
+    Merge merge) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
 #pragma unroll
@@ -103,9 +103,9 @@ __device__ __forceinline__ void reduce_columns(State (&own)[kWidth], int warps,
 
 /// Fast scores of one class.
 template <typename Element, typename Key>
-__device__ __forceinline__ void column_scores(const Columns<Element>& columns, const Key& key,
-                                              int k, float (&x)[Element::kWidth]) {
-  const uint64_t position = columns.word(k);
+__device__ __forceinline__ void spatial_scores(const SpatialRows<Element>& spatial, const Key& key,
+                                               int k, float (&x)[Element::kWidth]) {
+  const uint64_t position = spatial.word(k);
   const Counters<> counters(key.offset() + position / 4);
   float logit[Element::kWidth];
 #pragma unroll
@@ -127,24 +127,24 @@ __device__ __forceinline__ void column_scores(const Columns<Element>& columns, c
 
 /// Calls visit(k, logits) for the thread's classes; the loads of several classes come first.
 template <typename Element, typename Visit>
-__device__ __forceinline__ void for_each_column_class(const Columns<Element>& columns,
-                                                      Visit visit) {
-  constexpr int kDepth = kColumnDepth<Element>;
+__device__ __forceinline__ void for_each_spatial_class(const SpatialRows<Element>& spatial,
+                                                       Visit visit) {
+  constexpr int kDepth = kSpatialDepth<Element>;
 #pragma unroll 1
-  for (int k = columns.warp; k < columns.classes; k += kDepth * columns.warps) {
+  for (int k = spatial.warp; k < spatial.classes; k += kDepth * spatial.warps) {
     float x[kDepth][Element::kWidth] = {};
 #pragma unroll
     for (int d = 0; d < kDepth; ++d)
-      if (k + d * columns.warps < columns.classes) columns.load_input(k + d * columns.warps, x[d]);
+      if (k + d * spatial.warps < spatial.classes) spatial.load_input(k + d * spatial.warps, x[d]);
 #pragma unroll
     for (int d = 0; d < kDepth; ++d)
-      if (k + d * columns.warps < columns.classes) visit(k + d * columns.warps, x[d]);
+      if (k + d * spatial.warps < spatial.classes) visit(k + d * spatial.warps, x[d]);
   }
 }
 
 /// A lane's rows: sums of weights, and of weights times incoming gradients.
 template <int kWidth>
-struct ColumnState {
+struct SpatialState {
   float top[kWidth];
   float scale[kWidth];
   float sum[kWidth];
@@ -156,18 +156,18 @@ struct ColumnState {
 };
 
 template <bool kWithGrad, typename Element, typename Key>
-__device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
-    const Columns<Element>& columns, const Key& key,
-    float (&scratch)[kMaxColumnWarps][Element::kWidth][kWarpSize]) {
+__device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
+    const SpatialRows<Element>& spatial, const Key& key,
+    float (&scratch)[kMaxSpatialWarps][Element::kWidth][kWarpSize]) {
   constexpr int kWidth = Element::kWidth;
-  const KernelParams& a = columns.p.a;
-  ColumnState<kWidth> state;
+  const KernelParams& a = spatial.p.a;
+  SpatialState<kWidth> state;
   Running running[kWidth];
-  for (int j = 0; j < kWidth; ++j) state.scale[j] = columns.temperature(j).scale;
-  for_each_column_class(columns, [&](int k, float(&x)[kWidth]) {
-    column_scores(columns, key, k, x);
+  for (int j = 0; j < kWidth; ++j) state.scale[j] = spatial.temperature(j).scale;
+  for_each_spatial_class(spatial, [&](int k, float(&x)[kWidth]) {
+    spatial_scores(spatial, key, k, x);
     float grad[kWidth];
-    if (kWithGrad) columns.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
+    if (kWithGrad) spatial.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       running[j].raise(x[j], state.scale[j]);
@@ -178,15 +178,15 @@ __device__ __forceinline__ ColumnState<Element::kWidth> weigh_columns(
   });
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) state.top[j] = running[j].max;
-  reduce_columns(state.top, columns.warps, scratch, MaxNumber{});
+  reduce_spatial(state.top, spatial.warps, scratch, MaxNumber{});
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) {
     const float keep = running[j].max == state.top[j] ? 1.0f : state.weigh(running[j].max, j);
     state.sum[j] = running[j].sum.sum * keep;
     state.dot[j] = kWithGrad ? running[j].dot.sum * keep : 0.0f;
   }
-  reduce_columns(state.sum, columns.warps, scratch, Sum{});
-  if (kWithGrad) reduce_columns(state.dot, columns.warps, scratch, Sum{});
+  reduce_spatial(state.sum, spatial.warps, scratch, Sum{});
+  if (kWithGrad) reduce_spatial(state.dot, spatial.warps, scratch, Sum{});
   return state;
 }
 

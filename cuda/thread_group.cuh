@@ -46,7 +46,7 @@ struct MaxOrNan {
 };
 
 /// One warp. Other warps of the block may be elsewhere, or gone.
-struct WarpTeam {
+struct WarpThreadGroup {
   static constexpr bool kIsBlock = false;
   static constexpr int kMaxThreads = kWarpRows * kWarpSize;
   static constexpr int bound(int) { return kMaxThreads; }
@@ -71,12 +71,12 @@ struct WarpTeam {
 };
 
 /// One block of whole warps. All its threads must arrive at reduce().
-struct BlockTeam {
+struct BlockThreadGroup {
   static constexpr bool kIsBlock = true;
   static constexpr int kMaxThreads = kRowWarps * kWarpSize;
   /// Launch bound of a kernel whose threads hold so many values: twice the threads where that keeps
   /// registers to what lets two blocks run.
-  static constexpr int bound(int held) { return kMaxThreads * (held <= 32 ? 1 : 2); }
+  static constexpr int bound(int items) { return kMaxThreads * (items <= 32 ? 1 : 2); }
 
   /// Used for one reduction of a launch: then no barrier is needed to use it again.
   template <typename State>
@@ -105,7 +105,7 @@ struct BlockTeam {
 /// A sum that carries its rounding error along (Kahan): a thread may add millions of terms, each
 /// too small to change a plain sum.
 template <typename T>
-struct LongSum {
+struct KahanSum {
   T sum = 0;
   T excess = 0;  // what `sum` has too much
 

@@ -33,7 +33,7 @@ void fill_rows_and_temperatures(Problem& problem) {
   for (int64_t row = 0; row < problem.rows(); ++row) tau[row] = kTemperatures[row % 5];
 }
 
-class PlainArgmaxOnModel : public ::testing::TestWithParam<DType> {
+class GreedyArgmaxOnModel : public ::testing::TestWithParam<DType> {
  protected:
   void check(Case wanted) {
     wanted.op = Op::kArgmax;
@@ -45,14 +45,14 @@ class PlainArgmaxOnModel : public ::testing::TestWithParam<DType> {
   }
 };
 
-TEST_P(PlainArgmaxOnModel, OfContiguousRows) {
+TEST_P(GreedyArgmaxOnModel, OfContiguousRows) {
   for (const int64_t classes : {1, 3, 4, 5, 31, 128, 129, 300, 1100, 1500, 9001, 17'000}) {
     check({.sizes = {classes > 1500 ? 6 : 25, classes}, .input_lead = 0});
     if (HasFailure()) return;
   }
 }
 
-TEST_P(PlainArgmaxOnModel, OfRowsThatBeginAnywhere) {
+TEST_P(GreedyArgmaxOnModel, OfRowsThatBeginAnywhere) {
   for (const int64_t classes : {5, 40, 300, 1500, 9001})
     for (const int lead : {1, 2, 7}) {
       Case wanted{.sizes = {6, classes}, .input_lead = lead};
@@ -64,7 +64,7 @@ TEST_P(PlainArgmaxOnModel, OfRowsThatBeginAnywhere) {
     }
 }
 
-TEST_P(PlainArgmaxOnModel, OfRowsSideBySide) {
+TEST_P(GreedyArgmaxOnModel, OfRowsSideBySide) {
   for (const int64_t classes : {1, 7, 100, 1000})
     for (const int64_t rows : {25, 32}) {
       check({.sizes = {classes, rows}, .dim = 0, .input_lead = 0});
@@ -72,7 +72,7 @@ TEST_P(PlainArgmaxOnModel, OfRowsSideBySide) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Model, PlainArgmaxOnModel, ::testing::ValuesIn(kAllTypes),
+INSTANTIATE_TEST_SUITE_P(Model, GreedyArgmaxOnModel, ::testing::ValuesIn(kAllTypes),
                          [](const auto& info) {
                            return std::string("Argmax_") + name_of(info.param);
                          });

@@ -2,7 +2,7 @@
 // Every op on rows of any layout and dtype, in two passes over each row.
 #pragma once
 
-#include "any_rows.cuh"
+#include "generic_rows.cuh"
 
 namespace torch_gumbel::cuda {
 
@@ -42,15 +42,15 @@ struct SoftState {
   T dot;  // of that times the incoming gradient, if there is one
 };
 
-/// Calls see(k, score) for every class of this thread.
-template <typename T, bool kWithGrad, typename See>
-__device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const AnyRow& row,
+/// Calls visit(k, score) for every class of this thread.
+template <typename T, bool kWithGrad, typename Visit>
+__device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const GenericRow& row,
                                                    math::Exponent<T> scale, T (&scratch)[kThreads],
-                                                   See see) {
+                                                   Visit visit) {
   T max = kMinusInfinity<T>;
-  LongSum<T> sum, dot;
+  KahanSum<T> sum, dot;
   for_each_score<T>(a, row, T{1}, [&](int64_t k, T score) {
-    see(k, score);
+    visit(k, score);
     const Step<T> step = take_score(max, score, scale);
     sum.scale(step.keep);
     sum.add(step.add);
@@ -58,14 +58,14 @@ __device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const 
     dot.scale(step.keep);
     dot.add(step.add * load_grad<T>(a, row.row, k));
   });
-  const T top = row_max(row.place, max, scratch);
+  const T top = row_max(row.thread, max, scratch);
   const T weight = weight_of(max, top, scale);
-  const T total = row_sum(row.place, sum.sum * weight, scratch);
-  return {top, total, kWithGrad ? row_sum(row.place, dot.sum * weight, scratch) : T{0}};
+  const T total = row_sum(row.thread, sum.sum * weight, scratch);
+  return {top, total, kWithGrad ? row_sum(row.thread, dot.sum * weight, scratch) : T{0}};
 }
 
 template <typename T, bool kWithGrad>
-__device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const AnyRow& row,
+__device__ __forceinline__ SoftState<T> soft_state(const KernelParams& a, const GenericRow& row,
                                                    math::Exponent<T> scale,
                                                    T (&scratch)[kThreads]) {
   return soft_state<T, kWithGrad>(a, row, scale, scratch, [](int64_t, T) {});
@@ -79,15 +79,16 @@ __device__ __forceinline__ T probability(T score, const SoftState<T>& state,
 
 /// NaN stays NaN; -inf for a row of -inf, whose sum is 0.
 template <typename T>
-__device__ __forceinline__ T any_log_sum_exp(const SoftState<T>& state, double tau) {
+__device__ __forceinline__ T generic_log_sum_exp(const SoftState<T>& state, double tau) {
   const double top = static_cast<double>(state.max) * math::inverse_temperature<double>(tau);
   return static_cast<T>(top + static_cast<double>(math::log_probability(state.sum)));
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) soft_any_kernel(const __grid_constant__ Problem p) {
+__global__ void __launch_bounds__(kThreads, 2)
+    soft_generic_kernel(const __grid_constant__ Problem p) {
   __shared__ T scratch[kThreads];
-  for_each_row(p, [&](const AnyRow& row) {
+  for_each_row(p, [&](const GenericRow& row) {
     const double tau = tau_of(p.a, row.row);
     const math::Exponent<T> scale = math::exponent_scale<T>(tau);
     const SoftState<T> state = soft_state<T, false>(p.a, row, scale, scratch);
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 2) soft_any_kernel(const __grid_cons
       store_output(p.a, p.a.output, row.row, k, probability(score, state, scale));
     });
     if (p.a.row_value != nullptr && row.writes_row_value())
-      static_cast<T*>(p.a.row_value)[row.index] = any_log_sum_exp(state, tau);
+      static_cast<T*>(p.a.row_value)[row.index] = generic_log_sum_exp(state, tau);
   });
 }
 
@@ -108,9 +109,9 @@ struct RowGradient {
 
 /// Writes the gradient of one class and adds its share of the gradient at tau.
 template <typename T>
-__device__ __forceinline__ void write_gradient(const KernelParams& a, const AnyRow& row, int64_t k,
-                                               T y, const RowGradient<T>& of_row,
-                                               LongSum<T>& at_tau) {
+__device__ __forceinline__ void write_gradient(const KernelParams& a, const GenericRow& row,
+                                               int64_t k, T y, const RowGradient<T>& of_row,
+                                               KahanSum<T>& at_tau) {
   const T gradient = y * (load_grad<T>(a, row.row, k) - of_row.dot) * of_row.inverse;
   store_output(a, a.output, row.row, k, gradient);
   at_tau.add(-gradient * math::log_probability(y));
@@ -118,25 +119,25 @@ __device__ __forceinline__ void write_gradient(const KernelParams& a, const AnyR
 
 /// `row_value` is the same for all threads, so all of them reach the reduction or none does.
 template <typename T>
-__device__ __forceinline__ void write_tau_gradient(const KernelParams& a, const AnyRow& row,
+__device__ __forceinline__ void write_tau_gradient(const KernelParams& a, const GenericRow& row,
                                                    T at_tau, T (&scratch)[kThreads]) {
   if (a.row_value == nullptr) return;
-  const T total = row_sum(row.place, at_tau, scratch);
+  const T total = row_sum(row.thread, at_tau, scratch);
   if (row.writes_row_value()) static_cast<T*>(a.row_value)[row.index] = total;
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    backward_any_kernel(const __grid_constant__ Problem p) {
+    backward_generic_kernel(const __grid_constant__ Problem p) {
   __shared__ T scratch[kThreads];
-  for_each_row(p, [&](const AnyRow& row) {
-    LongSum<T> dot;
+  for_each_row(p, [&](const GenericRow& row) {
+    KahanSum<T> dot;
     for_each_class(row, [&](int64_t k) {
       dot.add(load_input<T>(p.a, row.row, k) * load_grad<T>(p.a, row.row, k));
     });
-    const RowGradient<T> of_row = {row_sum(row.place, dot.sum, scratch),
+    const RowGradient<T> of_row = {row_sum(row.thread, dot.sum, scratch),
                                    math::inverse_temperature<T>(tau_of(p.a, row.row))};
-    LongSum<T> at_tau;
+    KahanSum<T> at_tau;
     for_each_class(row, [&](int64_t k) {
       write_gradient(p.a, row, k, load_input<T>(p.a, row.row, k), of_row, at_tau);
     });
@@ -146,14 +147,14 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    hard_backward_any_kernel(const __grid_constant__ Problem p) {
+    hard_backward_generic_kernel(const __grid_constant__ Problem p) {
   __shared__ T scratch[kThreads];
-  for_each_row(p, [&](const AnyRow& row) {
+  for_each_row(p, [&](const GenericRow& row) {
     const double tau = tau_of(p.a, row.row);
     const math::Exponent<T> scale = math::exponent_scale<T>(tau);
     const SoftState<T> state = soft_state<T, true>(p.a, row, scale, scratch);
     const RowGradient<T> of_row = {state.dot / state.sum, math::inverse_temperature<T>(tau)};
-    LongSum<T> at_tau;
+    KahanSum<T> at_tau;
     for_each_score<T>(p.a, row, T{1}, [&](int64_t k, T score) {
       write_gradient(p.a, row, k, probability(score, state, scale), of_row, at_tau);
     });
@@ -163,13 +164,14 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 /// The best class so far; NaN beats every score, so that it reaches the end.
 template <typename T>
-struct AnyBest {
+struct GenericBest {
   T score;
   int64_t index;
 };
 
 template <typename T>
-__device__ __forceinline__ AnyBest<T> better_of(const AnyBest<T>& x, const AnyBest<T>& y) {
+__device__ __forceinline__ GenericBest<T> better_of(const GenericBest<T>& x,
+                                                    const GenericBest<T>& y) {
   if (x.score != x.score) return x;
   if (y.score != y.score || y.score > x.score) return y;
   return y.score == x.score && y.index < x.index ? y : x;
@@ -177,26 +179,28 @@ __device__ __forceinline__ AnyBest<T> better_of(const AnyBest<T>& x, const AnyBe
 
 /// Index 0 with a NaN or -inf score if the row is undefined. `plain`: without noise.
 template <typename T>
-__device__ __forceinline__ AnyBest<T> best_of(const KernelParams& a, const AnyRow& row, T factor,
-                                              bool plain, AnyBest<T> (&scratch)[kThreads]) {
-  AnyBest<T> best = {kMinusInfinity<T>, 0};
-  const auto offer = [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); };
-  if (plain)
-    for_each_plain_score<T>(a, row, offer);
+__device__ __forceinline__ GenericBest<T> best_of(const KernelParams& a, const GenericRow& row,
+                                                  T factor, bool greedy,
+                                                  GenericBest<T> (&scratch)[kThreads]) {
+  GenericBest<T> best = {kMinusInfinity<T>, 0};
+  const auto offer = [&](int64_t k, T score) { best = better_of(best, GenericBest<T>{score, k}); };
+  if (greedy)
+    for_each_greedy_score<T>(a, row, offer);
   else
     for_each_score<T>(a, row, factor, offer);
-  best = reduce_row(row.place, best, scratch, better_of<T>);
-  return best.score > kMinusInfinity<T> ? best : AnyBest<T>{best.score, 0};
+  best = reduce_row(row.thread, best, scratch, better_of<T>);
+  return best.score > kMinusInfinity<T> ? best : GenericBest<T>{best.score, 0};
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    argmax_any_kernel(const __grid_constant__ Problem p) {
-  __shared__ AnyBest<T> scratch[kThreads];
-  for_each_row(p, [&](const AnyRow& row) {
+    argmax_generic_kernel(const __grid_constant__ Problem p) {
+  __shared__ GenericBest<T> scratch[kThreads];
+  for_each_row(p, [&](const GenericRow& row) {
     const double temperature = tau_of(p.a, row.row);
     const T factor = math::sampling_inverse_of<T>(temperature);
-    const AnyBest<T> best = best_of(p.a, row, factor, math::without_noise(temperature), scratch);
+    const GenericBest<T> best =
+        best_of(p.a, row, factor, math::without_noise(temperature), scratch);
     if (!row.writes_row_value()) return;
     p.a.index[row.index] = best.index;
     if (p.a.row_value != nullptr) static_cast<T*>(p.a.row_value)[row.index] = best.score;
@@ -205,16 +209,17 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 /// What the best class of a row makes of its others: 0 or, in an undefined row, NaN.
 template <typename T>
-__device__ __forceinline__ T rest_of(const AnyBest<T>& best, double tau) {
+__device__ __forceinline__ T rest_of(const GenericBest<T>& best, double tau) {
   const bool defined = best.score > kMinusInfinity<T> && math::valid_temperature(tau);
   return defined ? T{0} : static_cast<T>(__builtin_nan(""));
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) hard_any_kernel(const __grid_constant__ Problem p) {
-  __shared__ AnyBest<T> scratch[kThreads];
-  for_each_row(p, [&](const AnyRow& row) {
-    const AnyBest<T> best = best_of(p.a, row, T{1}, false, scratch);
+__global__ void __launch_bounds__(kThreads, 2)
+    hard_generic_kernel(const __grid_constant__ Problem p) {
+  __shared__ GenericBest<T> scratch[kThreads];
+  for_each_row(p, [&](const GenericRow& row) {
+    const GenericBest<T> best = best_of(p.a, row, T{1}, false, scratch);
     const T rest = rest_of(best, tau_of(p.a, row.row));
     for_each_class(row, [&](int64_t k) {
       store_output(p.a, p.a.output, row.row, k, k == best.index ? rest + T{1} : rest);
@@ -224,17 +229,17 @@ __global__ void __launch_bounds__(kThreads, 2) hard_any_kernel(const __grid_cons
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    hard_soft_any_kernel(const __grid_constant__ Problem p) {
+    hard_soft_generic_kernel(const __grid_constant__ Problem p) {
   __shared__ T scratch[kThreads];
-  __shared__ AnyBest<T> best_scratch[kThreads];
-  for_each_row(p, [&](const AnyRow& row) {
+  __shared__ GenericBest<T> best_scratch[kThreads];
+  for_each_row(p, [&](const GenericRow& row) {
     const double tau = tau_of(p.a, row.row);
     const math::Exponent<T> scale = math::exponent_scale<T>(tau);
-    AnyBest<T> best = {kMinusInfinity<T>, 0};
+    GenericBest<T> best = {kMinusInfinity<T>, 0};
     const SoftState<T> state = soft_state<T, false>(
         p.a, row, scale, scratch,
-        [&](int64_t k, T score) { best = better_of(best, AnyBest<T>{score, k}); });
-    best = reduce_row(row.place, best, best_scratch, better_of<T>);
+        [&](int64_t k, T score) { best = better_of(best, GenericBest<T>{score, k}); });
+    best = reduce_row(row.thread, best, best_scratch, better_of<T>);
     const T rest = rest_of(best, tau);
     for_each_score<T>(p.a, row, T{1}, [&](int64_t k, T score) {
       store_output(p.a, p.a.output, row.row, k, probability(score, state, scale));
@@ -244,8 +249,9 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) noise_any_kernel(const __grid_constant__ Problem p) {
-  for_each_row(p, [&](const AnyRow& row) {
+__global__ void __launch_bounds__(kThreads, 2)
+    noise_generic_kernel(const __grid_constant__ Problem p) {
+  for_each_row(p, [&](const GenericRow& row) {
     for_each_noise<T>(
         p.a, row, [&](int64_t k, T noise) { store_output(p.a, p.a.output, row.row, k, noise); });
   });

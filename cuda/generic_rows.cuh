@@ -1,70 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of any layout and dtype: how a block shares them, and their elements, noise, and scores.
 //
-// A block takes kThreads / lanes rows at a time. Its neighbouring threads take neighbouring classes
+// A block takes kThreads / threads_per_row rows at a time. Its neighbouring threads take neighbouring classes
 // of a row, or the same class of neighbouring rows: whichever lie side by side in memory, so that
 // no layout needs a copy.
 #pragma once
 
 #include "../csrc/math/gumbel.h"
-#include "line.cuh"
-#include "team.cuh"
+#include "aligned_row.cuh"
+#include "thread_group.cuh"
 
 namespace torch_gumbel::cuda {
 
 constexpr int kThreads = 256;
 
-/// A thread's place: one of `lanes` that share row `row` of the block's rows.
-struct Place {
-  int lanes;
+/// A thread's place: one of `threads_per_row` that share row `row` of the block's rows.
+struct ThreadIndex {
+  int threads_per_row;
   int row;
   int lane;
 
-  __device__ __forceinline__ explicit Place(const Problem& p) : lanes(p.lanes) {
+  __device__ __forceinline__ explicit ThreadIndex(const Problem& p)
+      : threads_per_row(p.threads_per_row) {
     const int thread = static_cast<int>(threadIdx.x);
-    const int rows = kThreads / lanes;
-    row = p.across ? thread % rows : thread / lanes;
-    lane = p.across ? thread / rows : thread % lanes;
+    const int rows = kThreads / threads_per_row;
+    row = p.spatial ? thread % rows : thread / threads_per_row;
+    lane = p.spatial ? thread / rows : thread % threads_per_row;
   }
 };
 
 /// A row as one thread sees it. A block's last rows may lie beyond the tensor: they have no classes
 /// and write nothing, but their threads reach every barrier.
-struct AnyRow {
-  Place place;
+struct GenericRow {
+  ThreadIndex thread;
   Row row;
   int64_t index;
   int64_t classes;
   bool exists;
 
-  __device__ __forceinline__ bool writes_row_value() const { return exists && place.lane == 0; }
+  __device__ __forceinline__ bool writes_row_value() const { return exists && thread.lane == 0; }
 };
 
-/// Calls visit(AnyRow) for every row of this thread. All threads of the block arrive together.
+/// Calls visit(GenericRow) for every row of this thread. All threads of the block arrive together.
 template <typename Visit>
 __device__ __forceinline__ void for_each_row(const Problem& p, Visit visit) {
   const Rows& rows = p.a.rows;
-  const Place place(p);
-  const int64_t at_once = kThreads / place.lanes;
+  const ThreadIndex thread(p);
+  const int64_t at_once = kThreads / thread.threads_per_row;
   for (int64_t first = blockIdx.x * at_once; first < rows.count; first += gridDim.x * at_once) {
-    const int64_t index = first + place.row;
+    const int64_t index = first + thread.row;
     const bool exists = index < rows.count;
     const Row row = row_of(rows, exists ? index : first);
-    visit(AnyRow{place, row, index, exists ? rows.classes : 0, exists});
+    visit(GenericRow{thread, row, index, exists ? rows.classes : 0, exists});
   }
 }
 
 /// Merges one state of every lane of a row, for all of them, in an order that never changes.
 /// merge(x, y) must equal merge(y, x) in bits. `scratch` may be used again at once.
 template <typename State, typename Merge>
-__device__ __forceinline__ State reduce_row(const Place& place, State state,
+__device__ __forceinline__ State reduce_row(const ThreadIndex& thread, State state,
                                             State (&scratch)[kThreads], Merge merge) {
-  State* of_row = scratch + place.row * place.lanes;
-  of_row[place.lane] = state;
+  State* of_row = scratch + thread.row * thread.threads_per_row;
+  of_row[thread.lane] = state;
   __syncthreads();
-  for (int half = place.lanes / 2; half > 0; half /= 2) {
-    if (place.lane < half)
-      of_row[place.lane] = merge(of_row[place.lane], of_row[place.lane + half]);
+  for (int half = thread.threads_per_row / 2; half > 0; half /= 2) {
+    if (thread.lane < half)
+      of_row[thread.lane] = merge(of_row[thread.lane], of_row[thread.lane + half]);
     __syncthreads();
   }
   state = of_row[0];
@@ -73,19 +74,19 @@ __device__ __forceinline__ State reduce_row(const Place& place, State state,
 }
 
 template <typename T>
-__device__ __forceinline__ T row_sum(const Place& place, T value, T (&scratch)[kThreads]) {
-  return reduce_row(place, value, scratch, [](T x, T y) { return x + y; });
+__device__ __forceinline__ T row_sum(const ThreadIndex& thread, T value, T (&scratch)[kThreads]) {
+  return reduce_row(thread, value, scratch, [](T x, T y) { return x + y; });
 }
 
 template <typename T>
-__device__ __forceinline__ T row_max(const Place& place, T value, T (&scratch)[kThreads]) {
-  return reduce_row(place, value, scratch, [](T x, T y) { return max_number(x, y); });
+__device__ __forceinline__ T row_max(const ThreadIndex& thread, T value, T (&scratch)[kThreads]) {
+  return reduce_row(thread, value, scratch, [](T x, T y) { return max_number(x, y); });
 }
 
 // The dtype is the same for every thread, so that its switch never diverges.
 
 template <typename T>
-__device__ __forceinline__ T load_any(const void* data, DType type, int64_t at) {
+__device__ __forceinline__ T load_generic(const void* data, DType type, int64_t at) {
   switch (type) {
     case DType::kFloat32:
       return static_cast<T>(static_cast<const float*>(data)[at]);
@@ -101,7 +102,7 @@ __device__ __forceinline__ T load_any(const void* data, DType type, int64_t at) 
 
 /// Rounds to nearest even; float64 goes to a half by way of float32, as on the CPU.
 template <typename T>
-__device__ __forceinline__ void store_any(void* data, DType type, int64_t at, T value) {
+__device__ __forceinline__ void store_generic(void* data, DType type, int64_t at, T value) {
   switch (type) {
     case DType::kFloat32:
       static_cast<float*>(data)[at] = static_cast<float>(value);
@@ -121,13 +122,13 @@ __device__ __forceinline__ void store_any(void* data, DType type, int64_t at, T 
 template <typename T>
 __device__ __forceinline__ T load_input(const KernelParams& a, const Row& row, int64_t k) {
   const int64_t at = row[Operand::kInput] + k * a.rows.step(Operand::kInput);
-  return load_any<T>(a.input, a.input_type, at);
+  return load_generic<T>(a.input, a.input_type, at);
 }
 
 template <typename T>
 __device__ __forceinline__ T load_grad(const KernelParams& a, const Row& row, int64_t k) {
   const int64_t at = row[Operand::kGrad] + k * a.rows.step(Operand::kGrad);
-  return load_any<T>(a.grad, a.grad_type, at);
+  return load_generic<T>(a.grad, a.grad_type, at);
 }
 
 /// To a tensor that lies as the output does.
@@ -135,13 +136,13 @@ template <typename T>
 __device__ __forceinline__ void store_output(const KernelParams& a, void* data, const Row& row,
                                              int64_t k, T value) {
   const int64_t at = row[Operand::kOutput] + k * a.rows.step(Operand::kOutput);
-  store_any(data, a.output_type, at, value);
+  store_generic(data, a.output_type, at, value);
 }
 
 /// Calls visit(k) for every class of this thread.
 template <typename Visit>
-__device__ __forceinline__ void for_each_class(const AnyRow& row, Visit visit) {
-  for (int64_t k = row.place.lane; k < row.classes; k += row.place.lanes) visit(k);
+__device__ __forceinline__ void for_each_class(const GenericRow& row, Visit visit) {
+  for (int64_t k = row.thread.lane; k < row.classes; k += row.thread.threads_per_row) visit(k);
 }
 
 /// Whether a word's noise depends on its extension; float64 noise always does.
@@ -182,11 +183,11 @@ __device__ __forceinline__ T position_noise(math::Key key, uint64_t position) {
 /// Classes whose words follow each other from `first` on: a thread takes whole blocks of four
 /// words. The first block and the last may belong to the row in part.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_noise_run(const AnyRow& row, math::Key key, uint64_t first,
-                                                   Visit visit) {
+__device__ __forceinline__ void for_each_noise_run(const GenericRow& row, math::Key key,
+                                                   uint64_t first, Visit visit) {
   const auto before = static_cast<int64_t>(first % 4);
-  for (int64_t k = 4 * int64_t{row.place.lane} - before; k < row.classes;
-       k += 4 * row.place.lanes) {
+  for (int64_t k = 4 * int64_t{row.thread.lane} - before; k < row.classes;
+       k += 4 * row.thread.threads_per_row) {
     T noise[4];
     block_noise(key, (first + static_cast<uint64_t>(k)) / 4, noise);
     for (int i = 0; i < 4; ++i)
@@ -196,7 +197,7 @@ __device__ __forceinline__ void for_each_noise_run(const AnyRow& row, math::Key 
 
 /// Calls visit(k, noise of class k) for every class of this thread, in ascending order.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_noise(const KernelParams& a, const AnyRow& row,
+__device__ __forceinline__ void for_each_noise(const KernelParams& a, const GenericRow& row,
                                                Visit visit) {
   const math::Key key = key_of(a, row.row);
   const auto first = static_cast<uint64_t>(row.row[Operand::kWord]);
@@ -215,8 +216,8 @@ __device__ __forceinline__ T defined_score(T score) {
 
 /// Calls visit(k, score of class k), score = scaled logit + noise, as defined_score() has it.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_score(const KernelParams& a, const AnyRow& row, T factor,
-                                               Visit visit) {
+__device__ __forceinline__ void for_each_score(const KernelParams& a, const GenericRow& row,
+                                               T factor, Visit visit) {
   for_each_noise<T>(a, row, [&](int64_t k, T noise) {
     visit(k, defined_score(math::scaled_logit(load_input<T>(a, row.row, k), factor) + noise));
   });
@@ -224,8 +225,8 @@ __device__ __forceinline__ void for_each_score(const KernelParams& a, const AnyR
 
 /// The same without noise, and unscaled.
 template <typename T, typename Visit>
-__device__ __forceinline__ void for_each_plain_score(const KernelParams& a, const AnyRow& row,
-                                                     Visit visit) {
+__device__ __forceinline__ void for_each_greedy_score(const KernelParams& a, const GenericRow& row,
+                                                      Visit visit) {
   for_each_class(row, [&](int64_t k) { visit(k, defined_score(load_input<T>(a, row.row, k))); });
 }
 

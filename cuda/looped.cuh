@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows longer than a block's registers: how they are cut into parts, and what a read of one leaves.
+//
+// A row is one block's (kWhole), or it is cut into parts, each of them a block's: then a first
+// launch leaves one state for each part (kReduce), and a second one merges them and writes
+// (kFinish).
+#pragma once
+
+#include "row_scores.cuh"
+
+namespace torch_gumbel::cuda {
+
+enum class Stage { kWhole, kReduce, kFinish };
+
+/// Vectors that a thread of a long row takes at a time: 16 classes.
+template <typename Element>
+constexpr int kLoopedVectors = 16 / Element::kWidth;
+
+/// One block's part of a row.
+struct BlockRange {
+  int64_t row;
+  int block;
+  int begin;  // vectors of the line
+  int end;
+
+  template <typename Element>
+  __device__ __forceinline__ BlockRange(const Problem& p, const AlignedRow<Element>& aligned,
+                                        int64_t of_row)
+      : row(of_row), block(static_cast<int>(blockIdx.x - of_row * p.blocks_per_row)) {
+    begin = block * p.vectors_per_block;
+    end = block + 1 == p.blocks_per_row ? aligned.vectors : begin + p.vectors_per_block;
+    begin = begin < aligned.vectors ? begin : aligned.vectors;
+    end = end < aligned.vectors ? end : aligned.vectors;
+  }
+  /// Class of this thread's edge, or -1. The first part has the head_tail_count.
+  template <typename Element>
+  __device__ __forceinline__ int head_tail(const AlignedRow<Element>& aligned) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    return block == 0 && thread < aligned.head_tail_count() ? aligned.head_tail_class(thread) : -1;
+  }
+};
+
+__device__ __forceinline__ int64_t row_of_block(const Problem& p) {
+  return p.blocks_per_row == 1 ? blockIdx.x : blockIdx.x / static_cast<unsigned>(p.blocks_per_row);
+}
+
+/// Calls visit(share) for all that this thread holds of a part, kVectors vectors at a time.
+template <int kVectors, typename Element, typename Visit>
+__device__ __forceinline__ void for_each_fragment(const AlignedRow<Element>& aligned,
+                                                  const BlockRange& range, Visit visit) {
+  Fragment<Element, kVectors> fragment(range.begin, range.end);
+  fragment.head_tail = range.head_tail(aligned);
+  // The head_tail_count come with the first share, even where a warp holds nothing else.
+#pragma unroll 1
+  for (bool first = true;
+       first ? fragment.any_in_warp() || range.block == 0 : fragment.any_in_warp(); first = false) {
+    visit(fragment);
+    fragment.head_tail = -1;
+    fragment.advance();
+  }
+}
+
+/// Sums over classes relative to the largest score. What is kept for each part of a cut row.
+struct LoopedState {
+  float max = kLowest;
+  float sum = 0;  // of weights exp((score - max) / tau)
+  float dot = 0;  // of weights times incoming gradients; in the backward from y, of y times them
+  float tau = 0;  // gradient at tau
+};
+
+/// A thread's sums on the way.
+struct Running {
+  float max = kLowest;
+  KahanSum<float> sum;
+  KahanSum<float> dot;
+
+  /// Makes room for scores up to `top`.
+  __device__ __forceinline__ void raise(float top, float scale) {
+    if (!(top > max)) return;
+    const float keep = exp2_fast((max - top) * scale);
+    sum.scale(keep);
+    dot.scale(keep);
+    max = top;
+  }
+};
+
+/// Merges one state of every thread: of the block, or of the parts of a row.
+__device__ __forceinline__ LoopedState merge_states(const LoopedState& own, float scale) {
+  __shared__ BlockThreadGroup::Scratch<float> max_scratch, sum_scratch, dot_scratch;
+  LoopedState all;
+  all.max = BlockThreadGroup::reduce(own.max, kLowest, max_scratch, MaxNumber{});
+  const float weight = own.max == all.max ? 1.0f : exp2_fast((own.max - all.max) * scale);
+  all.sum = BlockThreadGroup::reduce(own.sum * weight, 0.0f, sum_scratch, Sum{});
+  all.dot = BlockThreadGroup::reduce(own.dot * weight, 0.0f, dot_scratch, Sum{});
+  return all;
+}
+
+__device__ __forceinline__ LoopedState* states_of(const Problem& p, int64_t row) {
+  return static_cast<LoopedState*>(p.workspace) + row * p.blocks_per_row;
+}
+
+/// The states of all parts of a row, merged.
+__device__ __forceinline__ LoopedState merge_blocks(const Problem& p, int64_t row, float scale) {
+  Running own;
+  for (int block = static_cast<int>(threadIdx.x); block < p.blocks_per_row;
+       block += static_cast<int>(blockDim.x)) {
+    const LoopedState& state = states_of(p, row)[block];
+    own.raise(state.max, scale);
+    const float weight = state.max == own.max ? 1.0f : exp2_fast((state.max - own.max) * scale);
+    own.sum.add(state.sum * weight);
+    own.dot.add(state.dot * weight);
+  }
+  return merge_states({own.max, own.sum.sum, own.dot.sum, 0}, scale);
+}
+
+/// What the first read of a part comes to, and after it either the row's state or an end.
+/// False if the launch has nothing more to do.
+template <Stage kStage, typename Reduce>
+__device__ __forceinline__ bool row_state(const Problem& p, const BlockRange& range, float scale,
+                                          LoopedState& state, Reduce reduce) {
+  if (kStage == Stage::kFinish) {
+    state = merge_blocks(p, range.row, scale);
+    return true;
+  }
+  const Running own = reduce();
+  state = merge_states({own.max, own.sum.sum, own.dot.sum, 0}, scale);
+  if (kStage == Stage::kWhole) return true;
+  if (threadIdx.x == 0) states_of(p, range.row)[range.block] = state;
+  return false;
+}
+
+}  // namespace torch_gumbel::cuda
