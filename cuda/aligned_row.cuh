@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row whose classes follow each other in memory and in random words, cut at 16-byte boundaries,
-// which are boundaries of the words' blocks of four as well (plan.h sees to that).
+// A row whose classes are consecutive in memory and in random words, divided at 16-byte boundaries,
+// which are boundaries of the words' blocks of four as well (plan.h checks that).
 #pragma once
 
 #include "pack.cuh"
@@ -8,7 +8,7 @@
 
 namespace torch_gumbel::cuda {
 
-/// row_at() without divisions where the rows lie evenly.
+/// row_at() without divisions where the rows are evenly spaced.
 __device__ __forceinline__ Row row_of(const Rows& rows, int64_t index) {
   if (rows.dims > 1) return row_at(rows, index);
   Row row;
@@ -27,8 +27,8 @@ __device__ __forceinline__ const void* row_pointer(const void* data, DType type,
   return static_cast<const char*>(data) + row[operand] * element_size(type);
 }
 
-/// `head` classes, then `vectors` of 16 bytes of the input, then the rest. Head and rest are the
-/// head_tail_count: fewer than 2 kWidth classes, which are taken one by one.
+/// `head` classes, then `vectors` of 16 bytes of the input, then the tail. Head and tail have fewer
+/// than 2 kWidth classes, which are processed one by one.
 template <typename Element>
 struct AlignedRow {
   using Storage = typename Element::Storage;
@@ -54,7 +54,7 @@ struct AlignedRow {
     vectors = (classes - head) / Element::kWidth;
   }
 
-  /// The line of the hard sample beside a soft one.
+  /// The row of the hard sample that belongs to a soft one.
   __device__ __forceinline__ AlignedRow one_hot(const KernelParams& a, const Row& row) const {
     AlignedRow aligned = *this;
     aligned.output =

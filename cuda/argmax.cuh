@@ -92,7 +92,7 @@ __device__ __forceinline__ void offer_candidates(const AlignedRow<Element>& alig
   }
 }
 
-/// Best class of a row held in registers, for all threads of the team. NaN or -inf as its score,
+/// Best class of a row held in registers, for all threads of the group. NaN or -inf as its score,
 /// and 0 as its index, if the row is undefined.
 template <typename Element, int kVectors, typename ThreadGroup, typename Key, typename Scaling>
 __device__ __forceinline__ Best best_of_row(const AlignedRow<Element>& aligned,
@@ -113,13 +113,14 @@ __device__ __forceinline__ Best best_of_row(const AlignedRow<Element>& aligned,
   return ThreadGroup::reduce(best, Best{}, scratch, BetterOf{});
 }
 
-/// Whether an argmax leaves a row's noise out, for its temperature is 0. That is looked up only
-/// where the temperature has no inverse.
+/// Whether a row of an argmax is greedy: without noise, because its temperature is 0. The
+/// temperature is read again only where it has no inverse.
 __device__ __forceinline__ bool is_greedy(const Problem& p, const Row& row, float inverse) {
   return p.scaled && inverse != inverse && math::without_noise(tau_of(p.a, row));
 }
 
-/// Offers what a thread holds of a plain row, +inf for a logit that makes it undefined.
+/// Offers the classes that a thread holds of a greedy row, +inf for a logit that makes it
+/// undefined.
 template <typename Element, int kVectors>
 __device__ __forceinline__ void offer_greedy(const AlignedRow<Element>& aligned,
                                              const Fragment<Element, kVectors>& fragment,
@@ -139,7 +140,7 @@ __device__ __forceinline__ void offer_greedy(const AlignedRow<Element>& aligned,
     offer(Element::widen(aligned.input[fragment.head_tail]), fragment.head_tail);
 }
 
-/// The best class of a plain row or part, for all threads of the team, from what each was offered.
+/// The best class of a greedy row or range, for all threads of the group, from the best of each.
 template <typename ThreadGroup>
 __device__ __forceinline__ Best best_of_greedy(const Best& own) {
   __shared__ typename ThreadGroup::template Scratch<Best> scratch;
@@ -147,7 +148,8 @@ __device__ __forceinline__ Best best_of_greedy(const Best& own) {
   return best.score < kInfinity ? best : Best{kNan, 0};
 }
 
-/// The best class of a plain row, else `noisy`. From nothing that a thread would have to keep.
+/// The best class of a greedy row, else `noisy`. Reads everything again, so that threads keep no
+/// registers for it.
 template <typename Element, int kVectors, typename ThreadGroup>
 __device__ __forceinline__ Best best_if_greedy(const Problem& p, const Best& noisy) {
   const Row row = row_of(p.a.rows, ThreadGroup::row_again());
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(ThreadGroup::bound(kVectors* Element::kWidth))
   const RowKey<kDeviceKey> key(p, row);
   const Scaled scaling = {math::sampling_inverse(temperature(p, row).inverse), p.scaled};
   Best best = best_of_row<Element, kVectors, ThreadGroup>(aligned, fragment, key, scaling);
-  // A plain row comes out as undefined, soon, so that others need not ask.
+  // A greedy row comes out as undefined, so that no other row checks its temperature.
   if (p.scaled && best.score != best.score)
     best = best_if_greedy<Element, kVectors, ThreadGroup>(p, best);
   if (ThreadGroup::thread() == 0) write_argmax(p.a, index, best);
@@ -198,7 +200,7 @@ __device__ __forceinline__ void clear_fragment(const KernelParams& a,
   }
 }
 
-/// The thread's part of a one-hot row. The 1 is written by the thread that cleared its place.
+/// The thread's fragment of a one-hot row. The 1 is written by the thread that cleared its element.
 template <typename Element, typename Fragment>
 __device__ __forceinline__ void write_one_hot(const KernelParams& a,
                                               const AlignedRow<Element>& aligned,

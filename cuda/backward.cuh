@@ -8,8 +8,7 @@
 namespace torch_gumbel::cuda {
 
 /// From a class's weight and incoming gradient to the gradient at its logit. One multiply-add and
-/// one product do if the factor is no size that could overflow; if it is, the difference comes
-/// first.
+/// one product suffice if the factor cannot overflow; else the difference is computed first.
 struct Differentiate {
   float norm;     // y = weight norm
   float dot;      // sum_k y_k grad_k
@@ -33,7 +32,7 @@ __device__ __forceinline__ float tau_term(float gradient, float y) {
   return fabsf(y) < 0x1p-126f ? 0.0f : gradient * (log2_fast(y) * kMinusLn2);
 }
 
-/// Weights become gradients; returns the thread's share of the gradient at tau if that is wanted.
+/// Weights become gradients; returns the thread's terms of the gradient at tau if requested.
 template <int kCount>
 __device__ __forceinline__ float differentiate_all(const Differentiate& by,
                                                    const float (&grad)[kCount], bool want_tau,
@@ -97,8 +96,8 @@ struct Gradients {
   }
 };
 
-/// Writes the gradients of a row from its weights: the second half of both kernels. The edge's
-/// weight and incoming gradient are `edge_y` and `grad.edge`.
+/// Writes the gradients of a row from its weights: the second half of both kernels. Weight and
+/// incoming gradient of the class in the head or tail are `head_tail_y` and `grad.head_tail`.
 template <typename Element, int kVectors, typename ThreadGroup>
 __device__ __forceinline__ void write_gradients(const Problem& p,
                                                 const AlignedRow<Element>& aligned,
@@ -153,7 +152,7 @@ __global__ void __launch_bounds__(ThreadGroup::bound(2 * kVectors * Element::kWi
       p, aligned, fragment, index, {1.0f, dot, temperature(p, row).inverse}, grad, head_tail_y, y);
 }
 
-/// With y made again from the logits and the key.
+/// With y recomputed from the logits and the key.
 template <typename Element, int kVectors, typename ThreadGroup, bool kDeviceKey>
 __global__ void __launch_bounds__(ThreadGroup::bound(2 * kVectors * Element::kWidth))
     hard_backward_row_kernel(const __grid_constant__ Problem p) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random words and scores of the fast kernels.
 //
-// Where only a soft value depends on it, noise comes from the GPU's own logarithms and lies within
-// kScoreError of csrc/math/gumbel.h's; where bits are promised, from csrc/math itself.
+// Where only a soft value depends on it, noise is computed by the GPU's own logarithms and lies
+// within kScoreError of csrc/math/gumbel.h's; where bits are promised, from csrc/math itself.
 #pragma once
 
 #include "../csrc/math/gumbel.h"
@@ -65,9 +65,9 @@ __device__ __forceinline__ float exact_noise(const Key& key, uint64_t position, 
   return math::gumbel(word, extension);
 }
 
-/// The counters of a thread's blocks: first, first + step, ... Only the low halves are added up; or,
-/// with kProducts, the products that Philox's first round makes of them, which saves an instruction
-/// and takes two registers.
+/// The counters of a thread's blocks: first, first + step, ... Only the low halves are added; or,
+/// with kProducts, their products in Philox's first round, which saves an instruction and takes two
+/// registers.
 template <bool kProducts = true>
 struct Counters {
   uint32_t low;
@@ -86,14 +86,14 @@ struct Counters {
   __device__ __forceinline__ bool wraps(uint32_t last) const { return low + last < low; }
 };
 
-// Fast noise: g = -log E, E = -log(1 - v), v = (w + 1/2) 2^-32, by the GPU's logarithms.
+// Fast noise: g = -log e, e = exp1 = -log(1 - v), v = (w + 1/2) 2^-32, by the GPU's logarithms.
 
 constexpr float kMinusLn2 = -0x1.62e430p-1f;
 constexpr uint32_t kSmallWord = 1u << 26;  // v = 1/64
 
 /// Bound of |fast score - exact score|, less 2^-22 of the score's magnitude for roundings. Relative
-/// errors of E are errors of g: where v >= 1/64, the first logarithm's 2^-22 ln 2 and 1 - v's 2^-25
-/// against E; below, 2^-16.6 of the polynomial and 2^-22 * 32 ln 2 of the second logarithm; and
+/// errors of e are errors of g: where v >= 1/64, the first logarithm's 2^-22 ln 2 and 1 - v's 2^-25
+/// against e; below, 2^-16.6 of the polynomial and 2^-22 * 32 ln 2 of the second logarithm; and
 /// csrc/math's own error (docs/internals/design.md adds them up).
 constexpr float kScoreError = 0x1p-15f;
 
@@ -112,12 +112,12 @@ __device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t reflected)
   return log2_unless_below(rest, word, kSmallWord, small);
 }
 
-/// What fast scores are for. Those that only find the few classes whose exact scores decide leave
-/// out -ln ln 2, the same for all classes, and so a product. Weights need the roundings of exact
+/// The use of fast scores. Those that only filter the few classes whose exact scores decide omit
+/// -ln ln 2, the same for all classes, and so a product. Weights need the roundings of exact
 /// scores, which a constant added later would not have.
 enum class Scoring { kWeights, kFilter };
 
-/// Exact score -> what stands among fast ones.
+/// Exact score -> its value on the scale of fast ones.
 template <Scoring kFor>
 __device__ __forceinline__ float among_fast(float exact) {
   constexpr float kMinusLnLn2 = 0x1.774f2ap-2f;
@@ -132,9 +132,9 @@ __device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t
   return math::fma(log2_fast(e), kMinusLn2, logit);
 }
 
-/// kCount logits, whose blocks of four begin `step` after the first, become fast scores: right but
-/// where a word is extended. `least` is the smallest turned word so far: at least kExtendBelow if
-/// no word was extended (the turned words keep fewer registers alive than the words do).
+/// kCount logits, whose blocks of four begin `step` after the first, become fast scores: correct
+/// except where a word is extended. `least` is the smallest of the reflected bits so far: at least
+/// kExtendBelow if no word was extended (they keep fewer registers live than the words do).
 template <Scoring kFor, int kCount, typename Key, typename Counters>
 __device__ __forceinline__ void add_fast_noise(const Key& key, const Counters& counters,
                                                uint32_t step, float* x, uint32_t& least) {

@@ -9,8 +9,8 @@ namespace torch_gumbel::cuda {
 template <typename T>
 constexpr T kMinusInfinity = -static_cast<T>(__builtin_inf());
 
-/// What a new score does to sums of exp((score - max) / tau): they are multiplied by `keep`, and
-/// the score itself weighs `add`.
+/// The effect of a new score on sums of exp((score - max) / tau): they are multiplied by `keep`,
+/// and the score's own weight is `add`.
 template <typename T>
 struct Step {
   T keep;
@@ -28,8 +28,8 @@ __device__ __forceinline__ Step<T> take_score(T& max, T score, math::Exponent<T>
   return {weight, T{1}};
 }
 
-/// Turns a thread's sums relative to its own `max` into sums relative to the row's, `top`. Both are
-/// -inf where there is no finite score, and max - top would be NaN.
+/// The factor from a thread's sums relative to its own `max` to sums relative to the row's, `top`.
+/// Both are -inf where there is no finite score, and max - top would be NaN.
 template <typename T>
 __device__ __forceinline__ T weight_of(T max, T top, math::Exponent<T> scale) {
   return max == top ? T{1} : math::exp_of_difference(max, top, scale);
@@ -100,14 +100,14 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-/// What one class needs to know of its row.
+/// What the gradient of one class needs of its row.
 template <typename T>
 struct RowGradient {
   T dot;      // sum_k y_k grad_k
   T inverse;  // 1 / tau
 };
 
-/// Writes the gradient of one class and adds its share of the gradient at tau.
+/// Writes the gradient of one class and adds its term of the gradient at tau.
 template <typename T>
 __device__ __forceinline__ void write_gradient(const KernelParams& a, const GenericRow& row,
                                                int64_t k, T y, const RowGradient<T>& of_row,
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-/// The best class so far; NaN beats every score, so that it reaches the end.
+/// The best class so far; NaN wins over every score.
 template <typename T>
 struct GenericBest {
   T score;
@@ -177,7 +177,7 @@ __device__ __forceinline__ GenericBest<T> better_of(const GenericBest<T>& x,
   return y.score == x.score && y.index < x.index ? y : x;
 }
 
-/// Index 0 with a NaN or -inf score if the row is undefined. `plain`: without noise.
+/// Index 0 with a NaN or -inf score if the row is undefined. `greedy`: without noise.
 template <typename T>
 __device__ __forceinline__ GenericBest<T> best_of(const KernelParams& a, const GenericRow& row,
                                                   T factor, bool greedy,
@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-/// What the best class of a row makes of its others: 0 or, in an undefined row, NaN.
+/// The value of the classes other than the best: 0 or, in an undefined row, NaN.
 template <typename T>
 __device__ __forceinline__ T rest_of(const GenericBest<T>& best, double tau) {
   const bool defined = best.score > kMinusInfinity<T> && math::valid_temperature(tau);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of any layout and dtype: how a block shares them, and their elements, noise, and scores.
+// Rows of any layout and dtype: how the threads of a block divide them, and their elements, noise,
+// and scores.
 //
-// A block takes kThreads / threads_per_row rows at a time. Its neighbouring threads take neighbouring classes
-// of a row, or the same class of neighbouring rows: whichever lie side by side in memory, so that
-// no layout needs a copy.
+// A block processes kThreads / threads_per_row rows at a time. Its neighbouring threads process
+// neighbouring classes of a row, or, of spatial rows, the same class of neighbouring rows:
+// whichever are contiguous in memory, so that no layout needs a copy.
 #pragma once
 
 #include "../csrc/math/gumbel.h"
@@ -14,7 +15,7 @@ namespace torch_gumbel::cuda {
 
 constexpr int kThreads = 256;
 
-/// A thread's place: one of `threads_per_row` that share row `row` of the block's rows.
+/// One of the `threads_per_row` threads of row `row` of the block's rows.
 struct ThreadIndex {
   int threads_per_row;
   int row;
@@ -29,8 +30,8 @@ struct ThreadIndex {
   }
 };
 
-/// A row as one thread sees it. A block's last rows may lie beyond the tensor: they have no classes
-/// and write nothing, but their threads reach every barrier.
+/// A row of one thread. A block's last rows may be past the tensor: they have no classes and write
+/// nothing, but their threads reach every barrier.
 struct GenericRow {
   ThreadIndex thread;
   Row row;
@@ -55,8 +56,8 @@ __device__ __forceinline__ void for_each_row(const Problem& p, Visit visit) {
   }
 }
 
-/// Merges one state of every lane of a row, for all of them, in an order that never changes.
-/// merge(x, y) must equal merge(y, x) in bits. `scratch` may be used again at once.
+/// Merges one state of every thread of a row, for all of them, in a fixed order. merge(x, y) must
+/// equal merge(y, x) in bits. `scratch` may be used again at once.
 template <typename State, typename Merge>
 __device__ __forceinline__ State reduce_row(const ThreadIndex& thread, State state,
                                             State (&scratch)[kThreads], Merge merge) {
@@ -131,7 +132,7 @@ __device__ __forceinline__ T load_grad(const KernelParams& a, const Row& row, in
   return load_generic<T>(a.grad, a.grad_type, at);
 }
 
-/// To a tensor that lies as the output does.
+/// To a tensor with the output's strides.
 template <typename T>
 __device__ __forceinline__ void store_output(const KernelParams& a, void* data, const Row& row,
                                              int64_t k, T value) {
@@ -180,7 +181,7 @@ __device__ __forceinline__ T position_noise(math::Key key, uint64_t position) {
   return noise;
 }
 
-/// Classes whose words follow each other from `first` on: a thread takes whole blocks of four
+/// Classes whose words are consecutive from `first` on: a thread processes whole blocks of four
 /// words. The first block and the last may belong to the row in part.
 template <typename T, typename Visit>
 __device__ __forceinline__ void for_each_noise_run(const GenericRow& row, math::Key key,

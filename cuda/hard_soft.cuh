@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Soft samples and their one-hots in rows held in registers: the choice is found from the fast
+// Soft samples and their one-hots in rows held in registers: the argmax is found from the fast
 // scores before these become weights.
 #pragma once
 
@@ -10,16 +10,17 @@ namespace torch_gumbel::cuda {
 
 constexpr uint32_t kHeadTailBit = 1u << 31;  // beside the bits of vectors
 
-/// With 64 classes in registers ptxas spills none in the forms below only: addresses are made
-/// again, and for halves no bit says whether an edge comes near the largest score, so that every
-/// edge is looked at.
+/// With 64 classes in registers ptxas spills none in the forms below only: addresses are
+/// recomputed, and for halves no bit says whether a class of the head or tail comes near the
+/// largest score, so that each is evaluated.
 template <typename Element, int kVectors>
 constexpr bool kFull = kVectors * Element::kWidth > 32;
 template <typename Element, int kVectors>
 constexpr bool kEveryHeadTail = kFull<Element, kVectors> && Element::kWidth == 8;
 
 /// What follows the last reduction of sums: the soft sample, so that its registers are free, and
-/// then the choice, from the vectors and the edge that come near the largest fast score.
+/// then the argmax, from the vectors and the class of head or tail that come near the largest fast
+/// score.
 template <typename Element, int kVectors, typename ThreadGroup, bool kDeviceKey>
 __device__ __forceinline__ void write_hard_soft(const Problem& p, int64_t index,
                                                 Scores<Element, kVectors>& weights, float sum,

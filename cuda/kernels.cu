@@ -49,7 +49,7 @@ Kernel tile_kernel(const Plan& plan, const KernelParams& a) {
   });
 }
 
-/// The ladder of rows in registers: kItemsPerThread classes per thread in a warp, then in a block.
+/// The kernel of rows in registers by classes per thread: of a warp, then of a block.
 template <typename Op, typename Element, bool kDevice>
 Kernel select_row_kernel(const Plan& plan) {
   constexpr int kWidth = Element::kWidth;
@@ -108,7 +108,7 @@ Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
   return problem;
 }
 
-/// Both launches, and the gradients at tau of the parts.
+/// Both launches, and the sum of the blocks' gradients at tau.
 template <typename Ops>
 void start_multi_block(Op op, const Plan& plan, const Problem& p, cudaStream_t stream) {
   start(looped_kernel<Ops, Stage::kReduce>(p.a), p, plan.blocks, plan.threads, 0, stream);

@@ -6,16 +6,17 @@
 // correct; the caller asks cudaGetLastError() whether the launch was. Without rows or classes (or
 // keys) nothing is launched.
 //
-// Few very long rows are shared by several blocks each, in two launches, if `Resources` has a
+// Few very long rows are processed by several blocks each, in two launches, if `Resources` has a
 // workspace of at least workspace_bytes() bytes, 16-byte aligned, free for the launch's use until
 // the stream has run it. Without one they take one block each.
 //
 // Arithmetic is float64 where `input_type` is (for `noise`: where `output_type` is), else float32,
-// whatever the other operands hold. Noise, scores, and choices have the bits of the CPU kernels.
-// Sums run in an order of their own, fixed by the number of classes and the row's word position.
+// whatever the other operands hold. Noise, scores, and choices are bitwise equal to those of the
+// CPU kernels. Sums run in an order of their own, fixed by the number of classes and the row's word
+// position.
 //
 // A row is undefined if its scores hold NaN or +inf, if they are all -inf, or if its temperature is
-// not positive and finite: the sample and the gradient are then NaN all over.
+// not positive and finite: sample and gradient are then all NaN.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -30,7 +31,7 @@ struct Resources {
   int multiprocessors = 132;  // of the device
 };
 
-/// What a workspace needs; 0 if the problem has no use for one.
+/// Bytes of the workspace; 0 if the problem needs none.
 int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
 
 /// output = softmax((input + noise) / tau).
@@ -54,7 +55,7 @@ void argmax(const KernelParams& a, cudaStream_t stream, const Resources& resourc
 /// row_value, unless null: the gradient at tau, -sum_k output_k log y_k, with 0 log 0 = 0.
 void backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
-/// `backward` with y made anew from the logits `input` and the key.
+/// `backward` with y recomputed from the logits `input` and the key.
 void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = standard Gumbel noise.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows longer than a block's registers: how they are cut into parts, and what a read of one leaves.
+// Rows longer than a block's registers: their division into ranges of blocks, and the state after a
+// read.
 //
-// A row is one block's (kWhole), or it is cut into parts, each of them a block's: then a first
-// launch leaves one state for each part (kReduce), and a second one merges them and writes
+// A row belongs to one block (kWhole), or to several, each with a range of it: then a first launch
+// writes one state per block (kReduce), and a second one merges them and writes the results
 // (kFinish).
 #pragma once
 
@@ -12,11 +13,11 @@ namespace torch_gumbel::cuda {
 
 enum class Stage { kWhole, kReduce, kFinish };
 
-/// Vectors that a thread of a long row takes at a time: 16 classes.
+/// Vectors that a thread of a long row processes at a time: 16 classes.
 template <typename Element>
 constexpr int kLoopedVectors = 16 / Element::kWidth;
 
-/// One block's part of a row.
+/// The range of a row that a block processes.
 struct BlockRange {
   int64_t row;
   int block;
@@ -32,7 +33,7 @@ struct BlockRange {
     begin = begin < aligned.vectors ? begin : aligned.vectors;
     end = end < aligned.vectors ? end : aligned.vectors;
   }
-  /// Class of this thread's edge, or -1. The first part has the head_tail_count.
+  /// Class of the head or tail that this thread processes, or -1. They belong to the first block.
   template <typename Element>
   __device__ __forceinline__ int head_tail(const AlignedRow<Element>& aligned) const {
     const int thread = static_cast<int>(threadIdx.x);
@@ -44,13 +45,13 @@ __device__ __forceinline__ int64_t row_of_block(const Problem& p) {
   return p.blocks_per_row == 1 ? blockIdx.x : blockIdx.x / static_cast<unsigned>(p.blocks_per_row);
 }
 
-/// Calls visit(share) for all that this thread holds of a part, kVectors vectors at a time.
+/// Calls visit(fragment) for the fragments of this thread in a range, kVectors vectors at a time.
 template <int kVectors, typename Element, typename Visit>
 __device__ __forceinline__ void for_each_fragment(const AlignedRow<Element>& aligned,
                                                   const BlockRange& range, Visit visit) {
   Fragment<Element, kVectors> fragment(range.begin, range.end);
   fragment.head_tail = range.head_tail(aligned);
-  // The head_tail_count come with the first share, even where a warp holds nothing else.
+  // Head and tail come with the first fragment, even where a warp holds nothing else.
 #pragma unroll 1
   for (bool first = true;
        first ? fragment.any_in_warp() || range.block == 0 : fragment.any_in_warp(); first = false) {
@@ -60,7 +61,7 @@ __device__ __forceinline__ void for_each_fragment(const AlignedRow<Element>& ali
   }
 }
 
-/// Sums over classes relative to the largest score. What is kept for each part of a cut row.
+/// Sums over classes relative to the largest score; of a row of several blocks, one for each.
 struct LoopedState {
   float max = kLowest;
   float sum = 0;  // of weights exp((score - max) / tau)
@@ -68,13 +69,13 @@ struct LoopedState {
   float tau = 0;  // gradient at tau
 };
 
-/// A thread's sums on the way.
+/// A thread's running sums.
 struct Running {
   float max = kLowest;
   KahanSum<float> sum;
   KahanSum<float> dot;
 
-  /// Makes room for scores up to `top`.
+  /// Rescales the sums for scores up to `top`.
   __device__ __forceinline__ void raise(float top, float scale) {
     if (!(top > max)) return;
     const float keep = exp2_fast((max - top) * scale);
@@ -84,7 +85,7 @@ struct Running {
   }
 };
 
-/// Merges one state of every thread: of the block, or of the parts of a row.
+/// Merges one state of every thread: of the block, or of the blocks of a row.
 __device__ __forceinline__ LoopedState merge_states(const LoopedState& own, float scale) {
   __shared__ BlockThreadGroup::Scratch<float> max_scratch, sum_scratch, dot_scratch;
   LoopedState all;
@@ -99,7 +100,7 @@ __device__ __forceinline__ LoopedState* states_of(const Problem& p, int64_t row)
   return static_cast<LoopedState*>(p.workspace) + row * p.blocks_per_row;
 }
 
-/// The states of all parts of a row, merged.
+/// The merged states of all blocks of a row.
 __device__ __forceinline__ LoopedState merge_blocks(const Problem& p, int64_t row, float scale) {
   Running own;
   for (int block = static_cast<int>(threadIdx.x); block < p.blocks_per_row;
@@ -113,8 +114,7 @@ __device__ __forceinline__ LoopedState merge_blocks(const Problem& p, int64_t ro
   return merge_states({own.max, own.sum.sum, own.dot.sum, 0}, scale);
 }
 
-/// What the first read of a part comes to, and after it either the row's state or an end.
-/// False if the launch has nothing more to do.
+/// Reduces a range, then gives the row's state. False if the launch has nothing more to do.
 template <Stage kStage, typename Reduce>
 __device__ __forceinline__ bool row_state(const Problem& p, const BlockRange& range, float scale,
                                           LoopedState& state, Reduce reduce) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hard choices in rows longer than a block's registers: one read, and logarithms only of classes
-// whose bound (csrc/math/prune.h) reaches the best score so far. Rows are cut into parts as in
-// looped.cuh.
+// Argmax of rows longer than a block's registers: one read, and logarithms only of classes whose
+// bound (csrc/math/prune.h) reaches the best score so far. Ranges of blocks as in looped.cuh.
 #pragma once
 
 #include "../csrc/math/prune.h"
@@ -12,11 +11,11 @@ namespace torch_gumbel::cuda {
 
 constexpr int kArgmaxThreads = 256;
 
-/// Vectors that a thread takes at a time: 32 classes.
+/// Vectors that a thread processes at a time: 32 classes.
 template <typename Element>
 constexpr int kArgmaxVectors = 32 / Element::kWidth;
 
-/// The best class of a part, as the workspace keeps it. NaN if the part makes the row undefined.
+/// The best class of a block's range, in the workspace. NaN if the range makes the row undefined.
 struct BlockBest {
   float score;
   int32_t index;
@@ -26,7 +25,7 @@ __device__ __forceinline__ BlockBest* bests_of(const Problem& p, int64_t row) {
   return static_cast<BlockBest*>(p.workspace) + row * p.blocks_per_row;
 }
 
-/// The best class on the way through a part.
+/// The state of the search for the best class of a range.
 struct ArgmaxSearch {
   Best best;                  // of this thread's exact scores
   float threshold = kLowest;  // of bounds; the same in a warp
@@ -86,7 +85,7 @@ __device__ __forceinline__ Extremes extremes_of(const Bits128& raw, const Key& k
   return found;
 }
 
-/// What this thread holds of a share: vectors whose bound reaches the threshold are looked into.
+/// Searches a fragment: the classes of vectors whose bound reaches the threshold.
 template <typename Element, int kVectors, typename Key, typename Scaling>
 __device__ __forceinline__ void search_fragment(const AlignedRow<Element>& aligned,
                                                 const Fragment<Element, kVectors>& fragment,
@@ -121,8 +120,8 @@ __device__ __forceinline__ void search_fragment(const AlignedRow<Element>& align
   search.tighten(search.top());
 }
 
-/// A score to begin with that the part's best reaches: the best of its first vectors by their fast
-/// scores, less what these may be wrong by. All threads of the block arrive together.
+/// A first threshold that the range's best reaches: the best of its first vectors by their fast
+/// scores, less their error. All threads of the block arrive together.
 template <typename Element, typename Key, typename Scaling>
 __device__ __forceinline__ float first_score(const AlignedRow<Element>& aligned,
                                              const BlockRange& range, const Key& key,
@@ -136,7 +135,7 @@ __device__ __forceinline__ float first_score(const AlignedRow<Element>& aligned,
   return filter_threshold(top);
 }
 
-/// The best class of a part, for all threads. Score NaN: the part makes the row undefined.
+/// The best class of a range, for all threads. Score NaN: the range makes the row undefined.
 template <typename Element, typename Key, typename Scaling>
 __device__ __forceinline__ Best best_of_range(const AlignedRow<Element>& aligned,
                                               const BlockRange& range, const Key& key,
@@ -152,7 +151,7 @@ __device__ __forceinline__ Best best_of_range(const AlignedRow<Element>& aligned
       search.offer(exact_score(aligned, key, scaling, fragment.head_tail), fragment.head_tail);
   });
   // Logits so low that their bounds overflow pass only a threshold of -inf: a warp that found
-  // nothing better looks again.
+  // nothing better searches again.
   if (search.top() < -math::kLargestBounded) {
     search.threshold = -kInfinity;
     for_each_fragment<kArgmaxVectors<Element>>(aligned, range, [&](const Vectors& fragment) {
@@ -176,7 +175,7 @@ __device__ __forceinline__ Best greedy_best_of_range(const AlignedRow<Element>& 
   return best_of_greedy<BlockThreadGroup>(best);
 }
 
-/// The best class of a row from those of its parts, for all threads of the block.
+/// The best class of a row from those of its blocks, for all threads of the block.
 __device__ __forceinline__ Best best_of_blocks(const Problem& p, const BlockBest* bests) {
   __shared__ BlockThreadGroup::Scratch<Best> scratch;
   __shared__ BlockThreadGroup::Scratch<int> undefined_scratch;
@@ -219,7 +218,7 @@ static __global__ void __launch_bounds__(kArgmaxThreads)
   if (threadIdx.x == 0) write_argmax(p.a, blockIdx.x, best);
 }
 
-/// Zeros or, where the row is undefined, NaN in all of a part.
+/// Zeros or, where the row is undefined, NaN in all of a range.
 template <typename Element>
 __device__ __forceinline__ void clear_range(const KernelParams& a,
                                             const AlignedRow<Element>& aligned,
@@ -231,7 +230,7 @@ __device__ __forceinline__ void clear_range(const KernelParams& a,
   });
 }
 
-/// What a row's best class still asks for where zeros are.
+/// Completes a one-hot row of zeros by its best class.
 template <typename Element>
 __device__ __forceinline__ void finish_one_hot(const Problem& p, const AlignedRow<Element>& aligned,
                                                const BlockRange& range, const Row& row,
@@ -253,7 +252,7 @@ __global__ void __launch_bounds__(kArgmaxThreads)
     return finish_one_hot(p, aligned, range, row, best_of_blocks(p, bests_of(p, index)));
   const RowKey<kDeviceKey> key(p, row);
   clear_range(p.a, aligned, range, true);
-  // Its reductions' barriers lie between the zeros and what replaces them.
+  // Its reductions' barriers separate the zeros from the stores that replace them.
   const Best best = best_of_range(aligned, range, key, Unscaled{});
   if (kStage == Stage::kWhole)
     finish_one_hot(p, aligned, range, row, best);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Soft samples and their one-hots in rows longer than a block's registers. The first read keeps
 // where a thread met its largest fast score; between the reads the classes there, if they come near
-// the row's largest, are looked at by their exact scores; the second read writes both samples.
+// the row's largest, are compared by their exact scores; the second read writes both samples.
 #pragma once
 
 #include "hard_soft.cuh"
@@ -12,9 +12,10 @@ namespace torch_gumbel::cuda {
 
 constexpr int kHardSoftThreads = 384;
 
-/// The share where a thread met its largest fast score, and the largest one of its other shares.
+/// The fragment where a thread met its largest fast score, and the largest one of its other
+/// fragments.
 struct TopFragment {
-  int at = -1;  // first vector of the share
+  int at = -1;  // first vector of the fragment
   float second = -kInfinity;
 
   template <typename Fragment>
@@ -24,8 +25,8 @@ struct TopFragment {
   }
 };
 
-/// Offers the exact scores of all that a warp holds of a part and comes near its largest score: for
-/// the few threads that have several shares of that kind.
+/// Offers the exact scores of all classes of a warp's fragments that come near the range's largest
+/// score: for the few threads that have several such fragments.
 template <typename Element, typename Key>
 __device__ __forceinline__ void offer_range(const AlignedRow<Element>& aligned,
                                             const BlockRange& range, const Key& key,
@@ -39,7 +40,7 @@ __device__ __forceinline__ void offer_range(const AlignedRow<Element>& aligned,
   });
 }
 
-/// Offers the exact scores of one share of a lane, one to each lane of its warp.
+/// Offers the exact scores of one fragment of a lane, one to each lane of its warp.
 template <typename Element, typename Key>
 __device__ __forceinline__ void offer_fragment(const AlignedRow<Element>& aligned,
                                                const BlockRange& range, const Key& key, int first,
@@ -52,8 +53,8 @@ __device__ __forceinline__ void offer_fragment(const AlignedRow<Element>& aligne
   best.offer(exact_score(aligned, key, Unscaled{}, at), at);
 }
 
-/// The best class of a part by its exact scores, for all threads: `own` is the thread's largest fast
-/// score, `top` the part's.
+/// The best class of a range by its exact scores, for all threads: `own` is the thread's largest
+/// fast score, `top` the range's.
 template <typename Element, typename Key>
 __device__ __forceinline__ Best best_of_top_fragments(const AlignedRow<Element>& aligned,
                                                       const BlockRange& range, const Key& key,
@@ -76,12 +77,12 @@ __device__ __forceinline__ Best best_of_top_fragments(const AlignedRow<Element>&
   return BlockThreadGroup::reduce(best, Best{}, scratch, BetterOf{});
 }
 
-/// Behind the sums of all parts of all rows.
+/// After the states of all blocks of all rows.
 __device__ __forceinline__ BlockBest* bests_after_states(const Problem& p, int64_t row) {
   return reinterpret_cast<BlockBest*>(states_of(p, p.a.rows.count)) + row * p.blocks_per_row;
 }
 
-/// The first read, and what the row or the part comes to.
+/// The first read: state and best class of the row or range.
 template <typename Element, typename Key>
 __device__ __forceinline__ Best search_range(const Problem& p, const AlignedRow<Element>& aligned,
                                              const BlockRange& range, const Key& key, float scale,

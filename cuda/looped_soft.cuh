@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Soft samples and gradients of rows longer than a block's registers: two reads, the second from
-// the cache as far as it reaches, with the noise made again.
+// the cache as far as it reaches, with the noise recomputed.
 #pragma once
 
 #include "backward.cuh"
@@ -11,14 +11,14 @@ namespace torch_gumbel::cuda {
 constexpr int kLoopedThreads = 512;      // of a block that has a row to itself
 constexpr int kLoopedGradThreads = 384;  // of one that needs more registers: noise and gradients
 
-/// What a first read keeps of each share beside sums: nothing.
+/// A first read that keeps nothing but sums.
 struct SumsOnly {
   template <typename Fragment>
   __device__ __forceinline__ void update(const Fragment&, float, float) {}
 };
 
-/// First read: of logits and, with kWithGrad, of incoming gradients. Calls see(share, its largest
-/// score, the thread's largest one before).
+/// First read: of logits and, with kWithGrad, of incoming gradients. Calls tracker.update(fragment,
+/// its largest score, the thread's largest one before).
 template <bool kWithGrad, typename Element, typename Key, typename Tracker>
 __device__ __forceinline__ Running weigh_range(const Problem& p, const AlignedRow<Element>& aligned,
                                                const BlockRange& range, const Key& key, float scale,
@@ -48,7 +48,7 @@ __device__ __forceinline__ Running weigh_range(const Problem& p, const AlignedRo
   return running;
 }
 
-/// Second read: the thread's samples of a share.
+/// Second read: the thread's samples of a fragment.
 template <typename Element, int kVectors, typename Key>
 __device__ __forceinline__ void write_fragment(const KernelParams& a,
                                                const AlignedRow<Element>& aligned,
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kLoopedThreads)
   static_cast<float*>(p.a.row_value)[index] = log_sum_exp(weigh, state.sum, tau_of(p.a, row));
 }
 
-/// The gradient at tau: of the row, or of a part for sum_multi_block_kernel.
+/// The gradient at tau: of the row, or of a block for sum_multi_block_kernel.
 template <Stage kStage>
 __device__ __forceinline__ void write_tau_gradient(const Problem& p, const BlockRange& range,
                                                    float own) {
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kLoopedGradThreads)
   write_tau_gradient<kStage>(p, range, at_tau);
 }
 
-/// A thread's values of y; the one of its edge is returned.
+/// A thread's values of y; the one in the head or tail is returned.
 template <typename Element, int kVectors>
 __device__ __forceinline__ float load_samples(const AlignedRow<Element>& aligned,
                                               const Fragment<Element, kVectors>& fragment,
@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(kLoopedThreads)
   write_tau_gradient<kStage>(p, range, at_tau);
 }
 
-/// The gradients at tau of rows cut into parts: one warp for each row.
+/// The gradients at tau of rows of several blocks: one warp for each row.
 static __global__ void __launch_bounds__(kWarpSize)
     sum_multi_block_kernel(const __grid_constant__ Problem p) {
   const LoopedState* states = states_of(p, blockIdx.x);

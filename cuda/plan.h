@@ -8,16 +8,16 @@
 
 namespace torch_gumbel::cuda {
 
-/// kTile: short rows that lie end to end. kRow: a row in the registers of a warp or a block.
-/// kSpatial: rows that lie side by side, kWidth to a lane. kLooped: a row read twice by one block.
-/// kMultiBlock: a row shared by several blocks, in two launches (three where a gradient at tau is asked
-/// for as well). kGeneric: every layout and dtype.
+/// kTile: short contiguous rows. kRow: a row in the registers of a warp or a block. kSpatial: rows
+/// with a stride between classes, kWidth neighbours to a lane. kLooped: a row read twice by one
+/// block. kMultiBlock: a row of several blocks, in two launches (three where a gradient at tau is
+/// asked for as well). kGeneric: every layout and dtype.
 enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock };
 
-/// The device and what the caller gives of it.
+/// The device and its resources.
 struct Device {
   int multiprocessors = 132;
-  bool has_workspace = false;  // whether a launch may ask for memory
+  bool has_workspace = false;  // whether launches get one
 };
 
 struct Plan {
@@ -44,7 +44,7 @@ constexpr int kShortestRow = 33;         // a warp for less than a class per lan
 constexpr int kItemsPerThread = 32;      // classes in registers, scores and gradients
 constexpr int kMaxItemsPerThread = 64;   // classes in registers, scores alone
 constexpr int kMostWarps = 8;            // of a block: two blocks to a multiprocessor overlap
-constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks take as many rows as they must
+constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks loop over rows
 constexpr int64_t kMaxClasses = int64_t{1} << 30;
 constexpr int64_t kMaxGrid = 0x7FFFFFFF;
 
@@ -63,9 +63,9 @@ inline bool has_grad(Op op) { return op == Op::kBackward || op == Op::kHardBackw
 /// Whether a tensor's elements are of the input's type or, beside halves, float32.
 inline bool suits(DType type, DType input) { return type == input || type == DType::kFloat32; }
 
-/// A tensor as far as alignment is concerned, in elements.
+/// The alignment of a tensor's rows, in elements.
 struct Run {
-  int64_t first;  // of the first row, modulo what matters
+  int64_t first;  // of the first row; counts modulo the width
   const int64_t* row_stride;
 };
 
@@ -82,8 +82,8 @@ inline bool in_step(const Rows& rows, const Run& x, const Run& y, int64_t multip
   return same;
 }
 
-/// Whether every row is a line: its classes follow each other everywhere, its 16-byte boundaries
-/// are the same in every tensor, and boundaries of the blocks of four words as well.
+/// Whether rows are aligned: their classes are contiguous in every tensor, and their 16-byte
+/// boundaries are the same in every tensor and boundaries of the blocks of four words as well.
 inline bool are_aligned(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
@@ -105,8 +105,8 @@ inline bool are_aligned(Op op, const KernelParams& a) {
   return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
 }
 
-/// Whether rows lie side by side in runs of whole vectors, under one key, with all vectors of a
-/// class at 16-byte boundaries and at boundaries of the blocks of four words.
+/// Whether rows are spatial: neighbouring rows are contiguous in whole vectors, under one key, with
+/// all vectors of a class at 16-byte boundaries and at boundaries of the blocks of four words.
 inline bool are_spatial(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
@@ -131,7 +131,7 @@ inline bool are_spatial(Op op, const KernelParams& a) {
                          rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
 }
 
-/// Whether lines lie end to end everywhere, from a 16-byte boundary on, under one key.
+/// Whether aligned rows are contiguous in every tensor, from a 16-byte boundary on, under one key.
 inline bool are_flat(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   const auto ends_meet = [&](Operand operand) {
@@ -165,7 +165,7 @@ inline Plan tile_plan(Op op, const KernelParams& a) {
   const int at_once = kThreads / plan.threads_per_row;
   plan.tile_rows = kElements / (at_once * classes) * at_once;
   const int elements = plan.tile_rows * classes;
-  // One place in 33 stays empty (see place_of).
+  // One in 33 is padding (see shared_index).
   plan.tile_floats = elements + elements / 32 + 1;
   const bool row_values = op == Op::kArgmax && a.tau != nullptr;
   plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1) +
@@ -232,8 +232,7 @@ inline Plan multi_block_plan(Op op, const KernelParams& a, int64_t blocks_per_ro
   return plan;
 }
 
-/// Blocks that a row may be shared by: so many that every multiprocessor has two, but not less
-/// than one pass of a block for each.
+/// Blocks per row: so many that every multiprocessor has two, but at least one pass for each.
 inline int64_t blocks_per_row_for(const KernelParams& a, const Device& device) {
   constexpr int64_t kPass = 128 * 16;  // classes
   if (!device.has_workspace || a.rows.classes < kMultiBlockFrom) return 1;
@@ -242,7 +241,7 @@ inline int64_t blocks_per_row_for(const KernelParams& a, const Device& device) {
   return at_most(wanted, a.rows.classes / kPass);
 }
 
-/// Whether rows lie side by side rather than classes.
+/// Whether neighbouring rows are contiguous and classes are not.
 inline bool is_spatial(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   const auto operand = static_cast<int>(op == Op::kNoise ? Operand::kOutput : Operand::kInput);
@@ -255,7 +254,7 @@ inline Plan generic_plan(Op op, const KernelParams& a) {
   Plan plan;
   plan.threads = kThreads;
   plan.spatial = is_spatial(op, a);
-  // A lane takes whole blocks of four words; across rows, a warp takes 32 rows.
+  // A thread processes whole blocks of four words; of spatial rows, a warp processes 32 rows.
   const int64_t wanted = plan.spatial ? at_most(ceil_div(a.rows.classes, 16), kThreads / kWarp)
                                       : at_most(ceil_div(a.rows.classes, 4), kThreads);
   plan.threads_per_row = static_cast<int>(power_of_two_from(wanted));

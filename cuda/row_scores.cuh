@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scores of a row that its team holds in registers: kVectors vectors of 16 bytes per thread,
-// and, where the row does not begin and end at 16-byte boundaries, one class of its head_tail_count.
+// The scores of a row that its thread group holds in registers: kVectors vectors of 16 bytes per
+// thread, and, where the row does not begin and end at 16-byte boundaries, one class of its head or
+// tail.
 //
-// A warp's vectors lie side by side, so each of its accesses covers 512 bytes.
+// A warp's vectors are contiguous, so each of its accesses covers 512 bytes.
 #pragma once
 
 #include "fast_noise.cuh"
@@ -14,7 +15,7 @@ constexpr float kInfinity = __builtin_inff();
 constexpr float kNan = __builtin_nanf("");
 constexpr float kLowest = -0x1.fffffep+127f;  // no score lies below it but -inf
 
-/// Which of a line's vectors and head_tail_count a thread holds.
+/// The vectors of a row, and the class of its head or tail, that a thread holds.
 template <typename Element, int kCount>
 struct Fragment {
   static constexpr int kVectors = kCount;
@@ -22,8 +23,8 @@ struct Fragment {
   static constexpr int kClasses = kVectors * kWidth;
 
   int first;      // its first vector; the others follow at a distance of a warp
-  int vectors;    // from `first` on, in the line; none of its own if not positive
-  int head_tail;  // class of an edge, or -1
+  int vectors;    // from `first` on, in the row; none of its own if not positive
+  int head_tail;  // class of the head or tail, or -1
 
   template <typename ThreadGroup>
   __device__ __forceinline__ Fragment(const ThreadGroup&, const AlignedRow<Element>& aligned) {
@@ -35,14 +36,14 @@ struct Fragment {
                     : -1;
   }
 
-  /// Of vectors [begin, end) of a line, without its head_tail_count.
+  /// Of vectors [begin, end) of a row, without head and tail.
   __device__ __forceinline__ Fragment(int begin, int end)
       : first(begin + static_cast<int>(threadIdx.x) / kWarpSize * kVectors * kWarpSize +
               static_cast<int>(threadIdx.x) % kWarpSize),
         vectors(end - first),
         head_tail(-1) {}
 
-  /// Steps over what the block holds. Its warps end apart, but their lanes together.
+  /// Steps over the fragments of the block. Its warps end separately, the lanes of a warp together.
   __device__ __forceinline__ void advance() {
     const int step = static_cast<int>(blockDim.x) * kVectors;
     first += step, vectors -= step;
@@ -79,8 +80,7 @@ __device__ __forceinline__ void load_fragment(const void* row_begin, int head,
   }
 }
 
-/// What becomes of a logit before noise is added: nothing, or the sampler's division by its
-/// temperature.
+/// Scaling of a logit before noise is added: none, or the sampler's division by its temperature.
 struct Unscaled {
   __device__ __forceinline__ float operator()(float x) const { return x; }
   template <int kCount>
@@ -133,7 +133,8 @@ struct Scores {
   float of[Vectors::kClasses];  // fast scores; -inf where there is no class
   float head_tail;              // likewise
 
-  /// kHeadTailFirst: in which order the edge and the rest are made; nothing else depends on it.
+  /// kHeadTailFirst: whether head and tail are computed before the vectors; only register use
+  /// depends on it.
   template <bool kHeadTailFirst = false, typename Key, typename Scaling>
   __device__ __forceinline__ void load(const AlignedRow<Element>& aligned, const Vectors& fragment,
                                        const Key& key, const Scaling& scaling) {
@@ -141,7 +142,7 @@ struct Scores {
     load_fragment<Element>(aligned.input, aligned.head, fragment, Element::kMasked, raw);
     if (kHeadTailFirst) load_head_tail(aligned, fragment, key, scaling);
     constexpr uint32_t kStep = kWarpSize * (kWidth / 4);
-    // With 64 classes in registers there is no room for products.
+    // With 64 classes in registers none are free for products.
     const Counters<Vectors::kClasses <= 32> counters(
         key.offset() + (aligned.word + aligned.class_of(fragment.first)) / 4);
     uint32_t least = 0xFFFFFFFF;
@@ -182,8 +183,8 @@ struct Scores {
       head_tail = among_fast<kFor>(exact_score(aligned, key, scaling, fragment.head_tail));
   }
 
-  /// Puts exact scores where words are extended, or everywhere. Once in a million classes, so that
-  /// it is kept small instead of fast.
+  /// Writes exact scores where words are extended, or everywhere. Once in a million classes, so
+  /// that it is kept small instead of fast.
   template <typename Key, typename Scaling>
   __device__ __forceinline__ void redo(const AlignedRow<Element>& aligned, const Vectors& fragment,
                                        const Key& key, const Scaling& scaling, bool all) {
@@ -225,7 +226,7 @@ __device__ __forceinline__ void store_vectors(void* row_begin, int head, const F
   }
 }
 
-/// Fills the thread's part of the output with a bit pattern.
+/// Fills the thread's fragment of the output with a bit pattern.
 template <int kPieces, typename Fragment>
 __device__ __forceinline__ void fill_fragment(void* to, const Fragment& fragment,
                                               const Bits128& bits) {

@@ -6,9 +6,9 @@
 
 namespace torch_gumbel::cuda {
 
-/// Weights exp((score - top) / tau), but for a factor that all classes of a row share. One
-/// multiply-add does if the product of top and scale is small: its rounding is such a factor. If it
-/// is large, NaN, or infinite, the difference comes first, which is exact at the top.
+/// Weights exp((score - top) / tau), up to a factor common to all classes of a row. One
+/// multiply-add suffices if the product of top and scale is small: its rounding is such a factor.
+/// If it is large, NaN, or infinite, the difference comes first, which is exact at the top.
 struct Weigh {
   float top;
   float scale;
@@ -70,7 +70,7 @@ __device__ __forceinline__ void write_samples(const KernelParams& a,
                        weights.head_tail * inverse);
 }
 
-/// What follows the last reduction: a row's samples and, if asked for, its log-sum-exp.
+/// After the last reduction: a row's samples and, if requested, its log-sum-exp.
 template <typename Element, int kVectors, typename ThreadGroup>
 __device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
                                            Scores<Element, kVectors>& scores, const Weigh& weigh,
@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(ThreadGroup::bound(kVectors* Element::kWidth))
   const int64_t index = ThreadGroup::row();
   if (index >= p.a.rows.count) return;
   const Row row = row_of(p.a.rows, index);
-  // With 64 classes in registers there is no room for the row's addresses besides, and hardly for
-  // the rest: ptxas spills none in this order.
+  // With 64 classes in registers none are free for the row's addresses, and hardly for the rest:
+  // ptxas spills none in this order.
   constexpr bool kFull = kVectors * Element::kWidth > 32;
   float scale = kFull ? temperature(p, row).scale : 0.0f;
   Scores<Element, kVectors> scores;

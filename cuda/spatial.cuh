@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows that lie side by side (`dim=1` of NCHW): a lane takes kWidth neighbouring rows, 16 bytes of
-// each class, and the warps of a block share the classes. No copy is made, and all four words of a
+// Spatial rows (`dim=1` of NCHW): a lane processes kWidth neighbouring rows, 16 bytes of each
+// class, and the warps of a block divide the classes. No copy is made, and all four words of a
 // block are used.
 #pragma once
 
@@ -10,7 +10,7 @@ namespace torch_gumbel::cuda {
 
 constexpr int kMaxSpatialWarps = 8;
 
-/// Classes that a thread takes at a time, so that their loads overlap.
+/// Classes that a thread processes at a time, so that their loads overlap.
 template <typename Element>
 constexpr int kSpatialDepth = 16 / Element::kWidth;
 
@@ -24,7 +24,7 @@ struct SpatialRows {
   Row row;  // the first one
   int warp;
   int warps;
-  int classes;  // 0 if the rows lie beyond the tensor
+  int classes;  // 0 if the rows are past the tensor
 
   __device__ __forceinline__ explicit SpatialRows(const Problem& problem) : p(problem) {
     const int thread = static_cast<int>(threadIdx.x);
@@ -60,7 +60,7 @@ struct SpatialRows {
       Element::unpack(load_128(static_cast<const typename Element::Storage*>(data) + from), x);
     }
   }
-  /// kWidth values of a class, to a tensor that lies as the output does.
+  /// kWidth values of a class, to a tensor with the output's strides.
   __device__ __forceinline__ void store(void* data, int k, const float (&x)[kWidth]) const {
     const int64_t to = at(Operand::kOutput, k);
     if (Element::kType != DType::kFloat32 && p.a.output_type == DType::kFloat32) {

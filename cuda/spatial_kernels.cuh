@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every op on rows that lie side by side, in two reads: see spatial.cuh.
+// Every op on spatial rows, in two reads: see spatial.cuh.
 #pragma once
 
 #include "argmax.cuh"
@@ -147,8 +147,8 @@ __device__ __forceinline__ void settle_one_hots(const SpatialRows<Element>& spat
   write_one_hots(spatial, spatial.p.a.one_hot, best);
 }
 
-/// The second read takes classes that come near the largest fast score for choices, which they
-/// nearly always are, and counts them.
+/// The second read takes a class that comes near the largest fast score for the argmax, which it
+/// nearly always is, and counts such classes.
 template <typename Element, bool kDeviceKey>
 __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
     hard_soft_spatial_kernel(const __grid_constant__ Problem p) {

@@ -45,7 +45,7 @@ struct MaxOrNan {
   __device__ __forceinline__ float operator()(float x, float y) const { return max_or_nan(x, y); }
 };
 
-/// One warp. Other warps of the block may be elsewhere, or gone.
+/// One warp. Other warps of the block may be at other instructions, or have exited.
 struct WarpThreadGroup {
   static constexpr bool kIsBlock = false;
   static constexpr int kMaxThreads = kWarpRows * kWarpSize;
@@ -57,7 +57,7 @@ struct WarpThreadGroup {
   static __device__ __forceinline__ int64_t row() {
     return int64_t{blockIdx.x} * kWarpRows + threadIdx.x / kWarpSize;
   }
-  /// Not known to be the same, so that what follows from it is computed again and not kept.
+  /// Opaque to the compiler, so that values derived from it are recomputed and not kept.
   static __device__ __forceinline__ int64_t row_again() {
     return int64_t{block_again()} * kWarpRows + threadIdx.x / kWarpSize;
   }
@@ -102,12 +102,12 @@ struct BlockThreadGroup {
   }
 };
 
-/// A sum that carries its rounding error along (Kahan): a thread may add millions of terms, each
-/// too small to change a plain sum.
+/// A sum with compensation for its rounding error (Kahan): a thread may add millions of terms, each
+/// too small to change an uncompensated sum.
 template <typename T>
 struct KahanSum {
   T sum = 0;
-  T excess = 0;  // what `sum` has too much
+  T excess = 0;  // the excess of `sum`
 
   __device__ __forceinline__ void add(T term) {
     const T corrected = term - excess;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many short rows: a block takes a tile of rows that lie end to end, reads and writes it as one
-// flat run of 16-byte vectors, whatever the number of classes, and takes its rows apart in shared
-// memory: a few lanes per row, kItemsPerThread classes per lane.
+// Many short rows: a block processes a tile of contiguous rows, reads and writes it as 16-byte
+// vectors, whatever the number of classes, and separates its rows in shared memory: a few lanes per
+// row, kItemsPerThread classes per lane.
 #pragma once
 
 #include "argmax.cuh"
@@ -11,7 +11,7 @@ namespace torch_gumbel::cuda {
 
 constexpr int kTileThreads = 256;
 
-/// Vectors of a tile that one thread takes: 16 elements.
+/// Vectors of a tile that one thread processes: 16 elements.
 template <typename Element>
 constexpr int kTileVectors = 16 / Element::kWidth;
 
@@ -32,15 +32,15 @@ struct Tile {
   }
 };
 
-/// Place of a tile's element in shared memory: one in 33 is left out, so that the lanes of a warp
-/// meet different banks along a vector as well as along rows of an even number of classes.
+/// Index of a tile's element in shared memory: one in 33 is padding, so that the lanes of a warp
+/// access different banks along a vector as well as along rows of an even number of classes.
 __device__ __forceinline__ unsigned shared_index(int element) {
   const auto e = static_cast<unsigned>(element);
   return e + e / 32;
 }
 
-/// A thread's vectors of a tile. A step from one to the next is the same in every tile, also
-/// between their places.
+/// A thread's vectors of a tile. The step from one to the next is the same in every tile, also in
+/// shared memory.
 template <typename Element>
 struct TileFragment {
   static constexpr int kWidth = Element::kWidth;
@@ -62,7 +62,7 @@ struct TileFragment {
   }
 };
 
-/// Vector i of a thread, of `Stored`s; `filler` beyond the tile.
+/// Vector i of a thread, of `Stored`s; `filler` past the tile.
 template <typename Stored, int i, typename Fragment>
 __device__ __forceinline__ void load_vector(const typename Stored::Storage* from,
                                             const Fragment& fragment, float filler, float* x) {
@@ -111,7 +111,7 @@ __device__ __forceinline__ bool wide(DType type) {
   return Element::kType != DType::kFloat32 && type == DType::kFloat32;
 }
 
-/// A thread's elements go to their places.
+/// Stores a thread's elements to shared memory.
 template <typename Fragment, int kCount>
 __device__ __forceinline__ void store_shared(const Fragment& fragment, const float (&x)[kCount],
                                              float* shared) {
@@ -120,7 +120,7 @@ __device__ __forceinline__ void store_shared(const Fragment& fragment, const flo
   for (int i = 0; i < Fragment::kVectors; ++i) {
     if (fragment.count(i) <= 0) continue;
 #pragma unroll
-    for (int j = 0; j < Fragment::kWidth; ++j)  // a vector lies between two gaps
+    for (int j = 0; j < Fragment::kWidth; ++j)  // no padding within a vector
       at[i * Fragment::kSharedStep + j] = x[i * Fragment::kWidth + j];
   }
 }
@@ -151,7 +151,7 @@ __device__ __forceinline__ void write_tile_as(void* data, const Tile& tile,
   });
 }
 
-/// Writes what shared memory holds to the output.
+/// Writes the tile in shared memory to the output.
 template <typename Element>
 __device__ __forceinline__ void write_tile(const KernelParams& a, const Tile& tile,
                                            const float* shared) {
@@ -188,7 +188,7 @@ struct TileNoise {
   __device__ __forceinline__ float score(const Tile& tile, int e) const {
     return logit(tile, e) + noise(e, word(e));
   }
-  /// Puts exact scores where a thread's words are extended, or everywhere.
+  /// Writes exact scores where a thread's words are extended, or everywhere.
   template <Scoring kFor, typename Scaling>
   __device__ __forceinline__ void redo(const TileFragment<Element>& fragment, const Tile& tile,
                                        bool all, const Scaling& scaling, float* shared) const {
@@ -228,7 +228,7 @@ __device__ __forceinline__ void stage_scores(const Problem& p, const Tile& tile,
     noise.template redo<kFor>(fragment, tile, wraps, scaling, shared);
 }
 
-/// A thread's classes of one row of the tile: lane, lane + lanes, ...
+/// A thread's classes of one row of the tile: lane, lane + threads_per_row, ...
 struct TileRow {
   int threads_per_row;
   int row;  // in the tile
@@ -240,7 +240,7 @@ struct TileRow {
   __device__ __forceinline__ bool leads() const { return lane == 0 && exists; }
   __device__ __forceinline__ int element(int j) const { return base + j * threads_per_row; }
 
-  /// Places of its classes; all of them lie in the tile's memory, whether they exist or not.
+  /// Indices of its classes; all of them are within the tile's memory, whether they exist or not.
   template <int kItemsPerThread>
   __device__ __forceinline__ void find(unsigned (&at)[kItemsPerThread]) const {
 #pragma unroll
@@ -269,7 +269,7 @@ struct TileRow {
         if (j < count) shared[at[j]] = x[j];
     }
   }
-  /// Over the lanes of the row, which lie in one warp.
+  /// Over the lanes of the row, which belong to one warp.
   template <typename State, typename Merge>
   __device__ __forceinline__ State reduce(State state, Merge merge) const {
     for (int lane_mask = threads_per_row / 2; lane_mask > 0; lane_mask /= 2)

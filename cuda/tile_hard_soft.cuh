@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Soft samples and their one-hots on tiles of short rows. A sample's sign, which is none of its
-// own, marks its row's choice in shared memory, so that one tile there serves both.
+// Soft samples and their one-hots on tiles of short rows. A sample's sign bit, otherwise unused,
+// marks its row's argmax in shared memory, so that one tile there serves both.
 #pragma once
 
 #include "tile_kernels.cuh"
@@ -14,7 +14,7 @@ __device__ __forceinline__ float one_of_marked(float value) {
   return math::fma(fabsf(value), 0.0f, math::bit_cast<float>(mask & kOne));
 }
 
-/// Two tensors from samples whose sign marks each row's choice: their values, and its one-hot.
+/// Two tensors from samples whose sign marks each row's argmax: their values, and its one-hot.
 template <typename Stored, typename Fragment>
 __device__ __forceinline__ void write_marked_as(const KernelParams& a, const Tile& tile,
                                                 const Fragment& fragment, const float* at) {
@@ -46,7 +46,7 @@ __device__ __forceinline__ void write_marked_tile(const KernelParams& a, const T
     write_marked_as<Element>(a, tile, fragment, at);
 }
 
-/// Marks the choice, by the lane that has it.
+/// Marks the argmax, by the lane that has it.
 __device__ __forceinline__ void mark(const TileRow& row, const Best& best, float* shared) {
   if (!row.exists || row.lane != (best.index & (row.threads_per_row - 1))) return;
   float& chosen = shared[shared_index(row.base - row.lane + best.index)];

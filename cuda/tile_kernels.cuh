@@ -6,7 +6,7 @@
 
 namespace torch_gumbel::cuda {
 
-/// The row's place in the tensor.
+/// The row in the tensor.
 __device__ __forceinline__ Row tensor_row(const Problem& p, const Tile& tile, const TileRow& row) {
   return row_of(p.a.rows, tile.first_row + (row.exists ? row.row : 0));
 }
@@ -46,7 +46,7 @@ struct TileScaled {
   }
 };
 
-/// Behind the tile in shared memory. All threads of the block arrive together.
+/// After the tile in shared memory. All threads of the block arrive together.
 __device__ __forceinline__ TileScaled scaling_of(const Problem& p, const Tile& tile,
                                                  float* inverses) {
   if (p.scaled && p.a.tau != nullptr) {
@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kTileThreads)
     Best best = best_of_tile_row<true>(row, x, [&](int e) {
       return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
     });
-    // A plain row comes out as undefined, so that others need not ask.
+    // A greedy row comes out as undefined, so that no other row checks its temperature.
     const bool greedy =
         p.scaled && best.score != best.score &&
         is_greedy(p, tensor_row(p, tile, row), scaling.inverse(row.exists ? row.row : 0));
