@@ -93,7 +93,7 @@ struct WideRoundKeys {
   }
 };
 
-/// What the first two rounds make of everything but the low counter word. The counter's upper half
+/// The first two rounds, of everything but the low counter word. The counter's upper half
 /// is nearly constant, so most of these rounds is the same for all blocks: 17 products instead
 /// of 20.
 struct FoldedRounds {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows kept class by class (`dim` is not the last one, 16 and more neighbours), and outputs so
-// large that they go past the caches.
+// Spatial rows (`dim` is not the last one, 16 and more neighbours), and outputs so large that they
+// are written with nontemporal stores.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,9 +17,9 @@ namespace {
 
 std::string op_name(const ::testing::TestParamInfo<Op>& info) { return name_of(info.param); }
 
-class Columns : public ::testing::TestWithParam<Op> {};
+class SpatialRows : public ::testing::TestWithParam<Op> {};
 
-TEST_P(Columns, MatchTheReferenceForEveryNumberOfClassesAndRows) {
+TEST_P(SpatialRows, MatchTheReferenceForEveryNumberOfClassesAndRows) {
   for (const int64_t inner : {1, 2, 15, 16, 17, 49, 64, 130, 257, 300})
     for (const int64_t classes : {1, 2, 7, 31, 33, 100, 511, 512}) {
       Case wanted;
@@ -31,7 +31,7 @@ TEST_P(Columns, MatchTheReferenceForEveryNumberOfClassesAndRows) {
     }
 }
 
-TEST_P(Columns, MatchTheReferenceOverTilesAndBeyond) {
+TEST_P(SpatialRows, MatchTheReferenceOverTilesAndBeyond) {
   for (const int64_t classes : {2047, 2048, 2049, 5000, 8192, 8193, 10'000}) {
     Case wanted;
     wanted.op = GetParam();
@@ -43,7 +43,7 @@ TEST_P(Columns, MatchTheReferenceOverTilesAndBeyond) {
   }
 }
 
-TEST_P(Columns, MatchTheReferenceInEveryElementTypeAndPlacement) {
+TEST_P(SpatialRows, MatchTheReferenceInEveryElementTypeAndPlacement) {
   for (const DType type : {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16})
     for (const Placement place :
          {Placement::kContiguous, Placement::kGaps, Placement::kStepped, Placement::kTransposed})
@@ -59,7 +59,7 @@ TEST_P(Columns, MatchTheReferenceInEveryElementTypeAndPlacement) {
       }
 }
 
-TEST_P(Columns, MatchTheReferenceForKeysOfABatchAndShards) {
+TEST_P(SpatialRows, MatchTheReferenceForKeysOfABatchAndShards) {
   Case wanted;
   wanted.op = GetParam();
   wanted.sizes = {3, 40, 37};
@@ -73,10 +73,10 @@ TEST_P(Columns, MatchTheReferenceForKeysOfABatchAndShards) {
   check_every_build(wanted);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Columns, ::testing::ValuesIn(kAllOps), op_name);
+INSTANTIATE_TEST_SUITE_P(Kernels, SpatialRows, ::testing::ValuesIn(kAllOps), op_name);
 
-/// A tensor, and its first rows alone: too small to stream, so the same bits by another way.
-class Streams : public ::testing::TestWithParam<Op> {
+/// A tensor, and its first rows alone: too small for nontemporal stores, so the same bits by another path.
+class NontemporalStores : public ::testing::TestWithParam<Op> {
  protected:
   /// invalid: every so many rows one without a distribution.
   void expect_first_rows_alone(Case wanted, int64_t alone, int64_t invalid = 0) {
@@ -120,7 +120,7 @@ class Streams : public ::testing::TestWithParam<Op> {
   }
 };
 
-TEST_P(Streams, GiveTheBitsOfSmallOutputs) {
+TEST_P(NontemporalStores, GiveTheBitsOfSmallOutputs) {
   Case wanted;
   wanted.op = GetParam();
   for (const Sizes& sizes : {Sizes{2100, 1024}, Sizes{2100, 1003}, Sizes{70'000, 31},
@@ -137,7 +137,7 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputs) {
   expect_first_rows_alone(wanted, 300);
 }
 
-TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereRowsAreSpoilt) {
+TEST_P(NontemporalStores, GiveTheBitsOfSmallOutputsWhereRowsAreUndefined) {
   Case wanted;
   wanted.op = GetParam();
   for (const Sizes& sizes :
@@ -150,8 +150,8 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereRowsAreSpoilt) {
   expect_first_rows_alone(wanted, 4000, 5);
 }
 
-/// Lines then belong to two tiles, and exponentials wait in the output or in a room of their own.
-TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereTilesEndWithinLines) {
+/// Cache lines then belong to two tiles, and weights are stored in the output or in the weight cache.
+TEST_P(NontemporalStores, GiveTheBitsOfSmallOutputsWhereTilesEndWithinLines) {
   Case wanted;
   wanted.op = GetParam();
   wanted.row_value = false;
@@ -167,7 +167,7 @@ TEST_P(Streams, GiveTheBitsOfSmallOutputsWhereTilesEndWithinLines) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Streams,
+INSTANTIATE_TEST_SUITE_P(Kernels, NontemporalStores,
                          ::testing::Values(Op::kSoft, Op::kHard, Op::kHardSoft, Op::kBackward,
                                            Op::kHardBackward),
                          op_name);

@@ -112,8 +112,8 @@ class SpecialRows : public ::testing::TestWithParam<Op> {
             wanted.op = GetParam();
             wanted.input = wanted.grad = wanted.output = type;
             wanted.dim = dim;
-            const int64_t side = classes == 600 ? 18 : 5;  // 18 are kept class by class, and pruned
-            wanted.sizes = dim == 0 ? Sizes{classes, side} : Sizes{5, classes};
+            const int64_t neighbours = classes == 600 ? 18 : 5;  // 18 are spatial, and pruned
+            wanted.sizes = dim == 0 ? Sizes{classes, neighbours} : Sizes{5, classes};
             SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(type)
                                               << " K " << classes << " dim " << dim);
             f(wanted, *builds[i].kernels);
@@ -143,7 +143,7 @@ TEST_P(SpecialRows, BadTemperaturesOfOneRowAreContained) {
     clean.run(kernels);
     constexpr double kInfinity = INFINITY, kNan = NAN;
     for (const double tau : {0.0, -0.0, -1.0, kInfinity, -kInfinity, kNan}) {
-      if (wanted.op == Op::kArgmax && tau == 0) continue;  // a good one there: see PlainRows
+      if (wanted.op == Op::kArgmax && tau == 0) continue;  // a good one there: see GreedyRows
       SCOPED_TRACE(tau);
       Problem problem(wanted);
       set_temperature(problem, tau);
@@ -155,9 +155,9 @@ TEST_P(SpecialRows, BadTemperaturesOfOneRowAreContained) {
 }
 
 /// A row at a temperature of 0 among others.
-class PlainRows : public SpecialRows {};
+class GreedyRows : public SpecialRows {};
 
-TEST_P(PlainRows, ChooseTheFirstLargestLogit) {
+TEST_P(GreedyRows, ChooseTheFirstLargestLogit) {
   for_each_case([](Case wanted, const cpu::Kernels& kernels) {
     wanted.tau_per_row = true;
     Problem clean(wanted);
@@ -176,7 +176,7 @@ TEST_P(PlainRows, ChooseTheFirstLargestLogit) {
   });
 }
 
-TEST_P(PlainRows, WithoutADistributionGiveZero) {
+TEST_P(GreedyRows, WithoutADistributionGiveZero) {
   for_each_case([](Case wanted, const cpu::Kernels& kernels) {
     wanted.tau_per_row = true;
     Problem clean(wanted);
@@ -193,7 +193,7 @@ TEST_P(PlainRows, WithoutADistributionGiveZero) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, PlainRows, ::testing::Values(Op::kArgmax),
+INSTANTIATE_TEST_SUITE_P(Kernels, GreedyRows, ::testing::Values(Op::kArgmax),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 TEST_P(SpecialRows, OnlyOneClassLeft) {

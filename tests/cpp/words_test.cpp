@@ -97,7 +97,7 @@ TEST(FillRuns, EqualsWordsForEveryLengthAndAlignment) {
   });
 }
 
-// Runs before, across, and behind the carry into the second counter word.
+// Runs before, over, and after the carry into the second counter word.
 TEST(FillRuns, EqualsWordsAroundEveryWrap) {
   for_each_probe([](const IsaProbe& probe) {
     for (const uint64_t wrap : {uint64_t{1} << 32, uint64_t{5} << 32, uint64_t{0}})

@@ -10,7 +10,7 @@ namespace {
 
 using cuda::Family;
 
-/// Of those that have kernels by shape: all; those that hold 64 classes in registers; the others.
+/// Of those that have kernels by shape: all; those with 64 classes per thread in registers; the others.
 enum class Ops { kAll, kMaxItems, kOthers };
 
 bool uses_max_items(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
@@ -120,10 +120,10 @@ TEST_P(Choices, OfContiguousRows) {
 TEST_P(Choices, OfContiguousRowsHaveNoOtherSwitches) {
   const Sketch one = sketch();
   for (const int64_t at : switches(one.op, one.type, kMost)) {
-    Sketch before = one, behind = one;
-    before.classes = at - 1, behind.classes = at;
-    before.rows = behind.rows = 100'000;
-    if (kernels_of(before) == kernels_of(behind)) continue;
+    Sketch before = one, after = one;
+    before.classes = at - 1, after.classes = at;
+    before.rows = after.rows = 100'000;
+    if (kernels_of(before) == kernels_of(after)) continue;
     bool known = false;
     for_each_choice(one.op, one.type, [&](const Choice& choice) { known |= choice.from == at; });
     EXPECT_TRUE(known) << at;
@@ -148,7 +148,7 @@ TEST_P(Choices, FewLongRowsAreSharedByBlocksThatHaveAWorkspace) {
   EXPECT_EQ(plan_of(one).family, uses_max_items(one.op) ? Family::kRow : Family::kLooped);
 }
 
-TEST_P(Choices, OfRowsSideBySide) {
+TEST_P(Choices, OfSpatialRows) {
   Sketch one = sketch();
   const Choice spatial = {1, kMost, "spatial", element()};
   const Choice generic = {1, kMost, "generic", "float"};

@@ -64,7 +64,7 @@ TEST_P(GreedyArgmaxOnModel, OfRowsThatBeginAnywhere) {
     }
 }
 
-TEST_P(GreedyArgmaxOnModel, OfRowsSideBySide) {
+TEST_P(GreedyArgmaxOnModel, OfSpatialRows) {
   for (const int64_t classes : {1, 7, 100, 1000})
     for (const int64_t rows : {25, 32}) {
       check({.sizes = {classes, rows}, .dim = 0, .input_lead = 0});

@@ -26,7 +26,7 @@ TEST(Noise, IsWhatAnIndexAdds) {
   EXPECT_THROW(sample_gumbel({3}, at::kInt), c10::TypeError);
 }
 
-TEST(Argmax, AtTemperatureZeroIsThePlainOne) {
+TEST(Argmax, AtTemperatureZeroIsGreedy) {
   const Tensor x = logits(), rows = at::tensor({0.0, 1.0, 0.0}).view({3, 1, 1});
   EXPECT_TRUE(at::equal(gumbel_argmax(x, -1, false, nullopt, 0.0), x.argmax(-1)));
   const Tensor drawn = gumbel_argmax(x, rows, -1, false, nullopt, nullopt, key(5));
