@@ -21,7 +21,7 @@ constexpr int kLoopedVectors = 16 / Element::kWidth;
 struct BlockRange {
   int64_t row;
   int block;
-  int begin;  // vectors of the line
+  int begin;  // vectors of the row
   int end;
 
   template <typename Element>

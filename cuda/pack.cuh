@@ -8,8 +8,7 @@
 namespace torch_gumbel::cuda {
 
 /// How one element type lies in memory. kWidth elements fill 16 bytes. unpack_to_keep() is for
-/// values that are used again much later: the compiler computes unpack() of
-/// bfloat16 twice.
+/// values that are used again much later: the compiler computes unpack() of bfloat16 twice.
 struct Float32 {
   using Storage = float;
   static constexpr DType kType = DType::kFloat32;

@@ -93,9 +93,8 @@ struct WideRoundKeys {
   }
 };
 
-/// The first two rounds, of everything but the low counter word. The counter's upper half
-/// is nearly constant, so most of these rounds is the same for all blocks: 17 products instead
-/// of 20.
+/// The first two rounds, of everything but the low counter word. The counter's upper half is nearly
+/// constant, so most of these rounds is the same for all blocks: 17 products instead of 20.
 struct FoldedRounds {
   uint64_t c2_key;       // round 1: c2 = high(c0 M0) ^ this
   uint64_t c0_key;       // round 2: c0 = high(c2 M1) ^ this

@@ -75,7 +75,8 @@ TEST_P(SpatialRows, MatchTheReferenceForKeysOfABatchAndShards) {
 
 INSTANTIATE_TEST_SUITE_P(Kernels, SpatialRows, ::testing::ValuesIn(kAllOps), op_name);
 
-/// A tensor, and its first rows alone: too small for nontemporal stores, so the same bits by another path.
+/// A tensor, and its first rows alone: too small for nontemporal stores, for the same bits by
+/// another path.
 class NontemporalStores : public ::testing::TestWithParam<Op> {
  protected:
   /// invalid: every so many rows one without a distribution.
@@ -150,7 +151,8 @@ TEST_P(NontemporalStores, GiveTheBitsOfSmallOutputsWhereRowsAreUndefined) {
   expect_first_rows_alone(wanted, 4000, 5);
 }
 
-/// Cache lines then belong to two tiles, and weights are stored in the output or in the weight cache.
+/// Cache lines then belong to two tiles, and weights are stored in the output or in the weight
+/// cache.
 TEST_P(NontemporalStores, GiveTheBitsOfSmallOutputsWhereTilesEndWithinLines) {
   Case wanted;
   wanted.op = GetParam();

@@ -10,7 +10,8 @@ namespace {
 
 using cuda::Family;
 
-/// Of those that have kernels by shape: all; those with 64 classes per thread in registers; the others.
+/// Of those that have kernels by shape: all; those with 64 classes per thread in registers; the
+/// others.
 enum class Ops { kAll, kMaxItems, kOthers };
 
 bool uses_max_items(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
