@@ -146,7 +146,7 @@ format: env  ## clang-format and ruff, in place
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
 	ruff format . && ruff check --fix --quiet .
 
-lint: env  ## formatting, style, types, and house rules, without changing anything
+lint: env  ## formatting, style, types, and the project's rules, without changing anything
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 	ruff format --check . && ruff check . && mypy
 	@! grep -rnE '#include *[<"](torch|ATen|c10|cuda)' csrc/math || { echo "csrc/math must stay free of Torch and CUDA"; exit 1; }

@@ -63,33 +63,33 @@ class Report:
         assert len(found) == 1, f"{symbol}: {len(found)} kernels"
         return found[0]
 
-    def row_path(self, name, dtype, held, team, reads, writes, shuffles):
+    def row_path(self, name, dtype, items, group, reads, writes, shuffles):
         width = TYPES[dtype][1]
-        vectors = held // width
-        arguments = (rf"Li{vectors}E", rf"NS0_\d+{team}E", "(?:Lb0E)?E")
+        vectors = items // width
+        arguments = (rf"Li{vectors}E", rf"NS0_\d+{group}E", "(?:Lb0E)?E")
         kernel = self.kernel(f"{name}_row", dtype, *arguments)
-        shuffles *= 1 if team == "WarpTeam" else 2
+        shuffles *= 1 if group == "WarpThreadGroup" else 2
         path = kernel.path(LDG=reads * vectors, STG=writes * vectors, SHFL=shuffles)
-        assert path, f"{name} {dtype} {held} {team}: no such path"
+        assert path, f"{name} {dtype} {items} {group}: no such path"
         return machine_code.pipes(path)
 
-    def row_paths(self, name, dtype, bytes_moved, reads, writes, shuffles, teams):
+    def row_paths(self, name, dtype, bytes_moved, reads, writes, shuffles, groups):
         """Steady counts, as the difference of two sizes, and a whole row of 1024 classes."""
-        for team, small, large in teams:
+        for group, small, large in groups:
             less, more = (
-                self.row_path(name, dtype, held, team, reads, writes, shuffles)
-                for held in (small, large)
+                self.row_path(name, dtype, items, group, reads, writes, shuffles)
+                for items in (small, large)
             )
             steady = {pipe: (more[pipe] - less[pipe]) / (large - small) for pipe in PIPES}
-            where = "warp" if team == "WarpTeam" else "block"
+            where = "warp" if group == "WarpThreadGroup" else "block"
             yield Path(f"{name}, row in a {where}'s registers", dtype, steady, bytes_moved)
-        whole = self.row_path(name, dtype, 32, "WarpTeam", reads, writes, shuffles)
+        whole = self.row_path(name, dtype, 32, "WarpThreadGroup", reads, writes, shuffles)
         per_class = {pipe: whole[pipe] / 32 for pipe in PIPES}
         yield Path(f"{name}, all of a row of 1024", dtype, per_class, bytes_moved)
 
     def loop_path(self, name, what, dtype, classes, reads, writes, bytes_moved):
         vectors = classes // TYPES[dtype][1]
-        kernel = self.kernel(f"{name}_long", dtype, "(?:Lb0E)?", r"LNS0_5StageE0E")
+        kernel = self.kernel(f"{name}_looped", dtype, "(?:Lb0E)?", r"LNS0_5StageE0E")
         # An argmax has a loop without random words as well, for rows of temperature 0.
         least_wide = 4 * classes if name == "argmax" else 0
         path = kernel.loop(least_wide, LDG=reads * vectors, STG=writes * vectors, SHFL=0)
@@ -98,15 +98,15 @@ class Report:
         per_class = {pipe: counts[pipe] / classes for pipe in PIPES}
         return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved)
 
-    def columns_path(self, name, dtype, reads, writes, bytes_moved):
-        """The second read of rows that lie side by side."""
+    def spatial_path(self, name, dtype, reads, writes, bytes_moved):
+        """The second read of spatial rows."""
         vectors = 16 // TYPES[dtype][1]
-        kernel = self.kernel(f"{name}_columns", dtype, "(?:Lb0E)?E")
+        kernel = self.kernel(f"{name}_spatial", dtype, "(?:Lb0E)?E")
         path = kernel.loop(LDG=reads * vectors, STG=writes * vectors, SHFL=0)
-        assert path, f"{name} {dtype}: no loop over columns"
+        assert path, f"{name} {dtype}: no loop over classes"
         counts = machine_code.pipes(path)
         per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
-        return Path(f"{name}, rows side by side, second read", dtype, per_class, bytes_moved)
+        return Path(f"{name}, spatial rows, second read", dtype, per_class, bytes_moved)
 
     def tile_path(self, name, dtype, reads, writes, bytes_moved):
         """Rows of 8 classes, one lane each: the tile in and out, and twice round the rows' loop."""
@@ -121,7 +121,7 @@ class Report:
         return Path(f"{name}, rows of 8", dtype, {p: counts[p] / 16 for p in PIPES}, bytes_moved)
 
     def paths(self):
-        warp, block = ("WarpTeam", 16, 32), ("BlockTeam", 32, 64)
+        warp, block = ("WarpThreadGroup", 16, 32), ("BlockThreadGroup", 32, 64)
         for dtype in ["float32", "bfloat16"]:
             size = 4 if dtype == "float32" else 2
             yield from self.row_paths("soft", dtype, 2 * size, 1, 1, 10, [warp, block])
@@ -142,9 +142,9 @@ class Report:
             yield self.loop_path("hard_backward", "first read", dtype, 16, 2, 0, 2 * size)
             yield self.loop_path("hard_backward", "second read", dtype, 16, 2, 1, 3 * size)
             if dtype == "float32":  # the stores of other outputs mislead the search for halves
-                yield self.columns_path("soft", dtype, 1, 1, 2 * size)
-                yield self.columns_path("hard_soft", dtype, 1, 2, 3 * size)
-                yield self.columns_path("hard_backward", dtype, 2, 1, 3 * size)
+                yield self.spatial_path("soft", dtype, 1, 1, 2 * size)
+                yield self.spatial_path("hard_soft", dtype, 1, 2, 3 * size)
+                yield self.spatial_path("hard_backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("soft", dtype, 1, 1, 2 * size)
             yield self.tile_path("hard", dtype, 1, 1, 2 * size)
             yield self.tile_path("hard_soft", dtype, 1, 2, 3 * size)
@@ -156,20 +156,22 @@ class Report:
 def label(symbol):
     """A kernel's name and template arguments."""
     name = re.search(r"\d\d([a-z_]+?)_kernel", symbol)[1]
-    arguments = re.findall(r"(B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpTeam|BlockTeam|I[fd]E)", symbol)
+    arguments = re.findall(
+        r"(B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpThreadGroup|BlockThreadGroup|I[fd]E)", symbol
+    )
     words = {"Lb0": "", "Lb1": "device key", "StageE0": "whole", "StageE1": "reduce",
-             "StageE2": "finish", "WarpTeam": "warp", "BlockTeam": "block", "IfE": "float",
-             "IdE": "double"}  # fmt: skip
+             "StageE2": "finish", "WarpThreadGroup": "warp", "BlockThreadGroup": "block",
+             "IfE": "float", "IdE": "double"}  # fmt: skip
     shown = [words.get(a, a.replace("Li", "").lower()) for a in arguments]
     return name, " ".join(s for s in shown if s)
 
 
-FAST = "_(row|long|tile|columns)_kernel"
+FAST = "_(row|looped|tile|spatial)_kernel"
 
 
 def reads_rows(symbol):
     """The second launch of a hard choice of several blocks reads no logits."""
-    return re.search(FAST, symbol) and not re.search("hard_long.*StageE2", symbol)
+    return re.search(FAST, symbol) and not re.search("hard_looped.*StageE2", symbol)
 
 
 def writes_rows(symbol):

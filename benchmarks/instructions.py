@@ -41,9 +41,9 @@ CASES = [
 #: bounds with both.
 STAGES = {
     "random words": ("fill_words", "vpmuludq", 32 / 17),
-    "word to E": ("fill_exponentials", "vgetmantps", 16),
-    "score": ("soften_tiles<float", "vcvtdq2ps", 16),
-    "quotient": ("divide_rows|load_quotients|load_exponentials", "vdivps", 16),
+    "word to E": ("fill_exp1", "vgetmantps", 16),
+    "score": ("group_weights<float", "vcvtdq2ps", 16),
+    "quotient": ("divide_rows|load_quotients|load_weights", "vdivps", 16),
     "exponential": ("exponentiate<float>", "vscalefps", 16),
     "bound": ("bound_scores", "vcvtdq2ps", 8),
 }

@@ -15,14 +15,14 @@ import hot_paths
 # Threads of the largest block that a kernel is launched with, by a part of its name: the first that
 # fits counts.
 THREADS = {
-    "BlockTeam": 256,
-    "WarpTeam": 128,
-    "sum_parts": 32,
-    "hard_backward_long": 384,
-    "hard_long": 256,
-    "hard_soft_long": 384,
+    "BlockThreadGroup": 256,
+    "WarpThreadGroup": 128,
+    "sum_multi_block": 32,
+    "hard_backward_looped": 384,
+    "hard_looped": 256,
+    "hard_soft_looped": 384,
     "argmax": 256,
-    "_long_": 512,
+    "_looped_": 512,
 }
 
 
@@ -104,7 +104,7 @@ KERNELS = """
 ## Kernels
 
 Shared memory in bytes, without the tiles' dynamic one; loads and stores: bits of the global
-accesses that occur, narrow ones for edges, keys, and results per row.
+accesses that occur, narrow ones for heads and tails of rows, keys, and results per row.
 """
 
 

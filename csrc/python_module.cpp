@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// torch_gumbel._C: the eager way from Python to the front door, and build information. The only
+// torch_gumbel._C: the eager path from Python to the public ops, and build information. The only
 // file that sees Python.
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/utils/pybind.h>
@@ -51,7 +51,7 @@ pybind11::dict build_info() {
 // torch::wrap_pybind_function_no_gil turns C++ errors into Python's own and releases the GIL for
 // the call.
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
-  m.doc() = "Eager entry of torch_gumbel: arguments by position, checked by the C++ front door.";
+  m.doc() = "Eager entry of torch_gumbel: arguments by position, checked by the C++ public ops.";
   m.def("gumbel_softmax", torch::wrap_pybind_function_no_gil(softmax));
   m.def("gumbel_softmax_tensor_tau", torch::wrap_pybind_function_no_gil(softmax_tensor));
   m.def("gumbel_argmax", torch::wrap_pybind_function_no_gil(argmax));

@@ -8,8 +8,7 @@
 namespace torch_gumbel::cuda {
 
 /// From a class's weight and incoming gradient to the gradient at its logit. One multiply-add and
-/// one product do if the factor is no size that could overflow; if it is, the difference comes
-/// first.
+/// one product suffice if the factor cannot overflow; else the difference is computed first.
 struct Differentiate {
   float norm;     // y = weight norm
   float dot;      // sum_k y_k grad_k
@@ -20,7 +19,7 @@ struct Differentiate {
   }
   __device__ __forceinline__ float fast(float weight, float grad) const {
     const float factor = inverse * norm;
-    return weight * math::fused(grad, factor, -dot * factor);
+    return weight * math::fma(grad, factor, -dot * factor);
   }
   __device__ __forceinline__ float careful(float weight, float grad) const {
     return weight * norm * (grad - dot) * inverse;
@@ -33,7 +32,7 @@ __device__ __forceinline__ float tau_term(float gradient, float y) {
   return fabsf(y) < 0x1p-126f ? 0.0f : gradient * (log2_fast(y) * kMinusLn2);
 }
 
-/// Weights become gradients; returns the thread's share of the gradient at tau if that is wanted.
+/// Weights become gradients; returns the thread's terms of the gradient at tau if requested.
 template <int kCount>
 __device__ __forceinline__ float differentiate_all(const Differentiate& by,
                                                    const float (&grad)[kCount], bool want_tau,
@@ -59,120 +58,128 @@ __device__ __forceinline__ float differentiate_all(const Differentiate& by,
 /// A thread's incoming gradients, which are `Element`s or float32; 0 where it has no class.
 template <typename Element, int kVectors>
 struct Gradients {
-  using Held = Share<Element, kVectors>;
+  using Vectors = Fragment<Element, kVectors>;
 
-  float of[Held::kClasses];
-  float edge;
+  float of[Vectors::kClasses];
+  float head_tail;
 
-  __device__ __forceinline__ void load(const Arguments& a, const Line<Element>& line,
-                                       const Held& share) {
+  __device__ __forceinline__ void load(const KernelParams& a, const AlignedRow<Element>& aligned,
+                                       const Vectors& fragment) {
     if (Element::kType != DType::kFloat32 && a.grad_type == DType::kFloat32)
-      load_wide(line, share);
+      load_wide(aligned, fragment);
     else
-      load_same(line, share);
-    edge = share.edge >= 0 ? load_one<Element>(line.grad, a.grad_type, share.edge) : 0.0f;
+      load_same(aligned, fragment);
+    head_tail = fragment.head_tail >= 0
+                    ? load_one<Element>(aligned.grad, a.grad_type, fragment.head_tail)
+                    : 0.0f;
   }
 
  private:
-  __device__ __forceinline__ void load_same(const Line<Element>& line, const Held& share) {
+  __device__ __forceinline__ void load_same(const AlignedRow<Element>& aligned,
+                                            const Vectors& fragment) {
     Bits128 raw[kVectors];
-    load_share<Element>(line.grad, line.head, share, 0, raw);
+    load_fragment<Element>(aligned.grad, aligned.head, fragment, 0, raw);
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], of + i * Element::kWidth);
   }
   /// float32 beside halves: two accesses for each vector.
-  __device__ __forceinline__ void load_wide(const Line<Element>& line, const Held& share) {
-    const float* from = static_cast<const float*>(line.grad) + line.class_of(share.first);
+  __device__ __forceinline__ void load_wide(const AlignedRow<Element>& aligned,
+                                            const Vectors& fragment) {
+    const float* from = static_cast<const float*>(aligned.grad) + aligned.class_of(fragment.first);
     unrolled<kVectors>([&](auto i) {
       constexpr int kAt = i.value * kWarpSize * 32;
       Bits128 raw[2] = {};
-      if (share.holds(i.value)) raw[0] = load_128<kAt>(from), raw[1] = load_128<kAt + 16>(from);
-      Float32::unpack(raw[0], of + i.value * Held::kWidth);
-      Float32::unpack(raw[1], of + i.value * Held::kWidth + Held::kWidth / 2);
+      if (fragment.holds(i.value)) raw[0] = load_128<kAt>(from), raw[1] = load_128<kAt + 16>(from);
+      Float32::unpack(raw[0], of + i.value * Vectors::kWidth);
+      Float32::unpack(raw[1], of + i.value * Vectors::kWidth + Vectors::kWidth / 2);
     });
   }
 };
 
-/// Writes the gradients of a row from its weights: the second half of both kernels. The edge's
-/// weight and incoming gradient are `edge_y` and `grad.edge`.
-template <typename Element, int kVectors, typename Team>
-__device__ __forceinline__ void write_gradients(const Problem& p, const Line<Element>& line,
-                                                const Share<Element, kVectors>& share,
+/// Writes the gradients of a row from its weights: the second half of both kernels. Weight and
+/// incoming gradient of the class in the head or tail are `head_tail_y` and `grad.head_tail`.
+template <typename Element, int kVectors, typename ThreadGroup>
+__device__ __forceinline__ void write_gradients(const Problem& p,
+                                                const AlignedRow<Element>& aligned,
+                                                const Fragment<Element, kVectors>& fragment,
                                                 int64_t index, const Differentiate& by,
                                                 const Gradients<Element, kVectors>& grad,
-                                                float edge_y,
+                                                float head_tail_y,
                                                 float (&y)[kVectors * Element::kWidth]) {
-  __shared__ typename Team::template Scratch<float> tau_scratch;
+  __shared__ typename ThreadGroup::template Scratch<float> tau_scratch;
   const bool want_tau = p.a.row_value != nullptr;
   float at_tau = differentiate_all(by, grad.of, want_tau, y);
-  store_share(p.a, line, share, y);
-  if (share.edge >= 0) {
-    const float gradient = by.careful(edge_y, grad.edge);
-    at_tau += tau_term(gradient, edge_y * by.norm);
-    store_one<Element>(line.output, p.a.output_type, share.edge, gradient);
+  store_fragment(p.a, aligned, fragment, y);
+  if (fragment.head_tail >= 0) {
+    const float gradient = by.careful(head_tail_y, grad.head_tail);
+    at_tau += tau_term(gradient, head_tail_y * by.norm);
+    store_one<Element>(aligned.output, p.a.output_type, fragment.head_tail, gradient);
   }
   if (!want_tau) return;
-  const float total = Team::reduce(at_tau, 0.0f, tau_scratch, Sum{});
-  if (Team::thread() == 0) static_cast<float*>(p.a.row_value)[index] = total;
+  const float total = ThreadGroup::reduce(at_tau, 0.0f, tau_scratch, Sum{});
+  if (ThreadGroup::thread() == 0) static_cast<float*>(p.a.row_value)[index] = total;
 }
 
 template <int kCount>
 __device__ __forceinline__ float dot_of(const float (&x)[kCount], const float (&y)[kCount],
                                         float start) {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) start = math::fused(x[i], y[i], start);
+  for (int i = 0; i < kCount; ++i) start = math::fma(x[i], y[i], start);
   return start;
 }
 
-template <typename Element, int kVectors, typename Team>
-__global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
+template <typename Element, int kVectors, typename ThreadGroup>
+__global__ void __launch_bounds__(ThreadGroup::bound(2 * kVectors * Element::kWidth))
     backward_row_kernel(const __grid_constant__ Problem p) {
-  __shared__ typename Team::template Scratch<float> dot_scratch;
-  const int64_t index = Team::row();
+  __shared__ typename ThreadGroup::template Scratch<float> dot_scratch;
+  const int64_t index = ThreadGroup::row();
   if (index >= p.a.rows.count) return;
   const Row row = row_of(p.a.rows, index);
-  const Line<Element> line(p.a, row);
-  const Share<Element, kVectors> share(Team{}, line);
+  const AlignedRow<Element> aligned(p.a, row);
+  const Fragment<Element, kVectors> fragment(ThreadGroup{}, aligned);
   Bits128 raw[kVectors];
-  load_share<Element>(line.input, line.head, share, 0, raw);
+  load_fragment<Element>(aligned.input, aligned.head, fragment, 0, raw);
   Gradients<Element, kVectors> grad;
-  grad.load(p.a, line, share);
+  grad.load(p.a, aligned, fragment);
   float y[kVectors * Element::kWidth];
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) Element::unpack_to_keep(raw[i], y + i * Element::kWidth);
-  const float edge_y = share.edge >= 0 ? Element::widen(line.input[share.edge]) : 0.0f;
-  const float own = dot_of(y, grad.of, edge_y * grad.edge);
-  const float dot = Team::reduce(own, 0.0f, dot_scratch, Sum{});
-  write_gradients<Element, kVectors, Team>(
-      p, line, share, index, {1.0f, dot, temperature(p, row).inverse}, grad, edge_y, y);
+  const float head_tail_y =
+      fragment.head_tail >= 0 ? Element::widen(aligned.input[fragment.head_tail]) : 0.0f;
+  const float own = dot_of(y, grad.of, head_tail_y * grad.head_tail);
+  const float dot = ThreadGroup::reduce(own, 0.0f, dot_scratch, Sum{});
+  write_gradients<Element, kVectors, ThreadGroup>(
+      p, aligned, fragment, index, {1.0f, dot, temperature(p, row).inverse}, grad, head_tail_y, y);
 }
 
-/// With y made again from the logits and the key.
-template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::bound(2 * kVectors * Element::kWidth))
+/// With y recomputed from the logits and the key.
+template <typename Element, int kVectors, typename ThreadGroup, bool kDeviceKey>
+__global__ void __launch_bounds__(ThreadGroup::bound(2 * kVectors * Element::kWidth))
     hard_backward_row_kernel(const __grid_constant__ Problem p) {
-  __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch, dot_scratch;
-  const int64_t index = Team::row();
+  __shared__ typename ThreadGroup::template Scratch<float> max_scratch, sum_scratch, dot_scratch;
+  const int64_t index = ThreadGroup::row();
   if (index >= p.a.rows.count) return;
   const Row row = row_of(p.a.rows, index);
-  const Line<Element> line(p.a, row);
-  const Share<Element, kVectors> share(Team{}, line);
+  const AlignedRow<Element> aligned(p.a, row);
+  const Fragment<Element, kVectors> fragment(ThreadGroup{}, aligned);
   const RowKey<kDeviceKey> key(p, row);
   Gradients<Element, kVectors> grad;
-  grad.load(p.a, line, share);
+  grad.load(p.a, aligned, fragment);
   Scores<Element, kVectors> scores;
-  scores.load(line, share, key, Unscaled{});
-  const float top = Team::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
+  scores.load(aligned, fragment, key, Unscaled{});
+  const float top =
+      ThreadGroup::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
   const Temperature tau = temperature(p, row);
   const Weigh weigh(top, tau.scale);
-  scores.edge = weigh(scores.edge);
-  const float own = weigh_all(weigh, scores.of) + scores.edge;
-  const float own_dot = dot_of(scores.of, grad.of, scores.edge * grad.edge);
-  const float sum = Team::reduce(own, 0.0f, sum_scratch, Sum{});
-  const float dot = Team::reduce(own_dot, 0.0f, dot_scratch, Sum{});
+  scores.head_tail = weigh(scores.head_tail);
+  const float own = weigh_all(weigh, scores.of) + scores.head_tail;
+  const float own_dot = dot_of(scores.of, grad.of, scores.head_tail * grad.head_tail);
+  const float sum = ThreadGroup::reduce(own, 0.0f, sum_scratch, Sum{});
+  const float dot = ThreadGroup::reduce(own_dot, 0.0f, dot_scratch, Sum{});
   const float inverse = 1.0f / sum;
-  write_gradients<Element, kVectors, Team>(
-      p, line, share, index, {inverse, dot * inverse, tau.inverse}, grad, scores.edge, scores.of);
+  write_gradients<Element, kVectors, ThreadGroup>(p, aligned, fragment, index,
+                                                  {inverse, dot * inverse, tau.inverse}, grad,
+                                                  scores.head_tail, scores.of);
 }
 
 }  // namespace torch_gumbel::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The key that a CUDA generator's reservation stands for.
+// The key of a CUDA generator's reservation.
 #pragma once
 
 #include <ATen/cuda/PhiloxCudaState.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GPU's own instructions under names. Each has a plain C++ body for compilers that make no
-// device code, which gives the same results to within the stated error.
+// GPU instructions as functions. Each has a C++ body for compilers that generate no device code,
+// which gives the same results to within the stated error.
 #pragma once
 
 #include "../csrc/math/host_device.h"
@@ -97,7 +97,7 @@ __device__ __forceinline__ uint32_t min_word(uint32_t x, uint32_t y, uint32_t z)
 
 /// Four bytes, the lowest first, by the digits of `choice`, the lowest first: 0 to 3 are the bytes
 /// of `word`, 4 is zero.
-__device__ __forceinline__ uint32_t chosen_bytes(uint32_t word, uint32_t choice) {
+__device__ __forceinline__ uint32_t permute_bytes(uint32_t word, uint32_t choice) {
 #ifdef __CUDA_ARCH__
   return __byte_perm(word, 0, choice);
 #else
@@ -110,8 +110,8 @@ __device__ __forceinline__ uint32_t chosen_bytes(uint32_t word, uint32_t choice)
 #endif
 }
 
-/// blockIdx.x, but not known to be what was read before: what was computed from that is computed
-/// again instead of being kept in registers.
+/// blockIdx.x, opaque to the compiler: values computed from it are recomputed instead of kept in
+/// registers.
 __device__ __forceinline__ unsigned block_again() {
 #ifdef __CUDA_ARCH__
   unsigned block;
@@ -122,7 +122,7 @@ __device__ __forceinline__ unsigned block_again() {
 #endif
 }
 
-/// What one 128-bit access moves.
+/// The operand of one 128-bit access.
 struct alignas(16) Bits128 {
   uint32_t word[4];
 };
@@ -141,7 +141,7 @@ __device__ __forceinline__ Bits128 load_128(const void* from) {
 #endif
 }
 
-/// Stores at to + kOffset bytes what is not read again soon, so that it leaves the cache first.
+/// Stores at to + kOffset bytes, evict-first: the data is not read again soon.
 template <int kOffset = 0>
 __device__ __forceinline__ void store_128(void* to, const Bits128& bits) {
 #ifdef __CUDA_ARCH__

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random words and scores of the fast kernels.
 //
-// Where only a soft value depends on it, noise comes from the GPU's own logarithms and lies within
-// kScoreError of csrc/math/gumbel.h's; where bits are promised, from csrc/math itself.
+// Where only a soft value depends on it, noise is computed by the GPU's own logarithms and lies
+// within kScoreError of csrc/math/gumbel.h's; where bits are promised, from csrc/math itself.
 #pragma once
 
 #include "../csrc/math/gumbel.h"
-#include "line.cuh"
+#include "aligned_row.cuh"
 
 namespace torch_gumbel::cuda {
 
@@ -65,9 +65,9 @@ __device__ __forceinline__ float exact_noise(const Key& key, uint64_t position, 
   return math::gumbel(word, extension);
 }
 
-/// The counters of a thread's blocks: first, first + step, ... Only the low halves are added up; or,
-/// with kProducts, the products that Philox's first round makes of them, which saves an instruction
-/// and takes two registers.
+/// The counters of a thread's blocks: first, first + step, ... Only the low halves are added; or,
+/// with kProducts, their products in Philox's first round, which saves an instruction and takes two
+/// registers.
 template <bool kProducts = true>
 struct Counters {
   uint32_t low;
@@ -86,38 +86,38 @@ struct Counters {
   __device__ __forceinline__ bool wraps(uint32_t last) const { return low + last < low; }
 };
 
-// Fast noise: g = -log E, E = -log(1 - v), v = (w + 1/2) 2^-32, by the GPU's logarithms.
+// Fast noise: g = -log e, e = exp1 = -log(1 - v), v = (w + 1/2) 2^-32, by the GPU's logarithms.
 
 constexpr float kMinusLn2 = -0x1.62e430p-1f;
 constexpr uint32_t kSmallWord = 1u << 26;  // v = 1/64
 
 /// Bound of |fast score - exact score|, less 2^-22 of the score's magnitude for roundings. Relative
-/// errors of E are errors of g: where v >= 1/64, the first logarithm's 2^-22 ln 2 and 1 - v's 2^-25
-/// against E; below, 2^-16.6 of the polynomial and 2^-22 * 32 ln 2 of the second logarithm; and
+/// errors of e are errors of g: where v >= 1/64, the first logarithm's 2^-22 ln 2 and 1 - v's 2^-25
+/// against e; below, 2^-16.6 of the polynomial and 2^-22 * 32 ln 2 of the second logarithm; and
 /// csrc/math's own error (docs/internals/design.md adds them up).
 constexpr float kScoreError = 0x1p-15f;
 
 /// 2^32 - w where v >= 1/64, else w.
-__device__ __forceinline__ uint32_t turned_word(uint32_t word) {
+__device__ __forceinline__ uint32_t reflected_bits(uint32_t word) {
   return negated_unless_below(word, kSmallWord);
 }
 
 /// log2(1 - v) of a word without extension. Above v = 1/64 from 1 - v, which 2^32 - w gives in full
 /// precision even for v near 1; below, where 1 - v would lose v's low bits, by a polynomial in the
 /// word (docs/fit_polynomials.py).
-__device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t turned) {
-  const auto w = static_cast<float>(turned);
-  const float rest = math::fused(w, 0x1p-32f, -0x1p-33f);
+__device__ __forceinline__ float log2_of_rest(uint32_t word, uint32_t reflected) {
+  const auto w = static_cast<float>(reflected);
+  const float rest = math::fma(w, 0x1p-32f, -0x1p-33f);
   const float small = math::horner(w, -0x1.71537cp-33f, -0x1.71537cp-32f, -0x1.753804p-65f);
   return log2_unless_below(rest, word, kSmallWord, small);
 }
 
-/// What fast scores are for. Those that only find the few classes whose exact scores decide leave
-/// out -ln ln 2, the same for all classes, and so a product. Weights need the roundings of exact
+/// The use of fast scores. Those that only filter the few classes whose exact scores decide omit
+/// -ln ln 2, the same for all classes, and so a product. Weights need the roundings of exact
 /// scores, which a constant added later would not have.
 enum class Scoring { kWeights, kFilter };
 
-/// Exact score -> what stands among fast ones.
+/// Exact score -> its value on the scale of fast ones.
 template <Scoring kFor>
 __device__ __forceinline__ float among_fast(float exact) {
   constexpr float kMinusLnLn2 = 0x1.774f2ap-2f;
@@ -126,29 +126,29 @@ __device__ __forceinline__ float among_fast(float exact) {
 
 /// logit -> fast score.
 template <Scoring kFor>
-__device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t turned) {
-  const float log2_rest = log2_of_rest(word, turned);
+__device__ __forceinline__ float fast_score(float logit, uint32_t word, uint32_t reflected) {
+  const float log2_rest = log2_of_rest(word, reflected);
   const float e = kFor == Scoring::kFilter ? -log2_rest : log2_rest * kMinusLn2;
-  return math::fused(log2_fast(e), kMinusLn2, logit);
+  return math::fma(log2_fast(e), kMinusLn2, logit);
 }
 
-/// kCount logits, whose blocks of four begin `step` after the first, become fast scores: right but
-/// where a word is extended. `least` is the smallest turned word so far: at least kExtendBelow if
-/// no word was extended (the turned words keep fewer registers alive than the words do).
+/// kCount logits, whose blocks of four begin `step` after the first, become fast scores: correct
+/// except where a word is extended. `least` is the smallest of the reflected bits so far: at least
+/// kExtendBelow if no word was extended (they keep fewer registers live than the words do).
 template <Scoring kFor, int kCount, typename Key, typename Counters>
 __device__ __forceinline__ void add_fast_noise(const Key& key, const Counters& counters,
                                                uint32_t step, float* x, uint32_t& least) {
 #pragma unroll
   for (int i = 0; i < kCount; i += 4) {
     const math::Block block = counters.words(key, step + i / 4);
-    uint32_t turned[4];
+    uint32_t reflected[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      turned[j] = turned_word(block.word[j]);
-      x[i + j] = fast_score<kFor>(x[i + j], block.word[j], turned[j]);
+      reflected[j] = reflected_bits(block.word[j]);
+      x[i + j] = fast_score<kFor>(x[i + j], block.word[j], reflected[j]);
     }
-    least = min_word(least, turned[0], turned[1]);
-    least = min_word(least, turned[2], turned[3]);
+    least = min_word(least, reflected[0], reflected[1]);
+    least = min_word(least, reflected[2], reflected[3]);
   }
 }
 

@@ -38,7 +38,7 @@ Kernel with_bool(bool value, F f) {
 }
 
 template <typename Op>
-Kernel tile_kernel(const Plan& plan, const Arguments& a) {
+Kernel tile_kernel(const Plan& plan, const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
       using Element = decltype(element);
@@ -49,79 +49,79 @@ Kernel tile_kernel(const Plan& plan, const Arguments& a) {
   });
 }
 
-/// The ladder of rows in registers: kHeld classes per thread in a warp, then in a block.
+/// The kernel of rows in registers by classes per thread: of a warp, then of a block.
 template <typename Op, typename Element, bool kDevice>
-Kernel rung(const Plan& plan) {
+Kernel select_row_kernel(const Plan& plan) {
   constexpr int kWidth = Element::kWidth;
-  const int held = plan.classes_per_thread;
+  const int items = plan.classes_per_thread;
   if (!plan.block_per_row) {
-    if (held == 8) return Op::template row<Element, 8 / kWidth, WarpTeam, kDevice>();
-    if (held == 16) return Op::template row<Element, 16 / kWidth, WarpTeam, kDevice>();
-    return Op::template row<Element, 32 / kWidth, WarpTeam, kDevice>();
+    if (items == 8) return Op::template row<Element, 8 / kWidth, WarpThreadGroup, kDevice>();
+    if (items == 16) return Op::template row<Element, 16 / kWidth, WarpThreadGroup, kDevice>();
+    return Op::template row<Element, 32 / kWidth, WarpThreadGroup, kDevice>();
   }
-  if constexpr (Op::kHoldsMost)
-    if (held == 64) return Op::template row<Element, 64 / kWidth, BlockTeam, kDevice>();
-  return Op::template row<Element, 32 / kWidth, BlockTeam, kDevice>();
+  if constexpr (Op::kUsesMaxItems)
+    if (items == 64) return Op::template row<Element, 64 / kWidth, BlockThreadGroup, kDevice>();
+  return Op::template row<Element, 32 / kWidth, BlockThreadGroup, kDevice>();
 }
 
 template <typename Op>
-Kernel row_kernel(const Plan& plan, const Arguments& a) {
+Kernel row_kernel(const Plan& plan, const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
-      return rung<Op, decltype(element), decltype(on_device)::value>(plan);
+      return select_row_kernel<Op, decltype(element), decltype(on_device)::value>(plan);
     });
   });
 }
 
 template <typename Op>
-Kernel columns_kernel(const Arguments& a) {
+Kernel spatial_kernel(const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
-      return Op::template columns<decltype(element), decltype(on_device)::value>();
+      return Op::template spatial<decltype(element), decltype(on_device)::value>();
     });
   });
 }
 
 template <typename Op, Stage kStage>
-Kernel long_kernel(const Arguments& a) {
+Kernel looped_kernel(const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
-      return Op::template at_length<decltype(element), decltype(on_device)::value, kStage>();
+      return Op::template looped<decltype(element), decltype(on_device)::value, kStage>();
     });
   });
 }
 
-Problem problem_of(const Arguments& a, const Plan& plan, void* workspace) {
+Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
   Problem problem;
   problem.a = a;
   problem.keys = math::round_keys(a.host_key.seed);
   problem.temperature = temperature_of(a.host_tau);
   problem.scaled = a.tau != nullptr || a.host_tau != 1.0;
-  problem.across = plan.across;
-  problem.lanes = plan.lanes;
-  while (1 << problem.lanes_log2 < plan.lanes) ++problem.lanes_log2;
+  problem.spatial = plan.spatial;
+  problem.threads_per_row = plan.threads_per_row;
+  while (1 << problem.threads_per_row_log2 < plan.threads_per_row) ++problem.threads_per_row_log2;
   problem.tile_rows = plan.tile_rows;
   problem.tile_floats = plan.tile_floats;
-  problem.parts = plan.parts;
-  problem.part_vectors = plan.part_vectors;
+  problem.blocks_per_row = plan.blocks_per_row;
+  problem.vectors_per_block = plan.vectors_per_block;
   problem.workspace = workspace;
   return problem;
 }
 
-/// Both launches, and the gradients at tau of the parts.
+/// Both launches, and the sum of the blocks' gradients at tau.
 template <typename Ops>
-void start_split(Op op, const Plan& plan, const Problem& p, cudaStream_t stream) {
-  start(long_kernel<Ops, Stage::kReduce>(p.a), p, plan.blocks, plan.threads, 0, stream);
+void start_multi_block(Op op, const Plan& plan, const Problem& p, cudaStream_t stream) {
+  start(looped_kernel<Ops, Stage::kReduce>(p.a), p, plan.blocks, plan.threads, 0, stream);
   // An index needs one block for each row.
   const int64_t blocks = op == Op::kArgmax ? p.a.rows.count : plan.blocks;
-  start(long_kernel<Ops, Stage::kFinish>(p.a), p, blocks, plan.threads, 0, stream);
+  start(looped_kernel<Ops, Stage::kFinish>(p.a), p, blocks, plan.threads, 0, stream);
   if (planning::has_grad(op) && p.a.row_value != nullptr)
-    start(sum_parts_kernel, p, p.a.rows.count, kWarpSize, 0, stream);
+    start(sum_multi_block_kernel, p, p.a.rows.count, kWarpSize, 0, stream);
 }
 
 template <typename Ops>
-void launch(Op op, Kernel any_float, Kernel any_double, const Arguments& a, cudaStream_t stream,
-            const Resources& resources) {
+void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelParams& a,
+            cudaStream_t stream, const Resources& resources) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const Plan plan = plan_for(op, a, {resources.multiprocessors, resources.workspace != nullptr});
   Problem p = problem_of(a, plan, resources.workspace);
@@ -134,14 +134,14 @@ void launch(Op op, Kernel any_float, Kernel any_double, const Arguments& a, cuda
       return once(tile_kernel<Ops>(plan, a));
     case Family::kRow:
       return once(row_kernel<Ops>(plan, a));
-    case Family::kColumns:
-      return once(columns_kernel<Ops>(a));
-    case Family::kLong:
-      return once(long_kernel<Ops, Stage::kWhole>(a));
-    case Family::kSplit:
-      return start_split<Ops>(op, plan, p, stream);
-    case Family::kAny:
-      return once(a.input_type == DType::kFloat64 ? any_double : any_float);
+    case Family::kSpatial:
+      return once(spatial_kernel<Ops>(a));
+    case Family::kLooped:
+      return once(looped_kernel<Ops, Stage::kWhole>(a));
+    case Family::kMultiBlock:
+      return start_multi_block<Ops>(op, plan, p, stream);
+    case Family::kGeneric:
+      return once(a.input_type == DType::kFloat64 ? generic_double : generic_float);
   }
 }
 
@@ -156,45 +156,47 @@ void launch_fold_in(const uint64_t* keys, int64_t count, uint64_t first, const u
 
 }  // namespace
 
-int64_t workspace_bytes(Op op, const Arguments& a, int multiprocessors) {
+int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors) {
   if (a.rows.count == 0 || a.rows.classes == 0) return 0;
   return plan_for(op, a, {multiprocessors, true}).workspace_bytes;
 }
 
-void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
-  launch<Soft>(Op::kSoft, soft_any_kernel<float>, soft_any_kernel<double>, a, stream, resources);
+void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  launch<Soft>(Op::kSoft, soft_generic_kernel<float>, soft_generic_kernel<double>, a, stream,
+               resources);
 }
 
-void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
-  launch<Hard>(Op::kHard, hard_any_kernel<float>, hard_any_kernel<double>, a, stream, resources);
+void hard_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  launch<Hard>(Op::kHard, hard_generic_kernel<float>, hard_generic_kernel<double>, a, stream,
+               resources);
 }
 
-void hard_soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
-  launch<HardSoft>(Op::kHardSoft, hard_soft_any_kernel<float>, hard_soft_any_kernel<double>, a,
-                   stream, resources);
+void hard_soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  launch<HardSoft>(Op::kHardSoft, hard_soft_generic_kernel<float>, hard_soft_generic_kernel<double>,
+                   a, stream, resources);
 }
 
-void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources) {
-  launch<Argmax>(Op::kArgmax, argmax_any_kernel<float>, argmax_any_kernel<double>, a, stream,
-                 resources);
+void argmax(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  launch<Argmax>(Op::kArgmax, argmax_generic_kernel<float>, argmax_generic_kernel<double>, a,
+                 stream, resources);
 }
 
-void backward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
-  launch<Backward>(Op::kBackward, backward_any_kernel<float>, backward_any_kernel<double>, a,
-                   stream, resources);
+void backward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  launch<Backward>(Op::kBackward, backward_generic_kernel<float>, backward_generic_kernel<double>,
+                   a, stream, resources);
 }
 
-void hard_backward(const Arguments& a, cudaStream_t stream, const Resources& resources) {
-  launch<HardBackward>(Op::kHardBackward, hard_backward_any_kernel<float>,
-                       hard_backward_any_kernel<double>, a, stream, resources);
+void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  launch<HardBackward>(Op::kHardBackward, hard_backward_generic_kernel<float>,
+                       hard_backward_generic_kernel<double>, a, stream, resources);
 }
 
-void noise(const Arguments& a, cudaStream_t stream) {
+void noise(const KernelParams& a, cudaStream_t stream) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const Plan plan = plan_for(Op::kNoise, a, {});
   const bool wide = a.output_type == DType::kFloat64;
-  start(wide ? noise_any_kernel<double> : noise_any_kernel<float>, problem_of(a, plan, nullptr),
-        plan.blocks, plan.threads, 0, stream);
+  start(wide ? noise_generic_kernel<double> : noise_generic_kernel<float>,
+        problem_of(a, plan, nullptr), plan.blocks, plan.threads, 0, stream);
 }
 
 void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,

@@ -2,20 +2,21 @@
 // The CUDA kernels as their callers see them. Torch-free.
 //
 // Every function queues its work on `stream` and returns: nothing is synchronised and nothing is
-// allocated. Pointers are to memory that the device reads and writes. Arguments are taken as
+// allocated. Pointers are to memory that the device reads and writes. KernelParams are taken as
 // correct; the caller asks cudaGetLastError() whether the launch was. Without rows or classes (or
 // keys) nothing is launched.
 //
-// Few very long rows are shared by several blocks each, in two launches, if `Resources` has a
+// Few very long rows are processed by several blocks each, in two launches, if `Resources` has a
 // workspace of at least workspace_bytes() bytes, 16-byte aligned, free for the launch's use until
 // the stream has run it. Without one they take one block each.
 //
 // Arithmetic is float64 where `input_type` is (for `noise`: where `output_type` is), else float32,
-// whatever the other operands hold. Noise, scores, and choices have the bits of the CPU kernels.
-// Sums run in an order of their own, fixed by the number of classes and the row's word position.
+// whatever the other operands hold. Noise, scores, and choices are bitwise equal to those of the
+// CPU kernels. Sums run in an order of their own, fixed by the number of classes and the row's word
+// position.
 //
 // A row is undefined if its scores hold NaN or +inf, if they are all -inf, or if its temperature is
-// not positive and finite: the sample and the gradient are then NaN all over.
+// not positive and finite: sample and gradient are then all NaN.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -30,35 +31,35 @@ struct Resources {
   int multiprocessors = 132;  // of the device
 };
 
-/// What a workspace needs; 0 if the problem has no use for one.
-int64_t workspace_bytes(Op op, const Arguments& a, int multiprocessors);
+/// Bytes of the workspace; 0 if the problem needs none.
+int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
 
 /// output = softmax((input + noise) / tau).
 /// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.
-void soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = one-hot of the first maximum of input + noise: one 1, zeros elsewhere.
-void hard_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void hard_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = the soft sample and one_hot = the hard one, each as above, of the same noise. The 1 is
 /// where the exact scores have their first maximum, whatever the rounding of the soft sample.
 /// `row_value` is not written.
-void hard_soft_forward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void hard_soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row. At a
 /// temperature of 0 the scores are the inputs.
 /// row_value, unless null: that score; NaN for an undefined row, -inf where every class is -inf.
-void argmax(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void argmax(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// From a soft sample y = input: output = y (grad - sum_k y_k grad_k) / tau.
 /// row_value, unless null: the gradient at tau, -sum_k output_k log y_k, with 0 log 0 = 0.
-void backward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+void backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
-/// `backward` with y made anew from the logits `input` and the key.
-void hard_backward(const Arguments& a, cudaStream_t stream, const Resources& resources = {});
+/// `backward` with y recomputed from the logits `input` and the key.
+void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
 
 /// output = standard Gumbel noise.
-void noise(const Arguments& a, cudaStream_t stream);
+void noise(const KernelParams& a, cudaStream_t stream);
 
 /// out[i][k] = fold_in(keys[k], first + i) for i < per_key, k < count; keys are pairs of words.
 /// `first` is any 64-bit pattern; the sum wraps.

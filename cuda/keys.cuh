@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys made of keys.
+// Keys derived from keys.
 #pragma once
 
 #include "../csrc/math/philox.h"
-#include "any_rows.cuh"
+#include "generic_rows.cuh"
 
 namespace torch_gumbel::cuda {
 
-/// out[i][k] = fold_in(keys[k], first + i), i < per_key, k < count; `number`, unless null, has the
-/// place of `first`.
+/// out[i][k] = fold_in(keys[k], first + i), i < per_key, k < count; `number`, unless null, replaces
+/// `first`.
 static __global__ void __launch_bounds__(kThreads)
     fold_in_kernel(const uint64_t* keys, int64_t count, uint64_t first, const uint64_t* number,
                    int64_t per_key, uint64_t* out) {

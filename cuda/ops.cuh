@@ -2,9 +2,9 @@
 // Each op's kernels by family, as one type with the same functions.
 #pragma once
 
-#include "any_kernels.cuh"
-#include "column_kernels.cuh"
-#include "long_hard_soft.cuh"
+#include "generic_kernels.cuh"
+#include "looped_hard_soft.cuh"
+#include "spatial_kernels.cuh"
 #include "tile_hard_soft.cuh"
 
 namespace torch_gumbel::cuda {
@@ -12,126 +12,126 @@ namespace torch_gumbel::cuda {
 using Kernel = void (*)(Problem);
 
 struct Soft {
-  static constexpr bool kHoldsMost = true;
-  template <typename Element, int kHeld, bool kDevice>
+  static constexpr bool kUsesMaxItems = true;
+  template <typename Element, int kItemsPerThread, bool kDevice>
   static Kernel tile() {
-    return soft_tile_kernel<Element, kHeld, kDevice>;
+    return soft_tile_kernel<Element, kItemsPerThread, kDevice>;
   }
   template <typename Element, bool kDevice>
-  static Kernel columns() {
-    return soft_columns_kernel<Element, kDevice>;
+  static Kernel spatial() {
+    return soft_spatial_kernel<Element, kDevice>;
   }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
+  template <typename Element, int kVectors, typename ThreadGroup, bool kDevice>
   static Kernel row() {
-    return soft_row_kernel<Element, kVectors, Team, kDevice>;
+    return soft_row_kernel<Element, kVectors, ThreadGroup, kDevice>;
   }
   template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    return soft_long_kernel<Element, kDevice, kStage>;
+  static Kernel looped() {
+    return soft_looped_kernel<Element, kDevice, kStage>;
   }
 };
 
 struct Hard {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool kDevice>
+  static constexpr bool kUsesMaxItems = false;
+  template <typename Element, int kItemsPerThread, bool kDevice>
   static Kernel tile() {
-    return hard_tile_kernel<Element, kHeld, kDevice>;
+    return hard_tile_kernel<Element, kItemsPerThread, kDevice>;
   }
   template <typename Element, bool kDevice>
-  static Kernel columns() {
-    return hard_columns_kernel<Element, kDevice>;
+  static Kernel spatial() {
+    return hard_spatial_kernel<Element, kDevice>;
   }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
+  template <typename Element, int kVectors, typename ThreadGroup, bool kDevice>
   static Kernel row() {
-    return hard_row_kernel<Element, kVectors, Team, kDevice>;
+    return hard_row_kernel<Element, kVectors, ThreadGroup, kDevice>;
   }
   template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
+  static Kernel looped() {
     constexpr bool kReadsKey = kDevice && kStage != Stage::kFinish;
-    return hard_long_kernel<Element, kReadsKey, kStage>;
+    return hard_looped_kernel<Element, kReadsKey, kStage>;
   }
 };
 
 struct HardSoft {
-  static constexpr bool kHoldsMost = true;
-  template <typename Element, int kHeld, bool kDevice>
+  static constexpr bool kUsesMaxItems = true;
+  template <typename Element, int kItemsPerThread, bool kDevice>
   static Kernel tile() {
-    return hard_soft_tile_kernel<Element, kHeld, kDevice>;
+    return hard_soft_tile_kernel<Element, kItemsPerThread, kDevice>;
   }
   template <typename Element, bool kDevice>
-  static Kernel columns() {
-    return hard_soft_columns_kernel<Element, kDevice>;
+  static Kernel spatial() {
+    return hard_soft_spatial_kernel<Element, kDevice>;
   }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
+  template <typename Element, int kVectors, typename ThreadGroup, bool kDevice>
   static Kernel row() {
-    return hard_soft_row_kernel<Element, kVectors, Team, kDevice>;
+    return hard_soft_row_kernel<Element, kVectors, ThreadGroup, kDevice>;
   }
   template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    return hard_soft_long_kernel<Element, kDevice, kStage>;
+  static Kernel looped() {
+    return hard_soft_looped_kernel<Element, kDevice, kStage>;
   }
 };
 
 struct Argmax {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool kDevice>
+  static constexpr bool kUsesMaxItems = false;
+  template <typename Element, int kItemsPerThread, bool kDevice>
   static Kernel tile() {
-    return argmax_tile_kernel<Element, kHeld, kDevice>;
+    return argmax_tile_kernel<Element, kItemsPerThread, kDevice>;
   }
   template <typename Element, bool kDevice>
-  static Kernel columns() {
-    return argmax_columns_kernel<Element, kDevice>;
+  static Kernel spatial() {
+    return argmax_spatial_kernel<Element, kDevice>;
   }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
+  template <typename Element, int kVectors, typename ThreadGroup, bool kDevice>
   static Kernel row() {
-    return argmax_row_kernel<Element, kVectors, Team, kDevice>;
+    return argmax_row_kernel<Element, kVectors, ThreadGroup, kDevice>;
   }
   template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
+  static Kernel looped() {
     if constexpr (kStage == Stage::kFinish)
-      return argmax_parts_kernel;
+      return argmax_multi_block_kernel;
     else
-      return argmax_long_kernel<Element, kDevice, kStage>;
+      return argmax_looped_kernel<Element, kDevice, kStage>;
   }
 };
 
 struct Backward {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool>
+  static constexpr bool kUsesMaxItems = false;
+  template <typename Element, int kItemsPerThread, bool>
   static Kernel tile() {
-    return backward_tile_kernel<Element, kHeld>;
+    return backward_tile_kernel<Element, kItemsPerThread>;
   }
   template <typename Element, bool>
-  static Kernel columns() {
-    return backward_columns_kernel<Element>;
+  static Kernel spatial() {
+    return backward_spatial_kernel<Element>;
   }
-  template <typename Element, int kVectors, typename Team, bool>
+  template <typename Element, int kVectors, typename ThreadGroup, bool>
   static Kernel row() {
-    return backward_row_kernel<Element, kVectors, Team>;
+    return backward_row_kernel<Element, kVectors, ThreadGroup>;
   }
   template <typename Element, bool, Stage kStage>
-  static Kernel at_length() {
-    return backward_long_kernel<Element, kStage>;
+  static Kernel looped() {
+    return backward_looped_kernel<Element, kStage>;
   }
 };
 
 struct HardBackward {
-  static constexpr bool kHoldsMost = false;
-  template <typename Element, int kHeld, bool kDevice>
+  static constexpr bool kUsesMaxItems = false;
+  template <typename Element, int kItemsPerThread, bool kDevice>
   static Kernel tile() {
-    return hard_backward_tile_kernel<Element, kHeld, kDevice>;
+    return hard_backward_tile_kernel<Element, kItemsPerThread, kDevice>;
   }
   template <typename Element, bool kDevice>
-  static Kernel columns() {
-    return hard_backward_columns_kernel<Element, kDevice>;
+  static Kernel spatial() {
+    return hard_backward_spatial_kernel<Element, kDevice>;
   }
-  template <typename Element, int kVectors, typename Team, bool kDevice>
+  template <typename Element, int kVectors, typename ThreadGroup, bool kDevice>
   static Kernel row() {
-    return hard_backward_row_kernel<Element, kVectors, Team, kDevice>;
+    return hard_backward_row_kernel<Element, kVectors, ThreadGroup, kDevice>;
   }
   template <typename Element, bool kDevice, Stage kStage>
-  static Kernel at_length() {
-    return hard_backward_long_kernel<Element, kDevice, kStage>;
+  static Kernel looped() {
+    return hard_backward_looped_kernel<Element, kDevice, kStage>;
   }
 };
 

@@ -8,8 +8,7 @@
 namespace torch_gumbel::cuda {
 
 /// How one element type lies in memory. kWidth elements fill 16 bytes. unpack_to_keep() is for
-/// values that are used again much later: what unpack() makes of bfloat16, the compiler makes
-/// twice.
+/// values that are used again much later: the compiler computes unpack() of bfloat16 twice.
 struct Float32 {
   using Storage = float;
   static constexpr DType kType = DType::kFloat32;
@@ -74,8 +73,8 @@ struct BFloat16 {
   }
   static __device__ __forceinline__ void unpack_to_keep(const Bits128& bits, float* x) {
     for (int i = 0; i < 4; ++i) {
-      x[2 * i] = math::bit_cast<float>(chosen_bytes(bits.word[i], 0x1044));
-      x[2 * i + 1] = math::bit_cast<float>(chosen_bytes(bits.word[i], 0x3244));
+      x[2 * i] = math::bit_cast<float>(permute_bytes(bits.word[i], 0x1044));
+      x[2 * i + 1] = math::bit_cast<float>(permute_bytes(bits.word[i], 0x3244));
     }
   }
   static __device__ __forceinline__ Bits128 pack(const float* x) {

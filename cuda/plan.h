@@ -8,28 +8,28 @@
 
 namespace torch_gumbel::cuda {
 
-/// kTile: short rows that lie end to end. kRow: a row in the registers of a warp or a block.
-/// kColumns: rows that lie side by side, kWidth to a lane. kLong: a row read twice by one block.
-/// kSplit: a row shared by several blocks, in two launches (three where a gradient at tau is asked
-/// for as well). kAny: every layout and dtype.
-enum class Family { kAny, kTile, kRow, kColumns, kLong, kSplit };
+/// kTile: short contiguous rows. kRow: a row in the registers of a warp or a block. kSpatial: rows
+/// with a stride between classes, kWidth neighbours to a lane. kLooped: a row read twice by one
+/// block. kMultiBlock: a row of several blocks, in two launches (three where a gradient at tau is
+/// asked for as well). kGeneric: every layout and dtype.
+enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock };
 
-/// The device and what the caller gives of it.
+/// The device and its resources.
 struct Device {
   int multiprocessors = 132;
-  bool has_workspace = false;  // whether a launch may ask for memory
+  bool has_workspace = false;  // whether launches get one
 };
 
 struct Plan {
-  Family family = Family::kAny;
+  Family family = Family::kGeneric;
   int64_t blocks = 0;
   int threads = 0;
   int classes_per_thread = 0;  // kRow, kTile: in registers
   bool block_per_row = false;  // kRow: else a warp
-  bool across = false;         // kAny
-  int lanes = 1;               // kAny, kTile: threads that share a row
-  int parts = 1;               // kSplit: blocks that share a row
-  int part_vectors = 0;        // kSplit
+  bool spatial = false;        // kGeneric
+  int threads_per_row = 1;     // kGeneric, kTile: threads that share a row
+  int blocks_per_row = 1;      // kMultiBlock: blocks that share a row
+  int vectors_per_block = 0;   // kMultiBlock
   int tile_rows = 0;           // kTile
   int tile_floats = 0;         // kTile
   int64_t shared_bytes = 0;
@@ -41,10 +41,10 @@ namespace planning {
 constexpr int kWarp = 32;
 constexpr int kShortRow = 128;           // classes that a tile's rows have at most
 constexpr int kShortestRow = 33;         // a warp for less than a class per lane is wasteful
-constexpr int kHeldByThread = 32;        // classes in registers, scores and gradients
-constexpr int kMostHeldByThread = 64;    // classes in registers, scores alone
+constexpr int kItemsPerThread = 32;      // classes in registers, scores and gradients
+constexpr int kMaxItemsPerThread = 64;   // classes in registers, scores alone
 constexpr int kMostWarps = 8;            // of a block: two blocks to a multiprocessor overlap
-constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks take as many rows as they must
+constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks loop over rows
 constexpr int64_t kMaxClasses = int64_t{1} << 30;
 constexpr int64_t kMaxGrid = 0x7FFFFFFF;
 
@@ -63,13 +63,13 @@ inline bool has_grad(Op op) { return op == Op::kBackward || op == Op::kHardBackw
 /// Whether a tensor's elements are of the input's type or, beside halves, float32.
 inline bool suits(DType type, DType input) { return type == input || type == DType::kFloat32; }
 
-/// A tensor as far as alignment is concerned, in elements.
+/// The alignment of a tensor's rows, in elements.
 struct Run {
-  int64_t first;  // of the first row, modulo what matters
+  int64_t first;  // of the first row; counts modulo the width
   const int64_t* row_stride;
 };
 
-inline Run run_of(const Arguments& a, Operand operand, const void* data, DType type) {
+inline Run run_of(const KernelParams& a, Operand operand, const void* data, DType type) {
   return {static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) / size_of(type)),
           a.rows.stride[static_cast<int>(operand)]};
 }
@@ -82,9 +82,9 @@ inline bool in_step(const Rows& rows, const Run& x, const Run& y, int64_t multip
   return same;
 }
 
-/// Whether every row is a line: its classes follow each other everywhere, its 16-byte boundaries
-/// are the same in every tensor, and boundaries of the blocks of four words as well.
-inline bool are_lines(Op op, const Arguments& a) {
+/// Whether rows are aligned: their classes are contiguous in every tensor, and their 16-byte
+/// boundaries are the same in every tensor and boundaries of the blocks of four words as well.
+inline bool are_aligned(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
     return false;
@@ -105,9 +105,9 @@ inline bool are_lines(Op op, const Arguments& a) {
   return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
 }
 
-/// Whether rows lie side by side in runs of whole vectors, under one key, with all vectors of a
-/// class at 16-byte boundaries and at boundaries of the blocks of four words.
-inline bool are_columns(Op op, const Arguments& a) {
+/// Whether rows are spatial: neighbouring rows are contiguous in whole vectors, under one key, with
+/// all vectors of a class at 16-byte boundaries and at boundaries of the blocks of four words.
+inline bool are_spatial(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
     return false;
@@ -131,8 +131,8 @@ inline bool are_columns(Op op, const Arguments& a) {
                          rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
 }
 
-/// Whether lines lie end to end everywhere, from a 16-byte boundary on, under one key.
-inline bool are_flat(Op op, const Arguments& a) {
+/// Whether aligned rows are contiguous in every tensor, from a 16-byte boundary on, under one key.
+inline bool are_flat(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   const auto ends_meet = [&](Operand operand) {
     return rows.dims == 0 || rows.stride[static_cast<int>(operand)][0] == rows.classes;
@@ -152,7 +152,7 @@ inline int64_t power_of_two_from(int64_t least) {
   return power;
 }
 
-inline Plan tile_plan(Op op, const Arguments& a) {
+inline Plan tile_plan(Op op, const KernelParams& a) {
   constexpr int kThreads = 256;
   constexpr int kElements = 16 * kThreads;  // of a tile, at most
   const auto classes = static_cast<int>(a.rows.classes);
@@ -160,11 +160,12 @@ inline Plan tile_plan(Op op, const Arguments& a) {
   plan.family = Family::kTile;
   plan.threads = kThreads;
   plan.classes_per_thread = classes <= 4 ? 4 : 8;
-  plan.lanes = static_cast<int>(power_of_two_from(ceil_div(classes, plan.classes_per_thread)));
-  const int at_once = kThreads / plan.lanes;
+  plan.threads_per_row =
+      static_cast<int>(power_of_two_from(ceil_div(classes, plan.classes_per_thread)));
+  const int at_once = kThreads / plan.threads_per_row;
   plan.tile_rows = kElements / (at_once * classes) * at_once;
   const int elements = plan.tile_rows * classes;
-  // One place in 33 stays empty (see place_of).
+  // One in 33 is padding (see shared_index).
   plan.tile_floats = elements + elements / 32 + 1;
   const bool row_values = op == Op::kArgmax && a.tau != nullptr;
   plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1) +
@@ -173,39 +174,39 @@ inline Plan tile_plan(Op op, const Arguments& a) {
   return plan;
 }
 
-inline Plan row_plan(const Arguments& a) {
+inline Plan row_plan(const KernelParams& a) {
   const int width = width_of(a.input_type);
   const int64_t vectors = a.rows.classes / width;  // of a row, at most
   Plan plan;
   plan.family = Family::kRow;
-  for (int held = 8; held <= kHeldByThread; held *= 2) {
-    plan.classes_per_thread = held;
-    if (vectors * width <= int64_t{held} * kWarp) {
+  for (int items = 8; items <= kItemsPerThread; items *= 2) {
+    plan.classes_per_thread = items;
+    if (vectors * width <= int64_t{items} * kWarp) {
       plan.threads = 4 * kWarp;
       plan.blocks = ceil_div(a.rows.count, 4);
       return plan;
     }
   }
   plan.block_per_row = true;
-  if (a.rows.classes > int64_t{kHeldByThread} * kWarp * kMostWarps)
-    plan.classes_per_thread = kMostHeldByThread;
+  if (a.rows.classes > int64_t{kItemsPerThread} * kWarp * kMostWarps)
+    plan.classes_per_thread = kMaxItemsPerThread;
   plan.threads =
       static_cast<int>(kWarp * ceil_div(vectors * width, int64_t{plan.classes_per_thread} * kWarp));
   plan.blocks = a.rows.count;
   return plan;
 }
 
-inline Plan columns_plan(const Arguments& a) {
+inline Plan spatial_plan(const KernelParams& a) {
   Plan plan;
-  plan.family = Family::kColumns;
+  plan.family = Family::kSpatial;
   plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, 8));
   plan.blocks = ceil_div(a.rows.count / width_of(a.input_type), kWarp);
   return plan;
 }
 
-inline Plan long_plan(Op op) {
+inline Plan looped_plan(Op op) {
   Plan plan;
-  plan.family = Family::kLong;
+  plan.family = Family::kLooped;
   const bool alone = op == Op::kHard || op == Op::kArgmax;
   const bool fuller = op == Op::kHardSoft || op == Op::kHardBackward;
   plan.threads = alone ? 256 : fuller ? 384 : 512;
@@ -213,65 +214,65 @@ inline Plan long_plan(Op op) {
 }
 
 /// Rows of at least this many classes are worth a second launch if blocks would idle otherwise.
-constexpr int64_t kSplitFrom = 16384;
+constexpr int64_t kMultiBlockFrom = 16384;
 
-inline Plan split_plan(Op op, const Arguments& a, int64_t parts) {
+inline Plan multi_block_plan(Op op, const KernelParams& a, int64_t blocks_per_row) {
   const int64_t vectors = a.rows.classes / width_of(a.input_type);
   const int64_t grain = kWarp * (16 / width_of(a.input_type));
-  Plan plan = long_plan(op);
-  plan.family = Family::kSplit;
+  Plan plan = looped_plan(op);
+  plan.family = Family::kMultiBlock;
   plan.threads = 128;
-  plan.part_vectors = static_cast<int>(ceil_div(ceil_div(vectors, parts), grain) * grain);
-  plan.parts = static_cast<int>(ceil_div(vectors, plan.part_vectors));
-  plan.blocks = a.rows.count * plan.parts;
+  plan.vectors_per_block =
+      static_cast<int>(ceil_div(ceil_div(vectors, blocks_per_row), grain) * grain);
+  plan.blocks_per_row = static_cast<int>(ceil_div(vectors, plan.vectors_per_block));
+  plan.blocks = a.rows.count * plan.blocks_per_row;
   const bool sums = op != Op::kHard && op != Op::kArgmax;
   const bool chooses = !sums || op == Op::kHardSoft;
   plan.workspace_bytes = plan.blocks * ((sums ? 16 : 0) + (chooses ? 8 : 0));
   return plan;
 }
 
-/// Blocks that a row may be shared by: so many that every multiprocessor has two, but not less
-/// than one pass of a block for each.
-inline int64_t parts_for(const Arguments& a, const Device& device) {
+/// Blocks per row: so many that every multiprocessor has two, but at least one pass for each.
+inline int64_t blocks_per_row_for(const KernelParams& a, const Device& device) {
   constexpr int64_t kPass = 128 * 16;  // classes
-  if (!device.has_workspace || a.rows.classes < kSplitFrom) return 1;
+  if (!device.has_workspace || a.rows.classes < kMultiBlockFrom) return 1;
   if (a.rows.count >= device.multiprocessors) return 1;
   const int64_t wanted = ceil_div(2 * device.multiprocessors, a.rows.count);
   return at_most(wanted, a.rows.classes / kPass);
 }
 
-/// Whether rows lie side by side rather than classes.
-inline bool lies_across(Op op, const Arguments& a) {
+/// Whether neighbouring rows are contiguous and classes are not.
+inline bool is_spatial(Op op, const KernelParams& a) {
   const Rows& rows = a.rows;
   const auto operand = static_cast<int>(op == Op::kNoise ? Operand::kOutput : Operand::kInput);
   return rows.dims > 0 && rows.classes > 1 && rows.class_stride[operand] != 1 &&
          rows.stride[operand][rows.dims - 1] == 1;
 }
 
-inline Plan any_plan(Op op, const Arguments& a) {
+inline Plan generic_plan(Op op, const KernelParams& a) {
   constexpr int kThreads = 256;
   Plan plan;
   plan.threads = kThreads;
-  plan.across = lies_across(op, a);
-  // A lane takes whole blocks of four words; across rows, a warp takes 32 rows.
-  const int64_t wanted = plan.across ? at_most(ceil_div(a.rows.classes, 16), kThreads / kWarp)
-                                     : at_most(ceil_div(a.rows.classes, 4), kThreads);
-  plan.lanes = static_cast<int>(power_of_two_from(wanted));
-  plan.blocks = at_most(ceil_div(a.rows.count, kThreads / plan.lanes), kMaxBlocks);
+  plan.spatial = is_spatial(op, a);
+  // A thread processes whole blocks of four words; of spatial rows, a warp processes 32 rows.
+  const int64_t wanted = plan.spatial ? at_most(ceil_div(a.rows.classes, 16), kThreads / kWarp)
+                                      : at_most(ceil_div(a.rows.classes, 4), kThreads);
+  plan.threads_per_row = static_cast<int>(power_of_two_from(wanted));
+  plan.blocks = at_most(ceil_div(a.rows.count, kThreads / plan.threads_per_row), kMaxBlocks);
   return plan;
 }
 
-inline int64_t longest_held(Op op) {
+inline int64_t longest_register_row(Op op) {
   const bool most = op == Op::kSoft || op == Op::kHardSoft;
-  const int held = most ? kMostHeldByThread : kHeldByThread;
-  return int64_t{held} * kWarp * kMostWarps;
+  const int items = most ? kMaxItemsPerThread : kItemsPerThread;
+  return int64_t{items} * kWarp * kMostWarps;
 }
 
-inline Plan line_plan(Op op, const Arguments& a, const Device& device) {
-  const int64_t parts = parts_for(a, device);
-  if (parts > 1) return split_plan(op, a, parts);
-  if (a.rows.classes <= longest_held(op)) return row_plan(a);
-  Plan plan = long_plan(op);
+inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device) {
+  const int64_t blocks_per_row = blocks_per_row_for(a, device);
+  if (blocks_per_row > 1) return multi_block_plan(op, a, blocks_per_row);
+  if (a.rows.classes <= longest_register_row(op)) return row_plan(a);
+  Plan plan = looped_plan(op);
   plan.blocks = a.rows.count;
   return plan;
 }
@@ -279,21 +280,21 @@ inline Plan line_plan(Op op, const Arguments& a, const Device& device) {
 }  // namespace planning
 
 /// The plan for a problem of at least one row and class.
-inline Plan plan_for(Op op, const Arguments& a, const Device& device) {
+inline Plan plan_for(Op op, const KernelParams& a, const Device& device) {
   using namespace planning;
-  if (are_lines(op, a)) {
+  if (are_aligned(op, a)) {
     Plan plan;
     if (a.rows.classes <= kShortRow && are_flat(op, a))
       plan = tile_plan(op, a);
     else if (a.rows.classes >= kShortestRow)
-      plan = line_plan(op, a, device);
+      plan = aligned_row_plan(op, a, device);
     if (plan.blocks > 0 && plan.blocks <= kMaxGrid) return plan;
   }
-  if (are_columns(op, a)) {
-    const Plan plan = columns_plan(a);
+  if (are_spatial(op, a)) {
+    const Plan plan = spatial_plan(a);
     if (plan.blocks <= kMaxGrid) return plan;
   }
-  return any_plan(op, a);
+  return generic_plan(op, a);
 }
 
 }  // namespace torch_gumbel::cuda

@@ -21,7 +21,7 @@ namespace {
 using at::Tensor;
 
 struct Backend {
-  static void run(Op op, const Arguments& a, const Tensor& on) {
+  static void run(Op op, const KernelParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
     const int multiprocessors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
     Tensor workspace;  // freed at the end, but not used again before the stream has run the launch
@@ -35,7 +35,8 @@ struct Backend {
   }
 
  private:
-  static void launch(Op op, const Arguments& a, cudaStream_t stream, const Resources& resources) {
+  static void launch(Op op, const KernelParams& a, cudaStream_t stream,
+                     const Resources& resources) {
     switch (op) {
       case Op::kSoft:
         return soft_forward(a, stream, resources);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scores of a row that its team holds in registers: kVectors vectors of 16 bytes per thread,
-// and, where the row does not begin and end at 16-byte boundaries, one class of its edges.
+// The scores of a row that its thread group holds in registers: kVectors vectors of 16 bytes per
+// thread, and, where the row does not begin and end at 16-byte boundaries, one class of its head or
+// tail.
 //
-// A warp's vectors lie side by side, so each of its accesses covers 512 bytes.
+// A warp's vectors are contiguous, so each of its accesses covers 512 bytes.
 #pragma once
 
 #include "fast_noise.cuh"
-#include "team.cuh"
+#include "thread_group.cuh"
 
 namespace torch_gumbel::cuda {
 
@@ -14,33 +15,35 @@ constexpr float kInfinity = __builtin_inff();
 constexpr float kNan = __builtin_nanf("");
 constexpr float kLowest = -0x1.fffffep+127f;  // no score lies below it but -inf
 
-/// Which of a line's vectors and edges a thread holds.
+/// The vectors of a row, and the class of its head or tail, that a thread holds.
 template <typename Element, int kCount>
-struct Share {
+struct Fragment {
   static constexpr int kVectors = kCount;
   static constexpr int kWidth = Element::kWidth;
   static constexpr int kClasses = kVectors * kWidth;
 
-  int first;    // its first vector; the others follow at a distance of a warp
-  int vectors;  // from `first` on, in the line; none of its own if not positive
-  int edge;     // class of an edge, or -1
+  int first;      // its first vector; the others follow at a distance of a warp
+  int vectors;    // from `first` on, in the row; none of its own if not positive
+  int head_tail;  // class of the head or tail, or -1
 
-  template <typename Team>
-  __device__ __forceinline__ Share(const Team&, const Line<Element>& line) {
-    const int lane = Team::thread() % kWarpSize;
-    first = Team::warp() * kVectors * kWarpSize + lane;
-    vectors = line.vectors - first;
-    edge = Team::thread() < line.edges() ? line.edge_class(Team::thread()) : -1;
+  template <typename ThreadGroup>
+  __device__ __forceinline__ Fragment(const ThreadGroup&, const AlignedRow<Element>& aligned) {
+    const int lane = ThreadGroup::thread() % kWarpSize;
+    first = ThreadGroup::warp() * kVectors * kWarpSize + lane;
+    vectors = aligned.vectors - first;
+    head_tail = ThreadGroup::thread() < aligned.head_tail_count()
+                    ? aligned.head_tail_class(ThreadGroup::thread())
+                    : -1;
   }
 
-  /// Of vectors [begin, end) of a line, without its edges.
-  __device__ __forceinline__ Share(int begin, int end)
+  /// Of vectors [begin, end) of a row, without head and tail.
+  __device__ __forceinline__ Fragment(int begin, int end)
       : first(begin + static_cast<int>(threadIdx.x) / kWarpSize * kVectors * kWarpSize +
               static_cast<int>(threadIdx.x) % kWarpSize),
         vectors(end - first),
-        edge(-1) {}
+        head_tail(-1) {}
 
-  /// Steps over what the block holds. Its warps end apart, but their lanes together.
+  /// Steps over the fragments of the block. Its warps end separately, the lanes of a warp together.
   __device__ __forceinline__ void advance() {
     const int step = static_cast<int>(blockDim.x) * kVectors;
     first += step, vectors -= step;
@@ -59,25 +62,25 @@ struct Share {
 };
 
 /// A thread's vectors of `Element`s; where it holds none, `filler`.
-template <typename Element, typename Share>
-__device__ __forceinline__ void load_share(const void* line_begin, int head, const Share& share,
-                                           uint32_t filler, Bits128 (&raw)[Share::kVectors]) {
+template <typename Element, typename Fragment>
+__device__ __forceinline__ void load_fragment(const void* row_begin, int head,
+                                              const Fragment& fragment, uint32_t filler,
+                                              Bits128 (&raw)[Fragment::kVectors]) {
   constexpr int kBytes = sizeof(typename Element::Storage);
   constexpr int kStep = kWarpSize * 16;
-  const char* from =
-      static_cast<const char*>(line_begin) + int64_t{head + share.first * Element::kWidth} * kBytes;
-  if (share.full()) {
-    unrolled<Share::kVectors>([&](auto i) { raw[i.value] = load_128<i.value * kStep>(from); });
+  const char* from = static_cast<const char*>(row_begin) +
+                     int64_t{head + fragment.first * Element::kWidth} * kBytes;
+  if (fragment.full()) {
+    unrolled<Fragment::kVectors>([&](auto i) { raw[i.value] = load_128<i.value * kStep>(from); });
   } else {
-    unrolled<Share::kVectors>([&](auto i) {
+    unrolled<Fragment::kVectors>([&](auto i) {
       raw[i.value] = {{filler, filler, filler, filler}};
-      if (share.holds(i.value)) raw[i.value] = load_128<i.value * kStep>(from);
+      if (fragment.holds(i.value)) raw[i.value] = load_128<i.value * kStep>(from);
     });
   }
 }
 
-/// What becomes of a logit before noise is added: nothing, or the sampler's division by its
-/// temperature.
+/// Scaling of a logit before noise is added: none, or the sampler's division by its temperature.
 struct Unscaled {
   __device__ __forceinline__ float operator()(float x) const { return x; }
   template <int kCount>
@@ -109,38 +112,39 @@ struct Scaled {
 
 /// Exact score of one class, with the word of its position or without.
 template <typename Element, typename Key, typename Scaling>
-__device__ __forceinline__ float exact_score(const Line<Element>& line, const Key& key,
+__device__ __forceinline__ float exact_score(const AlignedRow<Element>& aligned, const Key& key,
                                              const Scaling& scaling, int at, uint32_t word) {
-  const uint64_t position = line.word + static_cast<uint64_t>(at);
-  return scaling(Element::widen(line.input[at])) + exact_noise(key, position, word);
+  const uint64_t position = aligned.word + static_cast<uint64_t>(at);
+  return scaling(Element::widen(aligned.input[at])) + exact_noise(key, position, word);
 }
 
 template <typename Element, typename Key, typename Scaling>
-__device__ __forceinline__ float exact_score(const Line<Element>& line, const Key& key,
+__device__ __forceinline__ float exact_score(const AlignedRow<Element>& aligned, const Key& key,
                                              const Scaling& scaling, int at) {
-  const uint32_t word = position_word(key, line.word + static_cast<uint64_t>(at));
-  return exact_score(line, key, scaling, at, word);
+  const uint32_t word = position_word(key, aligned.word + static_cast<uint64_t>(at));
+  return exact_score(aligned, key, scaling, at, word);
 }
 
 template <typename Element, int kVectors, Scoring kFor = Scoring::kWeights>
 struct Scores {
-  using Held = Share<Element, kVectors>;
+  using Vectors = Fragment<Element, kVectors>;
   static constexpr int kWidth = Element::kWidth;
 
-  float of[Held::kClasses];  // fast scores; -inf where there is no class
-  float edge;                // likewise
+  float of[Vectors::kClasses];  // fast scores; -inf where there is no class
+  float head_tail;              // likewise
 
-  /// kEdgeFirst: in which order the edge and the rest are made; nothing else depends on it.
-  template <bool kEdgeFirst = false, typename Key, typename Scaling>
-  __device__ __forceinline__ void load(const Line<Element>& line, const Held& share, const Key& key,
-                                       const Scaling& scaling) {
+  /// kHeadTailFirst: whether head and tail are computed before the vectors; only register use
+  /// depends on it.
+  template <bool kHeadTailFirst = false, typename Key, typename Scaling>
+  __device__ __forceinline__ void load(const AlignedRow<Element>& aligned, const Vectors& fragment,
+                                       const Key& key, const Scaling& scaling) {
     Bits128 raw[kVectors];
-    load_share<Element>(line.input, line.head, share, Element::kMasked, raw);
-    if (kEdgeFirst) load_edge(line, share, key, scaling);
+    load_fragment<Element>(aligned.input, aligned.head, fragment, Element::kMasked, raw);
+    if (kHeadTailFirst) load_head_tail(aligned, fragment, key, scaling);
     constexpr uint32_t kStep = kWarpSize * (kWidth / 4);
-    // With 64 classes in registers there is no room for products.
-    const Counters<Held::kClasses <= 32> counters(key.offset() +
-                                                  (line.word + line.class_of(share.first)) / 4);
+    // With 64 classes in registers none are free for products.
+    const Counters<Vectors::kClasses <= 32> counters(
+        key.offset() + (aligned.word + aligned.class_of(fragment.first)) / 4);
     uint32_t least = 0xFFFFFFFF;
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) Element::unpack(raw[i], of + i * kWidth);
@@ -149,16 +153,16 @@ struct Scores {
     for (int i = 0; i < kVectors; ++i)
       add_fast_noise<kFor, kWidth>(key, counters, i * kStep, of + i * kWidth, least);
     const bool wraps = counters.wraps(kVectors * kStep);
-    if (least < math::kExtendBelow || wraps) redo(line, share, key, scaling, wraps);
-    if (!kEdgeFirst) load_edge(line, share, key, scaling);
+    if (least < math::kExtendBelow || wraps) redo(aligned, fragment, key, scaling, wraps);
+    if (!kHeadTailFirst) load_head_tail(aligned, fragment, key, scaling);
   }
 
   /// The largest one, without NaNs or NaN if there is one; also of vector i alone.
   template <typename Max>
   __device__ __forceinline__ float max(Max larger) const {
-    float top = edge;
+    float top = head_tail;
 #pragma unroll
-    for (int i = 0; i < Held::kClasses; ++i) top = larger(top, of[i]);
+    for (int i = 0; i < Vectors::kClasses; ++i) top = larger(top, of[i]);
     return top;
   }
   template <typename Max>
@@ -171,30 +175,32 @@ struct Scores {
 
  private:
   template <typename Key, typename Scaling>
-  __device__ __forceinline__ void load_edge(const Line<Element>& line, const Held& share,
-                                            const Key& key, const Scaling& scaling) {
-    edge = -kInfinity;
-    if (share.edge >= 0) edge = among_fast<kFor>(exact_score(line, key, scaling, share.edge));
+  __device__ __forceinline__ void load_head_tail(const AlignedRow<Element>& aligned,
+                                                 const Vectors& fragment, const Key& key,
+                                                 const Scaling& scaling) {
+    head_tail = -kInfinity;
+    if (fragment.head_tail >= 0)
+      head_tail = among_fast<kFor>(exact_score(aligned, key, scaling, fragment.head_tail));
   }
 
-  /// Puts exact scores where words are extended, or everywhere. Once in a million classes, so that
-  /// it is kept small instead of fast.
+  /// Writes exact scores where words are extended, or everywhere. Once in a million classes, so
+  /// that it is kept small instead of fast.
   template <typename Key, typename Scaling>
-  __device__ __forceinline__ void redo(const Line<Element>& line, const Held& share, const Key& key,
-                                       const Scaling& scaling, bool all) {
+  __device__ __forceinline__ void redo(const AlignedRow<Element>& aligned, const Vectors& fragment,
+                                       const Key& key, const Scaling& scaling, bool all) {
 #pragma unroll 1
-    for (int i = 0; i < Held::kClasses && share.holds(i / kWidth); ++i) {
-      const int at = line.class_of(share.vector(i / kWidth)) + i % kWidth;
-      const uint32_t word = position_word(key, line.word + static_cast<uint64_t>(at));
+    for (int i = 0; i < Vectors::kClasses && fragment.holds(i / kWidth); ++i) {
+      const int at = aligned.class_of(fragment.vector(i / kWidth)) + i % kWidth;
+      const uint32_t word = position_word(key, aligned.word + static_cast<uint64_t>(at));
       if (word >= math::kExtendBelow && !all) continue;
-      const float score = among_fast<kFor>(exact_score(line, key, scaling, at, word));
+      const float score = among_fast<kFor>(exact_score(aligned, key, scaling, at, word));
 #pragma unroll
-      for (int j = 0; j < Held::kClasses; ++j) of[j] = j == i ? score : of[j];
+      for (int j = 0; j < Vectors::kClasses; ++j) of[j] = j == i ? score : of[j];
     }
   }
 };
 
-/// Writes vector i, of Share::kWidth values, as `Output`s: in 16-byte pieces.
+/// Writes vector i, of Fragment::kWidth values, as `Output`s: in 16-byte pieces.
 template <typename Output, int kWidth, int i>
 __device__ __forceinline__ void store_vector(void* to, const float* value) {
   constexpr int kPieces = kWidth / Output::kWidth;
@@ -204,47 +210,50 @@ __device__ __forceinline__ void store_vector(void* to, const float* value) {
   });
 }
 
-template <typename Output, typename Share>
-__device__ __forceinline__ void store_vectors(void* line_begin, int head, const Share& share,
-                                              const float (&value)[Share::kClasses]) {
-  constexpr int kWidth = Share::kWidth;
-  void* to = static_cast<typename Output::Storage*>(line_begin) + head + share.first * kWidth;
-  if (share.full()) {
-    unrolled<Share::kVectors>(
+template <typename Output, typename Fragment>
+__device__ __forceinline__ void store_vectors(void* row_begin, int head, const Fragment& fragment,
+                                              const float (&value)[Fragment::kClasses]) {
+  constexpr int kWidth = Fragment::kWidth;
+  void* to = static_cast<typename Output::Storage*>(row_begin) + head + fragment.first * kWidth;
+  if (fragment.full()) {
+    unrolled<Fragment::kVectors>(
         [&](auto i) { store_vector<Output, kWidth, i.value>(to, value + i.value * kWidth); });
   } else {
-    unrolled<Share::kVectors>([&](auto i) {
-      if (share.holds(i.value)) store_vector<Output, kWidth, i.value>(to, value + i.value * kWidth);
+    unrolled<Fragment::kVectors>([&](auto i) {
+      if (fragment.holds(i.value))
+        store_vector<Output, kWidth, i.value>(to, value + i.value * kWidth);
     });
   }
 }
 
-/// Fills the thread's part of the output with a bit pattern.
-template <int kPieces, typename Share>
-__device__ __forceinline__ void fill_share(void* to, const Share& share, const Bits128& bits) {
+/// Fills the thread's fragment of the output with a bit pattern.
+template <int kPieces, typename Fragment>
+__device__ __forceinline__ void fill_fragment(void* to, const Fragment& fragment,
+                                              const Bits128& bits) {
   const auto fill = [&](auto i) {
     unrolled<kPieces>([&](auto piece) {
       store_128<(i.value * kWarpSize * kPieces + piece.value) * 16>(to, bits);
     });
   };
-  if (share.full()) {
-    unrolled<Share::kVectors>(fill);
+  if (fragment.full()) {
+    unrolled<Fragment::kVectors>(fill);
   } else {
-    unrolled<Share::kVectors>([&](auto i) {
-      if (share.holds(i.value)) fill(i);
+    unrolled<Fragment::kVectors>([&](auto i) {
+      if (fragment.holds(i.value)) fill(i);
     });
   }
 }
 
 /// Writes a thread's values into the output, which holds `Element`s or float32.
-template <typename Element, typename Share>
-__device__ __forceinline__ void store_share(const Arguments& a, const Line<Element>& line,
-                                            const Share& share,
-                                            const float (&value)[Share::kClasses]) {
+template <typename Element, typename Fragment>
+__device__ __forceinline__ void store_fragment(const KernelParams& a,
+                                               const AlignedRow<Element>& aligned,
+                                               const Fragment& fragment,
+                                               const float (&value)[Fragment::kClasses]) {
   if (Element::kType != DType::kFloat32 && a.output_type == DType::kFloat32)
-    store_vectors<Float32>(line.output, line.head, share, value);
+    store_vectors<Float32>(aligned.output, aligned.head, fragment, value);
   else
-    store_vectors<Element>(line.output, line.head, share, value);
+    store_vectors<Element>(aligned.output, aligned.head, fragment, value);
 }
 
 }  // namespace torch_gumbel::cuda

@@ -6,9 +6,9 @@
 
 namespace torch_gumbel::cuda {
 
-/// Weights exp((score - top) / tau), but for a factor that all classes of a row share. One
-/// multiply-add does if the product of top and scale is small: its rounding is such a factor. If it
-/// is large, NaN, or infinite, the difference comes first, which is exact at the top.
+/// Weights exp((score - top) / tau), up to a factor common to all classes of a row. One
+/// multiply-add suffices if the product of top and scale is small: its rounding is such a factor.
+/// If it is large, NaN, or infinite, the difference comes first, which is exact at the top.
 struct Weigh {
   float top;
   float scale;
@@ -22,7 +22,7 @@ struct Weigh {
     direct = offset < 0x1p16f && offset > -0x1p16f;
   }
   __device__ __forceinline__ float fast(float score) const {
-    return exp2_fast(math::fused(score, scale, -offset));
+    return exp2_fast(math::fma(score, scale, -offset));
   }
   __device__ __forceinline__ float careful(float score) const {
     return exp2_fast((score - top) * scale);
@@ -57,57 +57,60 @@ __device__ __forceinline__ float log_sum_exp(const Weigh& weigh, float sum, doub
 
 /// The thread's samples from its weights.
 template <typename Element, int kVectors>
-__device__ __forceinline__ void write_samples(const Arguments& a, const Line<Element>& line,
-                                              const Share<Element, kVectors>& share, float sum,
-                                              Scores<Element, kVectors>& weights) {
+__device__ __forceinline__ void write_samples(const KernelParams& a,
+                                              const AlignedRow<Element>& aligned,
+                                              const Fragment<Element, kVectors>& fragment,
+                                              float sum, Scores<Element, kVectors>& weights) {
   const float inverse = 1.0f / sum;
 #pragma unroll
   for (float& value : weights.of) value *= inverse;
-  store_share(a, line, share, weights.of);
-  if (share.edge >= 0)
-    store_one<Element>(line.output, a.output_type, share.edge, weights.edge * inverse);
+  store_fragment(a, aligned, fragment, weights.of);
+  if (fragment.head_tail >= 0)
+    store_one<Element>(aligned.output, a.output_type, fragment.head_tail,
+                       weights.head_tail * inverse);
 }
 
-/// What follows the last reduction: a row's samples and, if asked for, its log-sum-exp.
-template <typename Element, int kVectors, typename Team>
+/// After the last reduction: a row's samples and, if requested, its log-sum-exp.
+template <typename Element, int kVectors, typename ThreadGroup>
 __device__ __forceinline__ void write_soft(const Problem& p, int64_t index,
                                            Scores<Element, kVectors>& scores, const Weigh& weigh,
                                            float sum) {
   const Row row = row_of(p.a.rows, index);
-  const Line<Element> line(p.a, row);
-  const Share<Element, kVectors> share(Team{}, line);
-  write_samples(p.a, line, share, sum, scores);
-  if (p.a.row_value != nullptr && Team::thread() == 0)
+  const AlignedRow<Element> aligned(p.a, row);
+  const Fragment<Element, kVectors> fragment(ThreadGroup{}, aligned);
+  write_samples(p.a, aligned, fragment, sum, scores);
+  if (p.a.row_value != nullptr && ThreadGroup::thread() == 0)
     static_cast<float*>(p.a.row_value)[index] = log_sum_exp(weigh, sum, tau_of(p.a, row));
 }
 
-template <typename Element, int kVectors, typename Team, bool kDeviceKey>
-__global__ void __launch_bounds__(Team::bound(kVectors* Element::kWidth))
+template <typename Element, int kVectors, typename ThreadGroup, bool kDeviceKey>
+__global__ void __launch_bounds__(ThreadGroup::bound(kVectors* Element::kWidth))
     soft_row_kernel(const __grid_constant__ Problem p) {
-  __shared__ typename Team::template Scratch<float> max_scratch, sum_scratch;
-  const int64_t index = Team::row();
+  __shared__ typename ThreadGroup::template Scratch<float> max_scratch, sum_scratch;
+  const int64_t index = ThreadGroup::row();
   if (index >= p.a.rows.count) return;
   const Row row = row_of(p.a.rows, index);
-  // With 64 classes in registers there is no room for the row's addresses besides, and hardly for
-  // the rest: ptxas spills none in this order.
+  // With 64 classes in registers none are free for the row's addresses, and hardly for the rest:
+  // ptxas spills none in this order.
   constexpr bool kFull = kVectors * Element::kWidth > 32;
   float scale = kFull ? temperature(p, row).scale : 0.0f;
   Scores<Element, kVectors> scores;
   {
-    const Line<Element> line(p.a, row);
-    const Share<Element, kVectors> share(Team{}, line);
+    const AlignedRow<Element> aligned(p.a, row);
+    const Fragment<Element, kVectors> fragment(ThreadGroup{}, aligned);
     const RowKey<kDeviceKey> key(p, row);
-    constexpr bool kEdgeFirst = kFull && (Element::kWidth == 8 || !kDeviceKey);
-    scores.template load<kEdgeFirst>(line, share, key, Unscaled{});
+    constexpr bool kHeadTailFirst = kFull && (Element::kWidth == 8 || !kDeviceKey);
+    scores.template load<kHeadTailFirst>(aligned, fragment, key, Unscaled{});
   }
-  const float top = Team::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
+  const float top =
+      ThreadGroup::reduce(scores.max(MaxNumber{}), -kInfinity, max_scratch, MaxNumber{});
   if (!kFull) scale = temperature(p, row).scale;
   const Weigh weigh(top, scale);
-  scores.edge = weigh(scores.edge);
-  const float own = weigh_all(weigh, scores.of) + scores.edge;
-  const float sum = Team::reduce(own, 0.0f, sum_scratch, Sum{});
-  const int64_t again = kFull ? Team::row_again() : index;
-  write_soft<Element, kVectors, Team>(p, again, scores, weigh, sum);
+  scores.head_tail = weigh(scores.head_tail);
+  const float own = weigh_all(weigh, scores.of) + scores.head_tail;
+  const float sum = ThreadGroup::reduce(own, 0.0f, sum_scratch, Sum{});
+  const int64_t again = kFull ? ThreadGroup::row_again() : index;
+  write_soft<Element, kVectors, ThreadGroup>(p, again, scores, weigh, sum);
 }
 
 }  // namespace torch_gumbel::cuda

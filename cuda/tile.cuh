@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Many short rows: a block takes a tile of rows that lie end to end, reads and writes it as one
-// flat run of 16-byte vectors, whatever the number of classes, and takes its rows apart in shared
-// memory: a few lanes per row, kHeld classes per lane.
+// Many short rows: a block processes a tile of contiguous rows, reads and writes it as 16-byte
+// vectors, whatever the number of classes, and separates its rows in shared memory: a few lanes per
+// row, kItemsPerThread classes per lane.
 #pragma once
 
+#include "argmax.cuh"
 #include "backward.cuh"
-#include "choice.cuh"
 
 namespace torch_gumbel::cuda {
 
 constexpr int kTileThreads = 256;
 
-/// Vectors of a tile that one thread takes: 16 elements.
+/// Vectors of a tile that one thread processes: 16 elements.
 template <typename Element>
 constexpr int kTileVectors = 16 / Element::kWidth;
 
@@ -32,26 +32,26 @@ struct Tile {
   }
 };
 
-/// Place of a tile's element in shared memory: one in 33 is left out, so that the lanes of a warp
-/// meet different banks along a vector as well as along rows of an even number of classes.
-__device__ __forceinline__ unsigned place_of(int element) {
+/// Index of a tile's element in shared memory: one in 33 is padding, so that the lanes of a warp
+/// access different banks along a vector as well as along rows of an even number of classes.
+__device__ __forceinline__ unsigned shared_index(int element) {
   const auto e = static_cast<unsigned>(element);
   return e + e / 32;
 }
 
-/// A thread's vectors of a tile. A step from one to the next is the same in every tile, also
-/// between their places.
+/// A thread's vectors of a tile. The step from one to the next is the same in every tile, also in
+/// shared memory.
 template <typename Element>
-struct TileShare {
+struct TileFragment {
   static constexpr int kWidth = Element::kWidth;
   static constexpr int kVectors = kTileVectors<Element>;
   static constexpr int kStep = kTileThreads * kWidth;  // elements
-  static constexpr int kPlaceStep = kStep + kStep / 32;
+  static constexpr int kSharedStep = kStep + kStep / 32;
 
   int first;  // element
   int left;   // elements of the tile from there on
 
-  __device__ __forceinline__ explicit TileShare(const Tile& tile)
+  __device__ __forceinline__ explicit TileFragment(const Tile& tile)
       : first(static_cast<int>(threadIdx.x) * kWidth), left(tile.elements - first) {}
 
   __device__ __forceinline__ int count(int i) const { return left - i * kStep; }
@@ -62,44 +62,46 @@ struct TileShare {
   }
 };
 
-/// Vector i of a thread, of `Held`s; `filler` beyond the tile.
-template <typename Held, int i, typename Share>
-__device__ __forceinline__ void load_vector(const typename Held::Storage* from, const Share& share,
-                                            float filler, float* x) {
-  constexpr int kBytes = i * Share::kStep * sizeof(typename Held::Storage);
-  if (share.full(i)) {
-    unrolled<Share::kWidth / Held::kWidth>([&](auto piece) {
-      Held::unpack(load_128<kBytes + piece.value * 16>(from), x + piece.value * Held::kWidth);
+/// Vector i of a thread, of `Stored`s; `filler` past the tile.
+template <typename Stored, int i, typename Fragment>
+__device__ __forceinline__ void load_vector(const typename Stored::Storage* from,
+                                            const Fragment& fragment, float filler, float* x) {
+  constexpr int kBytes = i * Fragment::kStep * sizeof(typename Stored::Storage);
+  if (fragment.full(i)) {
+    unrolled<Fragment::kWidth / Stored::kWidth>([&](auto piece) {
+      Stored::unpack(load_128<kBytes + piece.value * 16>(from), x + piece.value * Stored::kWidth);
     });
   } else {
 #pragma unroll
-    for (int j = 0; j < Share::kWidth; ++j)
-      x[j] = j < share.count(i) ? Held::widen(from[i * Share::kStep + j]) : filler;
+    for (int j = 0; j < Fragment::kWidth; ++j)
+      x[j] = j < fragment.count(i) ? Stored::widen(from[i * Fragment::kStep + j]) : filler;
   }
 }
 
-template <typename Held, int i, typename Share>
-__device__ __forceinline__ void store_vector_of(typename Held::Storage* to, const Share& share,
-                                                const float* x) {
-  constexpr int kBytes = i * Share::kStep * sizeof(typename Held::Storage);
-  if (share.full(i)) {
-    unrolled<Share::kWidth / Held::kWidth>([&](auto piece) {
-      store_128<kBytes + piece.value * 16>(to, Held::pack(x + piece.value * Held::kWidth));
+template <typename Stored, int i, typename Fragment>
+__device__ __forceinline__ void store_vector_of(typename Stored::Storage* to,
+                                                const Fragment& fragment, const float* x) {
+  constexpr int kBytes = i * Fragment::kStep * sizeof(typename Stored::Storage);
+  if (fragment.full(i)) {
+    unrolled<Fragment::kWidth / Stored::kWidth>([&](auto piece) {
+      store_128<kBytes + piece.value * 16>(to, Stored::pack(x + piece.value * Stored::kWidth));
     });
   } else {
 #pragma unroll
-    for (int j = 0; j < Share::kWidth; ++j)
-      if (j < share.count(i)) to[i * Share::kStep + j] = Held::narrow(x[j]);
+    for (int j = 0; j < Fragment::kWidth; ++j)
+      if (j < fragment.count(i)) to[i * Fragment::kStep + j] = Stored::narrow(x[j]);
   }
 }
 
-/// A thread's elements of a tensor of `Held`s.
-template <typename Held, typename Share, int kCount>
-__device__ __forceinline__ void load_tile(const void* data, const Tile& tile, const Share& share,
-                                          float filler, float (&x)[kCount]) {
-  const auto* from = static_cast<const typename Held::Storage*>(data) + tile.begin + share.first;
-  unrolled<Share::kVectors>([&](auto i) {
-    load_vector<Held, i.value>(from, share, filler, x + i.value * Share::kWidth);
+/// A thread's elements of a tensor of `Stored`s.
+template <typename Stored, typename Fragment, int kCount>
+__device__ __forceinline__ void load_tile(const void* data, const Tile& tile,
+                                          const Fragment& fragment, float filler,
+                                          float (&x)[kCount]) {
+  const auto* from =
+      static_cast<const typename Stored::Storage*>(data) + tile.begin + fragment.first;
+  unrolled<Fragment::kVectors>([&](auto i) {
+    load_vector<Stored, i.value>(from, fragment, filler, x + i.value * Fragment::kWidth);
   });
 }
 
@@ -109,65 +111,67 @@ __device__ __forceinline__ bool wide(DType type) {
   return Element::kType != DType::kFloat32 && type == DType::kFloat32;
 }
 
-/// A thread's elements go to their places.
-template <typename Share, int kCount>
-__device__ __forceinline__ void place(const Share& share, const float (&x)[kCount], float* shared) {
-  float* at = shared + place_of(share.first);
+/// Stores a thread's elements to shared memory.
+template <typename Fragment, int kCount>
+__device__ __forceinline__ void store_shared(const Fragment& fragment, const float (&x)[kCount],
+                                             float* shared) {
+  float* at = shared + shared_index(fragment.first);
 #pragma unroll
-  for (int i = 0; i < Share::kVectors; ++i) {
-    if (share.count(i) <= 0) continue;
+  for (int i = 0; i < Fragment::kVectors; ++i) {
+    if (fragment.count(i) <= 0) continue;
 #pragma unroll
-    for (int j = 0; j < Share::kWidth; ++j)  // a vector lies between two gaps
-      at[i * Share::kPlaceStep + j] = x[i * Share::kWidth + j];
+    for (int j = 0; j < Fragment::kWidth; ++j)  // no padding within a vector
+      at[i * Fragment::kSharedStep + j] = x[i * Fragment::kWidth + j];
   }
 }
 
 /// Incoming gradients or y, which are `Element`s or float32, into shared memory.
 template <typename Element>
-__device__ __forceinline__ void place_values(const Tile& tile, const void* data, DType type,
+__device__ __forceinline__ void stage_values(const Tile& tile, const void* data, DType type,
                                              float* shared) {
-  const TileShare<Element> share(tile);
+  const TileFragment<Element> fragment(tile);
   float x[16];
   if (wide<Element>(type))
-    load_tile<Float32>(data, tile, share, 0.0f, x);
+    load_tile<Float32>(data, tile, fragment, 0.0f, x);
   else
-    load_tile<Element>(data, tile, share, 0.0f, x);
-  place(share, x, shared);
+    load_tile<Element>(data, tile, fragment, 0.0f, x);
+  store_shared(fragment, x, shared);
 }
 
-template <typename Held, typename Share>
-__device__ __forceinline__ void write_tile_as(void* data, const Tile& tile, const Share& share,
-                                              const float* at) {
-  auto* to = static_cast<typename Held::Storage*>(data) + tile.begin + share.first;
-  unrolled<Share::kVectors>([&](auto i) {
-    if (share.count(i.value) <= 0) return;
-    float x[Share::kWidth];
+template <typename Stored, typename Fragment>
+__device__ __forceinline__ void write_tile_as(void* data, const Tile& tile,
+                                              const Fragment& fragment, const float* at) {
+  auto* to = static_cast<typename Stored::Storage*>(data) + tile.begin + fragment.first;
+  unrolled<Fragment::kVectors>([&](auto i) {
+    if (fragment.count(i.value) <= 0) return;
+    float x[Fragment::kWidth];
 #pragma unroll
-    for (int j = 0; j < Share::kWidth; ++j) x[j] = at[i.value * Share::kPlaceStep + j];
-    store_vector_of<Held, i.value>(to, share, x);
+    for (int j = 0; j < Fragment::kWidth; ++j) x[j] = at[i.value * Fragment::kSharedStep + j];
+    store_vector_of<Stored, i.value>(to, fragment, x);
   });
 }
 
-/// Writes what shared memory holds to the output.
+/// Writes the tile in shared memory to the output.
 template <typename Element>
-__device__ __forceinline__ void write_tile(const Arguments& a, const Tile& tile,
+__device__ __forceinline__ void write_tile(const KernelParams& a, const Tile& tile,
                                            const float* shared) {
-  const TileShare<Element> share(tile);
-  const float* at = shared + place_of(share.first);
+  const TileFragment<Element> fragment(tile);
+  const float* at = shared + shared_index(fragment.first);
   if (wide<Element>(a.output_type))
-    write_tile_as<Float32>(a.output, tile, share, at);
+    write_tile_as<Float32>(a.output, tile, fragment, at);
   else
-    write_tile_as<Element>(a.output, tile, share, at);
+    write_tile_as<Element>(a.output, tile, fragment, at);
 }
 
 /// Logit and exact noise of a tile's element.
 template <typename Element, typename Key>
 struct TileNoise {
-  const Arguments& a;
+  const KernelParams& a;
   const Key& key;
   uint64_t first_word;
 
-  __device__ __forceinline__ TileNoise(const Arguments& arguments, const Key& k, const Tile& tile)
+  __device__ __forceinline__ TileNoise(const KernelParams& arguments, const Key& k,
+                                       const Tile& tile)
       : a(arguments), key(k), first_word(a.rows.first_word + static_cast<uint64_t>(tile.begin)) {}
 
   __device__ __forceinline__ float logit(const Tile& tile, int e) const {
@@ -184,48 +188,49 @@ struct TileNoise {
   __device__ __forceinline__ float score(const Tile& tile, int e) const {
     return logit(tile, e) + noise(e, word(e));
   }
-  /// Puts exact scores where a thread's words are extended, or everywhere.
+  /// Writes exact scores where a thread's words are extended, or everywhere.
   template <Scoring kFor, typename Scaling>
-  __device__ __forceinline__ void redo(const TileShare<Element>& share, const Tile& tile, bool all,
-                                       const Scaling& scaling, float* shared) const {
+  __device__ __forceinline__ void redo(const TileFragment<Element>& fragment, const Tile& tile,
+                                       bool all, const Scaling& scaling, float* shared) const {
     constexpr int kWidth = Element::kWidth;
 #pragma unroll 1
     for (int n = 0; n < 16; ++n) {
-      const int e = share.first + n / kWidth * TileShare<Element>::kStep + n % kWidth;
+      const int e = fragment.first + n / kWidth * TileFragment<Element>::kStep + n % kWidth;
       if (e >= tile.elements) break;
       const uint32_t w = word(e);
       if (w < math::kExtendBelow || all)
-        shared[place_of(e)] = among_fast<kFor>(scaling(logit(tile, e), e) + noise(e, w));
+        shared[shared_index(e)] = among_fast<kFor>(scaling(logit(tile, e), e) + noise(e, w));
     }
   }
 };
 
 /// Fast scores of a tile into shared memory. scaling(logit, element) is what noise is added to.
 template <typename Element, Scoring kFor, typename Key, typename Scaling>
-__device__ __forceinline__ void place_scores(const Problem& p, const Tile& tile, const Key& key,
+__device__ __forceinline__ void stage_scores(const Problem& p, const Tile& tile, const Key& key,
                                              const Scaling& scaling, float* shared) {
-  using Held = TileShare<Element>;
-  constexpr uint32_t kBlocks = Held::kStep / 4;
-  const Held share(tile);
+  using Vectors = TileFragment<Element>;
+  constexpr uint32_t kBlocks = Vectors::kStep / 4;
+  const Vectors fragment(tile);
   const TileNoise<Element, Key> noise(p.a, key, tile);
   float x[16];
-  load_tile<Element>(p.a.input, tile, share, -kInfinity, x);
-  scaling.apply(share, x);
-  const uint64_t position = noise.first_word + static_cast<uint64_t>(share.first);
+  load_tile<Element>(p.a.input, tile, fragment, -kInfinity, x);
+  scaling.apply(fragment, x);
+  const uint64_t position = noise.first_word + static_cast<uint64_t>(fragment.first);
   const Counters<> counters(key.offset() + position / 4);
   uint32_t least = 0xFFFFFFFF;
 #pragma unroll
-  for (int i = 0; i < Held::kVectors; ++i)
-    add_fast_noise<kFor, Held::kWidth>(key, counters, i * kBlocks, x + i * Held::kWidth, least);
-  place(share, x, shared);
-  const bool wraps = counters.wraps(Held::kVectors * kBlocks);
+  for (int i = 0; i < Vectors::kVectors; ++i)
+    add_fast_noise<kFor, Vectors::kWidth>(key, counters, i * kBlocks, x + i * Vectors::kWidth,
+                                          least);
+  store_shared(fragment, x, shared);
+  const bool wraps = counters.wraps(Vectors::kVectors * kBlocks);
   if (least < math::kExtendBelow || wraps)
-    noise.template redo<kFor>(share, tile, wraps, scaling, shared);
+    noise.template redo<kFor>(fragment, tile, wraps, scaling, shared);
 }
 
-/// A thread's classes of one row of the tile: lane, lane + lanes, ...
+/// A thread's classes of one row of the tile: lane, lane + threads_per_row, ...
 struct TileRow {
-  int lanes;
+  int threads_per_row;
   int row;  // in the tile
   int lane;
   int base;   // its first element
@@ -233,41 +238,41 @@ struct TileRow {
   bool exists;
 
   __device__ __forceinline__ bool leads() const { return lane == 0 && exists; }
-  __device__ __forceinline__ int element(int j) const { return base + j * lanes; }
+  __device__ __forceinline__ int element(int j) const { return base + j * threads_per_row; }
 
-  /// Places of its classes; all of them lie in the tile's memory, whether they exist or not.
-  template <int kHeld>
-  __device__ __forceinline__ void find(unsigned (&at)[kHeld]) const {
+  /// Indices of its classes; all of them are within the tile's memory, whether they exist or not.
+  template <int kItemsPerThread>
+  __device__ __forceinline__ void find(unsigned (&at)[kItemsPerThread]) const {
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) at[j] = place_of(element(j));
+    for (int j = 0; j < kItemsPerThread; ++j) at[j] = shared_index(element(j));
   }
-  template <int kHeld>
-  __device__ __forceinline__ void load(const unsigned (&at)[kHeld], const float* shared,
-                                       float filler, float (&x)[kHeld]) const {
-    if (__all_sync(kAllLanes, count == kHeld)) {
+  template <int kItemsPerThread>
+  __device__ __forceinline__ void load(const unsigned (&at)[kItemsPerThread], const float* shared,
+                                       float filler, float (&x)[kItemsPerThread]) const {
+    if (__all_sync(kAllLanes, count == kItemsPerThread)) {
 #pragma unroll
-      for (int j = 0; j < kHeld; ++j) x[j] = shared[at[j]];
+      for (int j = 0; j < kItemsPerThread; ++j) x[j] = shared[at[j]];
     } else {
 #pragma unroll
-      for (int j = 0; j < kHeld; ++j) x[j] = j < count ? shared[at[j]] : filler;
+      for (int j = 0; j < kItemsPerThread; ++j) x[j] = j < count ? shared[at[j]] : filler;
     }
   }
-  template <int kHeld>
-  __device__ __forceinline__ void store(const unsigned (&at)[kHeld], const float (&x)[kHeld],
-                                        float* shared) const {
-    if (__all_sync(kAllLanes, count == kHeld)) {
+  template <int kItemsPerThread>
+  __device__ __forceinline__ void store(const unsigned (&at)[kItemsPerThread],
+                                        const float (&x)[kItemsPerThread], float* shared) const {
+    if (__all_sync(kAllLanes, count == kItemsPerThread)) {
 #pragma unroll
-      for (int j = 0; j < kHeld; ++j) shared[at[j]] = x[j];
+      for (int j = 0; j < kItemsPerThread; ++j) shared[at[j]] = x[j];
     } else {
 #pragma unroll
-      for (int j = 0; j < kHeld; ++j)
+      for (int j = 0; j < kItemsPerThread; ++j)
         if (j < count) shared[at[j]] = x[j];
     }
   }
-  /// Over the lanes of the row, which lie in one warp.
+  /// Over the lanes of the row, which belong to one warp.
   template <typename State, typename Merge>
   __device__ __forceinline__ State reduce(State state, Merge merge) const {
-    for (int lane_mask = lanes / 2; lane_mask > 0; lane_mask /= 2)
+    for (int lane_mask = threads_per_row / 2; lane_mask > 0; lane_mask /= 2)
       state = merge(state, exchange(state, lane_mask));
     return state;
   }
@@ -276,15 +281,16 @@ struct TileRow {
 /// Calls visit(TileRow) for every row of this thread. All lanes of a warp arrive together.
 template <typename Visit>
 __device__ __forceinline__ void for_each_tile_row(const Problem& p, const Tile& tile, Visit visit) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.lanes - 1);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.threads_per_row - 1);
   const auto classes = static_cast<int>(p.a.rows.classes);
-  const int at_once = kTileThreads >> p.lanes_log2;
-  const int count = lane < classes ? (classes - lane + p.lanes - 1) >> p.lanes_log2 : 0;
-  int row = thread >> p.lanes_log2, base = row * classes + lane;
+  const int at_once = kTileThreads >> p.threads_per_row_log2;
+  const int count =
+      lane < classes ? (classes - lane + p.threads_per_row - 1) >> p.threads_per_row_log2 : 0;
+  int row = thread >> p.threads_per_row_log2, base = row * classes + lane;
 #pragma unroll 1
   for (int rows = 0; rows < p.tile_rows; rows += at_once) {
     const bool exists = row < tile.rows;
-    visit(TileRow{p.lanes, row, lane, base, exists ? count : 0, exists});
+    visit(TileRow{p.threads_per_row, row, lane, base, exists ? count : 0, exists});
     row += at_once;
     base += at_once * classes;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Soft samples and their one-hots on tiles of short rows. A sample's sign, which is none of its
-// own, marks its row's choice in shared memory, so that one tile there serves both.
+// Soft samples and their one-hots on tiles of short rows. A sample's sign bit, otherwise unused,
+// marks its row's argmax in shared memory, so that one tile there serves both.
 #pragma once
 
 #include "tile_kernels.cuh"
@@ -11,61 +11,61 @@ namespace torch_gumbel::cuda {
 __device__ __forceinline__ float one_of_marked(float value) {
   constexpr uint32_t kOne = 0x3F800000;  // the bits of 1.0f
   const uint32_t mask = math::signed_shift(math::bit_cast<uint32_t>(value), 31);
-  return math::fused(fabsf(value), 0.0f, math::bit_cast<float>(mask & kOne));
+  return math::fma(fabsf(value), 0.0f, math::bit_cast<float>(mask & kOne));
 }
 
-/// Two tensors from samples whose sign marks each row's choice: their values, and its one-hot.
-template <typename Held, typename Share>
-__device__ __forceinline__ void write_marked_as(const Arguments& a, const Tile& tile,
-                                                const Share& share, const float* at) {
-  const int64_t first = tile.begin + share.first;
-  auto* soft = static_cast<typename Held::Storage*>(a.output) + first;
-  auto* one_hot = static_cast<typename Held::Storage*>(a.one_hot) + first;
-  unrolled<Share::kVectors>([&](auto i) {
-    if (share.count(i.value) <= 0) return;
-    float x[Share::kWidth], one[Share::kWidth];
+/// Two tensors from samples whose sign marks each row's argmax: their values, and its one-hot.
+template <typename Stored, typename Fragment>
+__device__ __forceinline__ void write_marked_as(const KernelParams& a, const Tile& tile,
+                                                const Fragment& fragment, const float* at) {
+  const int64_t first = tile.begin + fragment.first;
+  auto* soft = static_cast<typename Stored::Storage*>(a.output) + first;
+  auto* one_hot = static_cast<typename Stored::Storage*>(a.one_hot) + first;
+  unrolled<Fragment::kVectors>([&](auto i) {
+    if (fragment.count(i.value) <= 0) return;
+    float x[Fragment::kWidth], one[Fragment::kWidth];
 #pragma unroll
-    for (int j = 0; j < Share::kWidth; ++j) {
-      const float marked = at[i.value * Share::kPlaceStep + j];
+    for (int j = 0; j < Fragment::kWidth; ++j) {
+      const float marked = at[i.value * Fragment::kSharedStep + j];
       x[j] = fabsf(marked);
       one[j] = one_of_marked(marked);
     }
-    store_vector_of<Held, i.value>(soft, share, x);
-    store_vector_of<Held, i.value>(one_hot, share, one);
+    store_vector_of<Stored, i.value>(soft, fragment, x);
+    store_vector_of<Stored, i.value>(one_hot, fragment, one);
   });
 }
 
 template <typename Element>
-__device__ __forceinline__ void write_marked_tile(const Arguments& a, const Tile& tile,
+__device__ __forceinline__ void write_marked_tile(const KernelParams& a, const Tile& tile,
                                                   const float* shared) {
-  const TileShare<Element> share(tile);
-  const float* at = shared + place_of(share.first);
+  const TileFragment<Element> fragment(tile);
+  const float* at = shared + shared_index(fragment.first);
   if (wide<Element>(a.output_type))
-    write_marked_as<Float32>(a, tile, share, at);
+    write_marked_as<Float32>(a, tile, fragment, at);
   else
-    write_marked_as<Element>(a, tile, share, at);
+    write_marked_as<Element>(a, tile, fragment, at);
 }
 
-/// Marks the choice, by the lane that has it.
+/// Marks the argmax, by the lane that has it.
 __device__ __forceinline__ void mark(const TileRow& row, const Best& best, float* shared) {
-  if (!row.exists || row.lane != (best.index & (row.lanes - 1))) return;
-  float& chosen = shared[place_of(row.base - row.lane + best.index)];
+  if (!row.exists || row.lane != (best.index & (row.threads_per_row - 1))) return;
+  float& chosen = shared[shared_index(row.base - row.lane + best.index)];
   chosen = -chosen;
 }
 
-template <typename Element, int kHeld, bool kDeviceKey>
+template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     hard_soft_tile_kernel(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  place_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
+  stage_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   const auto exact = [&](int e) { return noise.score(tile, e); };
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kHeld];
-    float x[kHeld];
+    unsigned at[kItemsPerThread];
+    float x[kItemsPerThread];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
     const float top = top_of_tile_row(row, x);

@@ -6,7 +6,7 @@
 
 namespace torch_gumbel::cuda {
 
-/// The row's place in the tensor.
+/// The row in the tensor.
 __device__ __forceinline__ Row tensor_row(const Problem& p, const Tile& tile, const TileRow& row) {
   return row_of(p.a.rows, tile.first_row + (row.exists ? row.row : 0));
 }
@@ -18,8 +18,8 @@ __device__ __forceinline__ Temperature row_temperature(const Problem& p, const T
 
 struct TileUnscaled {
   __device__ __forceinline__ float operator()(float x, int) const { return x; }
-  template <typename Share, int kCount>
-  __device__ __forceinline__ void apply(const Share&, float (&)[kCount]) const {}
+  template <typename Fragment, int kCount>
+  __device__ __forceinline__ void apply(const Fragment&, float (&)[kCount]) const {}
 };
 
 /// The sampler's scaling. Rows may have temperatures of their own: `inverses` holds the tile's.
@@ -34,18 +34,19 @@ struct TileScaled {
     if (!p.scaled) return x;
     return math::scaled_logit(x, inverse(element / static_cast<int>(p.a.rows.classes)));
   }
-  template <typename Share, int kCount>
-  __device__ __forceinline__ void apply(const Share& share, float (&x)[kCount]) const {
+  template <typename Fragment, int kCount>
+  __device__ __forceinline__ void apply(const Fragment& fragment, float (&x)[kCount]) const {
     if (!p.scaled) return;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const int vector = i / Share::kWidth, j = i % Share::kWidth;
-      if (j < share.count(vector)) x[i] = (*this)(x[i], share.first + vector * Share::kStep + j);
+      const int vector = i / Fragment::kWidth, j = i % Fragment::kWidth;
+      if (j < fragment.count(vector))
+        x[i] = (*this)(x[i], fragment.first + vector * Fragment::kStep + j);
     }
   }
 };
 
-/// Behind the tile in shared memory. All threads of the block arrive together.
+/// After the tile in shared memory. All threads of the block arrive together.
 __device__ __forceinline__ TileScaled scaling_of(const Problem& p, const Tile& tile,
                                                  float* inverses) {
   if (p.scaled && p.a.tau != nullptr) {
@@ -58,27 +59,27 @@ __device__ __forceinline__ TileScaled scaling_of(const Problem& p, const Tile& t
 }
 
 /// Weights of a row's scores, and their sum.
-template <int kHeld>
-__device__ __forceinline__ float weigh_row(const TileRow& row, float scale, float (&x)[kHeld],
-                                           Weigh& weigh) {
+template <int kItemsPerThread>
+__device__ __forceinline__ float weigh_row(const TileRow& row, float scale,
+                                           float (&x)[kItemsPerThread], Weigh& weigh) {
   float top = -kInfinity;
 #pragma unroll
-  for (int j = 0; j < kHeld; ++j) top = max_number(top, x[j]);
+  for (int j = 0; j < kItemsPerThread; ++j) top = max_number(top, x[j]);
   weigh = Weigh(row.reduce(top, MaxNumber{}), scale);
   return row.reduce(weigh_all(weigh, x), Sum{});
 }
 
-template <typename Element, int kHeld, bool kDeviceKey>
+template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     soft_tile_kernel(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  place_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
+  stage_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kHeld];
-    float x[kHeld];
+    unsigned at[kItemsPerThread];
+    float x[kItemsPerThread];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
     Weigh weigh(0, 0);
@@ -96,22 +97,23 @@ __global__ void __launch_bounds__(kTileThreads)
 }
 
 /// The largest of a row's fast scores, NaN if there is one.
-template <int kHeld>
-__device__ __forceinline__ float top_of_tile_row(const TileRow& row, const float (&x)[kHeld]) {
+template <int kItemsPerThread>
+__device__ __forceinline__ float top_of_tile_row(const TileRow& row,
+                                                 const float (&x)[kItemsPerThread]) {
   float top = -kInfinity;
 #pragma unroll
-  for (int j = 0; j < kHeld; ++j) top = max_or_nan(top, x[j]);
+  for (int j = 0; j < kItemsPerThread; ++j) top = max_or_nan(top, x[j]);
   return row.reduce(top, MaxOrNan{});
 }
 
 /// Those of a lane's classes that can be the row's best, as bits; none if the row is undefined.
-template <int kHeld>
-__device__ __forceinline__ uint32_t candidates_of(const float (&x)[kHeld], float top) {
+template <int kItemsPerThread>
+__device__ __forceinline__ uint32_t candidates_of(const float (&x)[kItemsPerThread], float top) {
   const bool defined = top < kInfinity && top > -kInfinity;
   const float threshold = filter_threshold(top);
   uint32_t candidates = 0;
 #pragma unroll
-  for (int j = 0; j < kHeld; ++j) candidates |= x[j] >= threshold ? 1u << j : 0u;
+  for (int j = 0; j < kItemsPerThread; ++j) candidates |= x[j] >= threshold ? 1u << j : 0u;
   return defined ? candidates : 0;
 }
 
@@ -124,40 +126,41 @@ __device__ __forceinline__ Best best_of_candidates(const TileRow& row, uint32_t 
   Best best;
   for (; candidates != 0; candidates &= candidates - 1) {
     const int j = __ffs(static_cast<int>(candidates)) - 1;
-    best.offer(kWithScore || in_row > 1 ? exact(row.element(j)) : top, row.lane + j * row.lanes);
+    best.offer(kWithScore || in_row > 1 ? exact(row.element(j)) : top,
+               row.lane + j * row.threads_per_row);
   }
   best = row.reduce(best, BetterOf{});
   return top < kInfinity ? best : Best{kNan, 0};
 }
 
 /// Best class of a row from its fast scores.
-template <bool kWithScore, int kHeld, typename Exact>
-__device__ __forceinline__ Best best_of_tile_row(const TileRow& row, const float (&x)[kHeld],
-                                                 Exact exact) {
+template <bool kWithScore, int kItemsPerThread, typename Exact>
+__device__ __forceinline__ Best best_of_tile_row(const TileRow& row,
+                                                 const float (&x)[kItemsPerThread], Exact exact) {
   const float top = top_of_tile_row(row, x);
   return best_of_candidates<kWithScore>(row, candidates_of(x, top), top, exact);
 }
 
-template <typename Element, int kHeld, bool kDeviceKey>
+template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     hard_tile_kernel(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  place_scores<Element, Scoring::kFilter>(p, tile, key, TileUnscaled{}, shared);
+  stage_scores<Element, Scoring::kFilter>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   const auto exact = [&](int e) { return noise.score(tile, e); };
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kHeld];
-    float x[kHeld];
+    unsigned at[kItemsPerThread];
+    float x[kItemsPerThread];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
     const Best best = best_of_tile_row<false>(row, x, exact);
     const bool defined = best.score > -kInfinity && row_temperature(p, tile, row).scale > 0;
 #pragma unroll
-    for (int j = 0; j < kHeld; ++j) {
-      const float one_hot = row.lane + j * row.lanes == best.index ? 1.0f : 0.0f;
+    for (int j = 0; j < kItemsPerThread; ++j) {
+      const float one_hot = row.lane + j * row.threads_per_row == best.index ? 1.0f : 0.0f;
       x[j] = defined ? one_hot : kNan;
     }
     row.store(at, x, shared);
@@ -167,53 +170,54 @@ __global__ void __launch_bounds__(kTileThreads)
 }
 
 /// The same without noise; logit_of(element).
-template <int kHeld, typename LogitOf>
-__device__ __forceinline__ Best plain_best_of_tile_row(const TileRow& row, LogitOf logit_of) {
-  float x[kHeld];
+template <int kItemsPerThread, typename LogitOf>
+__device__ __forceinline__ Best greedy_best_of_tile_row(const TileRow& row, LogitOf logit_of) {
+  float x[kItemsPerThread];
 #pragma unroll
-  for (int j = 0; j < kHeld; ++j) x[j] = j < row.count ? logit_of(row.element(j)) : -kInfinity;
+  for (int j = 0; j < kItemsPerThread; ++j)
+    x[j] = j < row.count ? logit_of(row.element(j)) : -kInfinity;
   return best_of_tile_row<true>(row, x, logit_of);
 }
 
-template <typename Element, int kHeld, bool kDeviceKey>
+template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     argmax_tile_kernel(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   const TileScaled scaling = scaling_of(p, tile, shared + p.tile_floats);
-  place_scores<Element, Scoring::kFilter>(p, tile, key, scaling, shared);
+  stage_scores<Element, Scoring::kFilter>(p, tile, key, scaling, shared);
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kHeld];
-    float x[kHeld];
+    unsigned at[kItemsPerThread];
+    float x[kItemsPerThread];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
     Best best = best_of_tile_row<true>(row, x, [&](int e) {
       return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
     });
-    // A plain row comes out as undefined, so that others need not ask.
-    const bool plain =
+    // A greedy row comes out as undefined, so that no other row checks its temperature.
+    const bool greedy =
         p.scaled && best.score != best.score &&
-        is_plain(p, tensor_row(p, tile, row), scaling.inverse(row.exists ? row.row : 0));
-    if (__any_sync(kAllLanes, plain)) {
-      const Best of_logits =
-          plain_best_of_tile_row<kHeld>(row, [&](int e) { return noise.logit(tile, e); });
-      if (plain) best = of_logits;
+        is_greedy(p, tensor_row(p, tile, row), scaling.inverse(row.exists ? row.row : 0));
+    if (__any_sync(kAllLanes, greedy)) {
+      const Best of_logits = greedy_best_of_tile_row<kItemsPerThread>(
+          row, [&](int e) { return noise.logit(tile, e); });
+      if (greedy) best = of_logits;
     }
-    if (row.leads()) write_choice(p.a, tile.first_row + row.row, best);
+    if (row.leads()) write_argmax(p.a, tile.first_row + row.row, best);
   });
 }
 
 /// Weights and incoming gradients of a row become gradients, in shared memory; and the row's
 /// gradient at tau.
-template <int kHeld>
+template <int kItemsPerThread>
 __device__ __forceinline__ void differentiate_row(const Problem& p, const Tile& tile,
                                                   const TileRow& row, const Differentiate& by,
-                                                  const float (&grad)[kHeld],
-                                                  const unsigned (&at)[kHeld], float (&x)[kHeld],
-                                                  float* shared) {
+                                                  const float (&grad)[kItemsPerThread],
+                                                  const unsigned (&at)[kItemsPerThread],
+                                                  float (&x)[kItemsPerThread], float* shared) {
   const bool want_tau = p.a.row_value != nullptr;
   const float own = differentiate_all(by, grad, want_tau, x);
   row.store(at, x, shared);
@@ -222,18 +226,18 @@ __device__ __forceinline__ void differentiate_row(const Problem& p, const Tile& 
   if (row.leads()) static_cast<float*>(p.a.row_value)[tile.first_row + row.row] = total;
 }
 
-template <typename Element, int kHeld>
+template <typename Element, int kItemsPerThread>
 __global__ void __launch_bounds__(kTileThreads)
     backward_tile_kernel(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   float* grads = shared + p.tile_floats;
   const Tile tile(p);
-  place_values<Element>(tile, p.a.input, p.a.input_type, shared);
-  place_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
+  stage_values<Element>(tile, p.a.input, p.a.input_type, shared);
+  stage_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kHeld];
-    float y[kHeld], grad[kHeld];
+    unsigned at[kItemsPerThread];
+    float y[kItemsPerThread], grad[kItemsPerThread];
     row.find(at);
     row.load(at, shared, 0.0f, y);
     row.load(at, grads, 0.0f, grad);
@@ -245,20 +249,20 @@ __global__ void __launch_bounds__(kTileThreads)
   write_tile<Element>(p.a, tile, shared);
 }
 
-template <typename Element, int kHeld, bool kDeviceKey>
+template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     hard_backward_tile_kernel(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   float* grads = shared + p.tile_floats;
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  place_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
-  place_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
+  stage_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
+  stage_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
     const Temperature tau = row_temperature(p, tile, row);
-    unsigned at[kHeld];
-    float x[kHeld], grad[kHeld];
+    unsigned at[kItemsPerThread];
+    float x[kItemsPerThread], grad[kItemsPerThread];
     row.find(at);
     row.load(at, shared, -kInfinity, x);
     row.load(at, grads, 0.0f, grad);

@@ -89,7 +89,7 @@ inline BFloat16 narrow<BFloat16>(double x) {
 
 /// Calls f(pointer of the element's own type).
 template <typename F>
-static inline void with_elements(DType type, const void* data, F&& f) {
+static inline void dispatch_dtype(DType type, const void* data, F&& f) {
   switch (type) {
     case DType::kFloat32:
       return f(static_cast<const float*>(data));
@@ -166,8 +166,8 @@ static inline void for_each_tile(int64_t rows, int64_t classes, F&& f) {
 }
 
 template <typename T, typename Element>
-static void load_across(const Element* data, const Strided& from, int64_t rows, int64_t classes,
-                        T* to) {
+static void load_spatial(const Element* data, const Strided& from, int64_t rows, int64_t classes,
+                         T* to) {
   ClassTile<T> tile;
   for_each_tile(
       rows, classes, [&](int64_t i0, int64_t tile_rows, int64_t k0, int64_t tile_classes) {
@@ -186,8 +186,8 @@ static void load_across(const Element* data, const Strided& from, int64_t rows, 
 }
 
 template <typename T, typename Element>
-static void store_across(const T* from, int64_t rows, int64_t classes, Element* data,
-                         const Strided& to) {
+static void store_spatial(const T* from, int64_t rows, int64_t classes, Element* data,
+                          const Strided& to) {
   ClassTile<T> tile;
   for_each_tile(
       rows, classes, [&](int64_t i0, int64_t tile_rows, int64_t k0, int64_t tile_classes) {
@@ -208,8 +208,8 @@ static void store_across(const T* from, int64_t rows, int64_t classes, Element* 
 /// to[i * classes + k] = element (i, k). Walks memory in its own order.
 template <typename T>
 static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to) {
-  with_elements(from.type, from.data, [&](auto* data) {
-    if (from.class_step != 1 && rows > 1) return load_across(data, from, rows, classes, to);
+  dispatch_dtype(from.type, from.data, [&](auto* data) {
+    if (from.class_step != 1 && rows > 1) return load_spatial(data, from, rows, classes, to);
     if (from.class_step == 1 && (rows == 1 || from.row_step == classes))
       return load_run(data, rows * classes, to);
     for (int64_t i = 0; i < rows; ++i)
@@ -221,12 +221,12 @@ static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* t
 /// element (i, k) = from[i * classes + k].
 template <typename T>
 static void store_matrix(const T* from, int64_t rows, int64_t classes, const Strided& to) {
-  with_elements(to.type, to.data, [&](auto* elements) {
+  dispatch_dtype(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     auto* data = const_cast<Element*>(elements);
     if (to.class_step == 1 && (rows == 1 || to.row_step == classes))
       return store_run(from, rows * classes, data);
-    if (to.class_step != 1) return store_across(from, rows, classes, data, to);
+    if (to.class_step != 1) return store_spatial(from, rows, classes, data, to);
     for (int64_t i = 0; i < rows; ++i)
       store_run(from + i * classes, classes, data + i * to.row_step);
   });

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbouring rows that are worked on together, and their operands.
+// Neighbouring rows that are processed together, and their operands.
 #pragma once
 
 #include "convert.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Lines that wait to be written: while exponentials are made, memory has nothing else to do.
-/// write(lines, elements) writes as many as `elements` elements fill, if so many wait.
-struct WaitingLines {
+/// Cache lines to be stored between arithmetic, which leaves the memory bus idle. write(lines,
+/// elements) stores as many as `elements` elements fill, if so many are pending.
+struct DeferredStores {
   void (*write)(void* lines, int64_t elements) = nullptr;
   void* lines = nullptr;
 };
@@ -19,7 +19,7 @@ struct Group {
   int64_t rows;
   Row first;
   int64_t step[kOperands];
-  WaitingLines waiting = {};
+  DeferredStores deferred = {};
 
   int64_t step_of(Operand operand) const { return step[static_cast<int>(operand)]; }
 };
@@ -49,7 +49,7 @@ static inline Row row_of(const Group& group, int64_t i) {
 }
 
 /// Classes from `class_begin` on of a group's rows in an operand.
-static inline Strided operand_matrix(const Arguments& a, const Group& group, Operand operand,
+static inline Strided operand_matrix(const KernelParams& a, const Group& group, Operand operand,
                                      int64_t class_begin) {
   const void* data = operand == Operand::kInput  ? a.input
                      : operand == Operand::kGrad ? a.grad
@@ -64,7 +64,7 @@ static inline Strided operand_matrix(const Arguments& a, const Group& group, Ope
 }
 
 /// The same of a result that has the output's type and strides.
-static inline Strided result_matrix(const Arguments& a, const Group& group, const void* result,
+static inline Strided result_matrix(const KernelParams& a, const Group& group, const void* result,
                                     int64_t class_begin) {
   const int64_t class_step = a.rows.step(Operand::kOutput);
   const int64_t offset = group.first[Operand::kOutput] + class_begin * class_step;
@@ -72,13 +72,13 @@ static inline Strided result_matrix(const Arguments& a, const Group& group, cons
           group.step_of(Operand::kOutput), class_step};
 }
 
-/// The values of a matrix, [rows][classes]: where they lie when nothing needs converting, else
-/// copied to `room`.
+/// The values of a matrix, [rows][classes]: in place when nothing needs converting, else copied to
+/// `buffer`.
 template <typename T>
-static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* room) {
+static inline const T* values_of(const Strided& from, int64_t rows, int64_t classes, T* buffer) {
   if (const T* values = packed_values<T>(from, rows, classes)) return values;
-  load_matrix(from, rows, classes, room);
-  return room;
+  load_matrix(from, rows, classes, buffer);
+  return buffer;
 }
 
 static inline Group single_row(const Group& group, int64_t i) {
@@ -89,10 +89,10 @@ static inline Group single_row(const Group& group, int64_t i) {
   return row;
 }
 
-/// Cuts a group into as many rows at once as rows_per_group allows: f(rows, the first one's place in
-/// the group).
+/// Cuts a group into as many rows at once as rows_per_group allows: f(rows, index of the first one
+/// in the group).
 template <typename F>
-static inline void for_each_block(const Arguments& a, const Group& group, F&& f) {
+static inline void for_each_block(const KernelParams& a, const Group& group, F&& f) {
   const int64_t most = rows_per_group(a.rows);
   if (group.rows <= most) return f(group, 0);
   for (int64_t first = 0; first < group.rows; first += most) {
@@ -102,20 +102,20 @@ static inline void for_each_block(const Arguments& a, const Group& group, F&& f)
   }
 }
 
-static inline double tau_at(const Arguments& a, const Row& row) {
+static inline double tau_at(const KernelParams& a, const Row& row) {
   if (a.tau == nullptr) return a.host_tau;
   const int64_t at = row[Operand::kTau];
   double tau = 0;
-  with_elements(a.tau_type, a.tau, [&](auto* data) { tau = widen(data[at]); });
+  dispatch_dtype(a.tau_type, a.tau, [&](auto* data) { tau = widen(data[at]); });
   return tau;
 }
 
 /// Whether all rows share one temperature.
-static inline bool uniform_tau(const Arguments& a, const Group& group) {
+static inline bool uniform_tau(const KernelParams& a, const Group& group) {
   return a.tau == nullptr || group.rows == 1 || group.step_of(Operand::kTau) == 0;
 }
 
-static inline bool uniform_key(const Arguments& a, const Group& group) {
+static inline bool uniform_key(const KernelParams& a, const Group& group) {
   return a.key == nullptr || group.rows == 1 || group.step_of(Operand::kKey) == 0;
 }
 

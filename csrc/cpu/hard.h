@@ -2,7 +2,7 @@
 // Hard samples: the one-hot of each row's choice.
 #pragma once
 
-#include "choose.h"
+#include "argmax.h"
 #include "one_hot.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -14,52 +14,52 @@ static inline void write_one_hot(const Best& best, int64_t classes, T* to) {
     to[k] = !best.drawn() ? static_cast<T>(__builtin_nan("")) : k == best.index ? T{1} : T{0};
 }
 
-/// One-hot rows side by side.
+/// One-hots of transposed rows.
 template <int width, typename T>
-TG_STAGE void one_hot_side(const T* place, int classes, T* padded) {
-  Side<T, width> side;
-  const auto at = load_register(place);
+TG_STAGE void one_hot_transposed(const T* index, int classes, T* padded) {
+  Transposed<T, width> transposed;
+  const auto at = loadu(index);
   for (int k = 0; k < classes; ++k) {
-    const auto column = Register<T>{} + static_cast<T>(k);
-    store_register(at == column ? Register<T>{} + T{1} : Register<T>{}, side.at(k));
+    const auto class_index = Vec<T>{} + static_cast<T>(k);
+    storeu(at == class_index ? Vec<T>{} + T{1} : Vec<T>{}, transposed.at(k));
   }
-  side.store(padded);
+  transposed.store(padded);
 }
 
-/// hard_group of rows of at most kSideRows classes and one valid temperature.
+/// hard_group of rows of at most kVecRows classes and one valid temperature.
 template <typename T>
-static void hard_narrow(const Arguments& a, const Group& group, T* scores) {
+static void hard_small(const KernelParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  T* direct = streams(a) ? nullptr : packed_values<T>(output, group.rows, classes);
+  T* direct = uses_nontemporal(a) ? nullptr : packed_values<T>(output, group.rows, classes);
   T* to = direct != nullptr ? direct : scores;
   load_scores(a, group, 0, classes, scores);
   alignas(64) T padded[kPadded];
-  choose_narrow_rows(scores, group.rows, classes,
-                     [&](auto width, int64_t begin, int64_t rows, const T* place, const T* top) {
-                       constexpr int kWidth = decltype(width)::value;
-                       T* block = to + begin * classes;
-                       if (top == nullptr) {
-                         for (int64_t i = 0; i < rows; ++i)
-                           write_one_hot(best_of_scores(scores + (begin + i) * classes, classes, 0),
-                                         classes, block + i * classes);
-                         return;
-                       }
-                       for (int64_t i = 0; i < rows; i += kSideRows<T>)
-                         one_hot_side<kWidth>(place + i, static_cast<int>(classes),
-                                              padded + i * kWidth);
-                       pack_rows<kWidth>(padded, rows, classes, block);
-                     });
-  if (to == scores) store_group(scores, group.rows, classes, output, streams(a));
+  search_small_rows(scores, group.rows, classes,
+                    [&](auto width, int64_t begin, int64_t rows, const T* index, const T* top) {
+                      constexpr int kWidth = decltype(width)::value;
+                      T* block = to + begin * classes;
+                      if (top == nullptr) {
+                        for (int64_t i = 0; i < rows; ++i)
+                          write_one_hot(best_of_scores(scores + (begin + i) * classes, classes, 0),
+                                        classes, block + i * classes);
+                        return;
+                      }
+                      for (int64_t i = 0; i < rows; i += kVecRows<T>)
+                        one_hot_transposed<kWidth>(index + i, static_cast<int>(classes),
+                                                   padded + i * kWidth);
+                      pack_rows<kWidth>(padded, rows, classes, block);
+                    });
+  if (to == scores) store_group(scores, group.rows, classes, output, uses_nontemporal(a));
 }
 
 template <typename T>
-static void hard_group(const Arguments& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kSideRows<T> && uniform_tau(a, group) &&
+static void hard_group(const KernelParams& a, const Group& group, T* scores) {
+  if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group) &&
       math::valid_temperature(tau_at(a, group.first)))
-    return hard_narrow(a, group, scores);
+    return hard_small(a, group, scores);
   int32_t choice[kTile];
-  choose_group(a, group, false, scores, [&](int64_t i, const Best& best) {
+  search_group(a, group, false, scores, [&](int64_t i, const Best& best) {
     const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
     const bool drawn = best.drawn() && math::valid_temperature(tau);
     choice[i] = drawn ? static_cast<int32_t>(best.index) : kNoChoice;

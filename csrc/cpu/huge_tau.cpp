@@ -17,11 +17,11 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// f(pointer to elements of the type); `Data` is void or const void.
 template <typename Data, typename F>
-void with_type(DType type, Data* data, F&& f) {
+void dispatch_dtype(DType type, Data* data, F&& f) {
   const auto as = [&](auto zero) {
     using Element = decltype(zero);
-    using Kept = std::conditional_t<std::is_const_v<Data>, const Element, Element>;
-    f(static_cast<Kept*>(data));
+    using Pointee = std::conditional_t<std::is_const_v<Data>, const Element, Element>;
+    f(static_cast<Pointee*>(data));
   };
   switch (type) {
     case DType::kFloat32:
@@ -37,13 +37,14 @@ void with_type(DType type, Data* data, F&& f) {
 
 double number_at(DType type, const void* data, int64_t at) {
   double value = 0;
-  with_type(type, data, [&](const auto* elements) { value = static_cast<double>(elements[at]); });
+  dispatch_dtype(type, data,
+                 [&](const auto* elements) { value = static_cast<double>(elements[at]); });
   return value;
 }
 
 /// float64 goes to a half by way of float32, as in the kernels.
 void write_at(DType type, void* data, int64_t at, double value) {
-  with_type(type, data, [&](auto* elements) {
+  dispatch_dtype(type, data, [&](auto* elements) {
     using Element = std::remove_pointer_t<decltype(elements)>;
     if constexpr (sizeof(Element) == sizeof(double))
       elements[at] = value;
@@ -52,18 +53,18 @@ void write_at(DType type, void* data, int64_t at, double value) {
   });
 }
 
-double least_huge_tau(const Arguments& a) {
+double least_huge_tau(const KernelParams& a) {
   return a.input_type == DType::kFloat64 ? 0x1p1000 : 0x1p120;
 }
 
 /// Whether a temperature of dimensions [0, dims) is huge; a dimension that shares one counts once.
-bool any_huge(const Arguments& a, int dims, int64_t at) {
+bool any_huge(const KernelParams& a, int dims, int64_t at) {
   if (dims == 0) return number_at(a.tau_type, a.tau, at) >= least_huge_tau(a);
   const int64_t stride = a.rows.stride[static_cast<int>(Operand::kTau)][dims - 1];
   const int64_t count = stride == 0 ? 1 : a.rows.size[dims - 1];
   bool any = false;
   if (dims == 1)
-    with_type(a.tau_type, a.tau, [&](const auto* taus) {
+    dispatch_dtype(a.tau_type, a.tau, [&](const auto* taus) {
       const double least = least_huge_tau(a);
       for (int64_t i = 0; i < count; ++i)
         any |= static_cast<double>(taus[at + i * stride]) >= least;
@@ -76,7 +77,7 @@ bool any_huge(const Arguments& a, int dims, int64_t at) {
 /// One row in float64.
 class HugeRow {
  public:
-  HugeRow(const Arguments& a, int64_t index)
+  HugeRow(const KernelParams& a, int64_t index)
       : a_(a),
         index_(index),
         row_(row_at(a.rows, index)),
@@ -95,15 +96,15 @@ class HugeRow {
   void for_each_class(F&& f) const {
     for (int64_t k = 0; k < a_.rows.classes; ++k) f(k);
   }
-  int64_t place(Operand operand, int64_t k) const {
+  int64_t offset(Operand operand, int64_t k) const {
     return row_[operand] + k * a_.rows.step(operand);
   }
 
-  /// The logit plus noise, rounded to the compute type.
+  /// The logit plus noise, rounded to the opmath type.
   double score(int64_t k) const {
-    const double x = number_at(a_.input_type, a_.input, place(Operand::kInput, k));
+    const double x = number_at(a_.input_type, a_.input, offset(Operand::kInput, k));
     const math::Key key = key_of(a_, row_);
-    const auto position = static_cast<uint64_t>(place(Operand::kWord, k));
+    const auto position = static_cast<uint64_t>(offset(Operand::kWord, k));
     const uint32_t word = math::key_word(key, position);
     const uint32_t extension = math::key_word(key, position, math::Plane::kExtension);
     if (a_.input_type == DType::kFloat64) return x + math::gumbel64(word, extension);
@@ -119,7 +120,7 @@ class HugeRow {
 
   void write_sample() const {
     for_each_class([&](int64_t k) {
-      write_at(a_.output_type, const_cast<void*>(a_.output), place(Operand::kOutput, k),
+      write_at(a_.output_type, const_cast<void*>(a_.output), offset(Operand::kOutput, k),
                weight(k) / sum_);
     });
     if (a_.row_value == nullptr) return;
@@ -132,7 +133,7 @@ class HugeRow {
   }
 
   double grad(int64_t k) const {
-    return number_at(a_.grad_type, a_.grad, place(Operand::kGrad, k));
+    return number_at(a_.grad_type, a_.grad, offset(Operand::kGrad, k));
   }
   void write_gradient() const {
     double dot = 0, at_tau = 0;
@@ -140,7 +141,7 @@ class HugeRow {
     for_each_class([&](int64_t k) {
       const double y = weight(k) / sum_, gradient = y * (grad(k) - dot) / tau_;
       at_tau -= y > 0 ? gradient * std::log(y) : gradient;
-      write_at(a_.output_type, const_cast<void*>(a_.output), place(Operand::kOutput, k), gradient);
+      write_at(a_.output_type, const_cast<void*>(a_.output), offset(Operand::kOutput, k), gradient);
     });
     if (a_.row_value != nullptr) write_row(at_tau);
   }
@@ -149,7 +150,7 @@ class HugeRow {
     write_at(wide ? DType::kFloat64 : DType::kFloat32, a_.row_value, index_, value);
   }
 
-  const Arguments& a_;
+  const KernelParams& a_;
   int64_t index_;
   Row row_;
   double tau_, max_ = -kInfinity, sum_ = 0;
@@ -157,12 +158,12 @@ class HugeRow {
 
 }  // namespace
 
-bool any_huge_tau(const Arguments& a) {
+bool any_huge_tau(const KernelParams& a) {
   if (a.tau == nullptr) return a.host_tau >= least_huge_tau(a);
   return any_huge(a, a.rows.dims, 0);
 }
 
-void redo_huge_tau(Op op, const Arguments& a) {
+void redo_huge_tau(Op op, const KernelParams& a) {
   for (int64_t i = 0; i < a.rows.count; ++i)
     if (HugeRow row(a, i); row.is_huge()) row.redo(op);
 }

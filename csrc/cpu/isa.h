@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Common ground of the CPU kernels. kernels.cpp and these headers are compiled once per instruction
-// set, each time in a namespace of its own (TG_ISA), so that no function of one build can stand in
-// for another's.
+// Vector types and helpers of the CPU kernels. kernels.cpp and these headers are compiled once per
+// instruction set, each time in a namespace of its own (TG_ISA), so that no function of one build
+// can stand in for another's.
 #pragma once
 
 #if defined(__x86_64__)
@@ -23,7 +23,7 @@
 /// Stages of a loop: out of line, they would load their constants at every step.
 #define TG_STAGE static inline __attribute__((always_inline))
 #define TG_MEMBER inline __attribute__((always_inline))
-#define TG_INLINE __attribute__((always_inline))  // of a lambda, behind its parameters
+#define TG_INLINE __attribute__((always_inline))  // of a lambda, after its parameters
 
 namespace torch_gumbel::cpu::TG_ISA {
 
@@ -39,31 +39,31 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-/// One register of T.
+/// One vector of T.
 template <typename T>
-struct RegisterOf {
+struct VecOf {
   typedef T type __attribute__((vector_size(kVectorBytes)));
   // Loads and stores go through this: unaligned, and allowed to alias anything.
   typedef T memory __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));
 };
 
 template <typename T>
-using Register = typename RegisterOf<T>::type;
+using Vec = typename VecOf<T>::type;
 
 template <typename T>
-TG_STAGE Register<T> load_register(const T* from) {
-  return *reinterpret_cast<const typename RegisterOf<T>::memory*>(from);
+TG_STAGE Vec<T> loadu(const T* from) {
+  return *reinterpret_cast<const typename VecOf<T>::memory*>(from);
 }
 template <typename V, typename T>
-TG_STAGE void store_register(const V& values, T* to) {
-  *reinterpret_cast<typename RegisterOf<T>::memory*>(to) = values;
+TG_STAGE void storeu(const V& values, T* to) {
+  *reinterpret_cast<typename VecOf<T>::memory*>(to) = values;
 }
 
 /// a * b + c with one rounding.
 template <typename V>
-TG_STAGE V fused(V a, V b, V c) {
+TG_STAGE V fma(V a, V b, V c) {
   if constexpr (std::is_floating_point_v<V>) {
-    return math::fused(a, b, c);
+    return math::fma(a, b, c);
   } else {
     constexpr int kCount = sizeof(V) / sizeof(a[0]);
 #if defined(__AVX512F__)
@@ -71,22 +71,22 @@ TG_STAGE V fused(V a, V b, V c) {
 #elif defined(__AVX2__)
     if constexpr (sizeof(a[0]) == 4) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #endif
-    for (int j = 0; j < kCount; ++j) a[j] = math::fused(a[j], b[j], c[j]);
+    for (int j = 0; j < kCount; ++j) a[j] = math::fma(a[j], b[j], c[j]);
     return a;
   }
 }
 
-/// a > b ? a : b, so b where a is NaN.
-TG_STAGE Register<float> larger(Register<float> a, Register<float> b) {
+/// a > b ? a : b, so b where a is NaN (unlike ATen's, which propagates NaN).
+TG_STAGE Vec<float> maximum(Vec<float> a, Vec<float> b) {
 #if defined(__AVX512F__)
-  return (Register<float>)_mm512_max_ps((__m512)a, (__m512)b);
+  return (Vec<float>)_mm512_max_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
-  return (Register<float>)_mm256_max_ps((__m256)a, (__m256)b);
+  return (Vec<float>)_mm256_max_ps((__m256)a, (__m256)b);
 #else
   return a > b ? a : b;
 #endif
 }
-TG_STAGE Register<double> larger(Register<double> a, Register<double> b) { return a > b ? a : b; }
+TG_STAGE Vec<double> maximum(Vec<double> a, Vec<double> b) { return a > b ? a : b; }
 
 template <typename T>
 struct IndexOf;
@@ -102,28 +102,28 @@ struct IndexOf<double> {
 /// Whether `permute` is one instruction.
 #if defined(__AVX512F__)
 template <typename T>
-constexpr bool kPermutes = true;
+constexpr bool kHasPermute = true;
 #elif defined(__AVX2__)
 template <typename T>
-constexpr bool kPermutes = sizeof(T) == 4;
+constexpr bool kHasPermute = sizeof(T) == 4;
 #else
 template <typename T>
-constexpr bool kPermutes = false;
+constexpr bool kHasPermute = false;
 #endif
 
 /// Lane j takes the lane that index[j] names.
 template <typename T>
-TG_STAGE Register<T> permute(Register<T> values, typename IndexOf<T>::type index) {
+TG_STAGE Vec<T> permute(Vec<T> values, typename IndexOf<T>::type index) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4)
-    return (Register<T>)_mm512_permutexvar_ps((__m512i)index, (__m512)values);
+    return (Vec<T>)_mm512_permutexvar_ps((__m512i)index, (__m512)values);
   else
-    return (Register<T>)_mm512_permutexvar_pd((__m512i)index, (__m512d)values);
+    return (Vec<T>)_mm512_permutexvar_pd((__m512i)index, (__m512d)values);
 #elif defined(__AVX2__)
   if constexpr (sizeof(T) == 4)
-    return (Register<T>)_mm256_permutevar8x32_ps((__m256)values, (__m256i)index);
+    return (Vec<T>)_mm256_permutevar8x32_ps((__m256)values, (__m256i)index);
 #endif
-  Register<T> permuted = {};
+  Vec<T> permuted = {};
   for (int j = 0; j < static_cast<int>(kVectorBytes / sizeof(T)); ++j)
     permuted[j] = values[index[j]];
   return permuted;
@@ -138,35 +138,35 @@ TG_STAGE typename IndexOf<T>::type lanes_below(int64_t count, int first) {
   return lane < static_cast<decltype(lane[0] + 0)>(count);
 }
 
-/// The first values of memory that ends with them, zeros behind.
-TG_STAGE Register<float> load_first(const float* from, int64_t count, int first) {
+/// The first `count` values, zeros after them; reads no further.
+TG_STAGE Vec<float> masked_load(const float* from, int64_t count, int first) {
 #if defined(__AVX512F__)
   const auto mask = (__m512i)lanes_below<float>(count, first);
-  return (Register<float>)_mm512_maskz_loadu_ps(_mm512_movepi32_mask(mask), from + first);
+  return (Vec<float>)_mm512_maskz_loadu_ps(_mm512_movepi32_mask(mask), from + first);
 #elif defined(__AVX2__)
   const auto mask = (__m256i)lanes_below<float>(count, first);
-  return (Register<float>)_mm256_maskload_ps(from + first, mask);
+  return (Vec<float>)_mm256_maskload_ps(from + first, mask);
 #else
-  Register<float> values = {};
+  Vec<float> values = {};
   for (int j = 0; j < kVectorBytes / 4; ++j) values[j] = first + j < count ? from[first + j] : 0;
   return values;
 #endif
 }
 #if defined(__AVX512F__)
-TG_STAGE Register<uint32_t> load_first(const uint32_t* from, int64_t count) {
+TG_STAGE Vec<uint32_t> masked_load(const uint32_t* from, int64_t count) {
   const auto mask = _mm512_movepi32_mask((__m512i)lanes_below<float>(count, 0));
-  return (Register<uint32_t>)_mm512_maskz_loadu_epi32(mask, from);
+  return (Vec<uint32_t>)_mm512_maskz_loadu_epi32(mask, from);
 }
-TG_STAGE void store_first(Register<float> values, float* to, int64_t count) {
+TG_STAGE void masked_store(Vec<float> values, float* to, int64_t count) {
   const auto mask = _mm512_movepi32_mask((__m512i)lanes_below<float>(count, 0));
   _mm512_mask_storeu_ps(to, mask, (__m512)values);
 }
 #elif defined(__AVX2__)
-TG_STAGE Register<uint32_t> load_first(const uint32_t* from, int64_t count) {
+TG_STAGE Vec<uint32_t> masked_load(const uint32_t* from, int64_t count) {
   const auto mask = (__m256i)lanes_below<float>(count, 0);
-  return (Register<uint32_t>)_mm256_maskload_epi32(reinterpret_cast<const int*>(from), mask);
+  return (Vec<uint32_t>)_mm256_maskload_epi32(reinterpret_cast<const int*>(from), mask);
 }
-TG_STAGE void store_first(Register<float> values, float* to, int64_t count) {
+TG_STAGE void masked_store(Vec<float> values, float* to, int64_t count) {
   _mm256_maskstore_ps(to, (__m256i)lanes_below<float>(count, 0), (__m256)values);
 }
 #endif
@@ -175,15 +175,15 @@ TG_STAGE void store_first(Register<float> values, float* to, int64_t count) {
 TG_STAGE auto lanes_between(int first, int64_t last) {
   return ~lanes_below<float>(first, 0) & lanes_below<float>(last, 0);
 }
-TG_STAGE Register<float> load_between(const float* from, int first, int64_t last) {
+TG_STAGE Vec<float> masked_load_range(const float* from, int first, int64_t last) {
 #if defined(__AVX512F__)
   const auto mask = _mm512_movepi32_mask((__m512i)lanes_between(first, last));
-  return (Register<float>)_mm512_maskz_loadu_ps(mask, from);
+  return (Vec<float>)_mm512_maskz_loadu_ps(mask, from);
 #else
-  return (Register<float>)_mm256_maskload_ps(from, (__m256i)lanes_between(first, last));
+  return (Vec<float>)_mm256_maskload_ps(from, (__m256i)lanes_between(first, last));
 #endif
 }
-TG_STAGE void store_between(Register<float> values, float* to, int first, int64_t last) {
+TG_STAGE void masked_store_range(Vec<float> values, float* to, int first, int64_t last) {
 #if defined(__AVX512F__)
   const auto mask = _mm512_movepi32_mask((__m512i)lanes_between(first, last));
   _mm512_mask_storeu_ps(to, mask, (__m512)values);
@@ -192,42 +192,42 @@ TG_STAGE void store_between(Register<float> values, float* to, int first, int64_
 #endif
 }
 #endif
-TG_STAGE Register<double> load_first(const double* from, int64_t count, int first) {
-  Register<double> values = {};
+TG_STAGE Vec<double> masked_load(const double* from, int64_t count, int first) {
+  Vec<double> values = {};
   for (int j = 0; j < kVectorBytes / 8; ++j) values[j] = first + j < count ? from[first + j] : 0;
   return values;
 }
 
-/// kLanes values, in as many registers as that takes.
+/// kLanes values, in as many vectors as that takes.
 template <typename T>
 struct Lanes {
   static constexpr int kPerPart = kVectorBytes / sizeof(T);
   static constexpr int kParts = kLanes / kPerPart;
-  Register<T> part[kParts];
+  Vec<T> part[kParts];
 
   TG_STAGE Lanes all(T value) {
     Lanes lanes;
-    for (int p = 0; p < kParts; ++p) lanes.part[p] = Register<T>{} + value;
+    for (int p = 0; p < kParts; ++p) lanes.part[p] = Vec<T>{} + value;
     return lanes;
   }
   TG_STAGE Lanes load(const T* from) {
     Lanes lanes;
-    for (int p = 0; p < kParts; ++p) lanes.part[p] = load_register(from + p * kPerPart);
+    for (int p = 0; p < kParts; ++p) lanes.part[p] = loadu(from + p * kPerPart);
     return lanes;
   }
-  /// The first `count` values, zeros behind; reads no further.
-  TG_STAGE Lanes load_some(const T* from, int64_t count) {
+  /// The same for all lanes.
+  TG_STAGE Lanes masked_load(const T* from, int64_t count) {
     Lanes lanes;
-    for (int p = 0; p < kParts; ++p) lanes.part[p] = load_first(from, count, p * kPerPart);
+    for (int p = 0; p < kParts; ++p) lanes.part[p] = TG_ISA::masked_load(from, count, p * kPerPart);
     return lanes;
   }
   TG_MEMBER void store(T* to) const {
-    for (int p = 0; p < kParts; ++p) store_register(part[p], to + p * kPerPart);
+    for (int p = 0; p < kParts; ++p) storeu(part[p], to + p * kPerPart);
   }
-  /// Puts `rest` behind the first `count`.
-  TG_MEMBER void keep_first(int64_t count, T rest) {
+  /// Replaces the lanes after the first `count` by `rest`.
+  TG_MEMBER void fill_tail(int64_t count, T rest) {
     for (int p = 0; p < kParts; ++p)
-      part[p] = lanes_below<T>(count, p * kPerPart) ? part[p] : Register<T>{} + rest;
+      part[p] = lanes_below<T>(count, p * kPerPart) ? part[p] : Vec<T>{} + rest;
   }
   TG_MEMBER void add(const Lanes& other) {
     for (int p = 0; p < kParts; ++p) part[p] += other.part[p];
@@ -238,8 +238,8 @@ struct Lanes {
   TG_MEMBER void add_product(const Lanes& a, const Lanes& b) {
     for (int p = 0; p < kParts; ++p) part[p] += a.part[p] * b.part[p];
   }
-  TG_MEMBER void keep_larger(const Lanes& other) {
-    for (int p = 0; p < kParts; ++p) part[p] = larger(other.part[p], part[p]);
+  TG_MEMBER void keep_maximum(const Lanes& other) {
+    for (int p = 0; p < kParts; ++p) part[p] = maximum(other.part[p], part[p]);
   }
 };
 

@@ -3,10 +3,10 @@
 // long ones.
 #include <type_traits>
 
-#include "columns_choose.h"
-#include "columns_gradient.h"
-#include "columns_soft.h"
 #include "kl.h"
+#include "spatial_argmax.h"
+#include "spatial_backward.h"
+#include "spatial_softmax.h"
 
 #define TG_TEXT_OF(name) #name
 #define TG_TEXT(name) TG_TEXT_OF(name)
@@ -19,7 +19,7 @@ namespace {
 
 /// float64 input (for noise: output) is computed in float64, everything else in float32.
 template <typename F>
-void with_compute_type(Op op, const Arguments& a, F&& f) {
+void dispatch_opmath_type(Op op, const KernelParams& a, F&& f) {
   const DType type = op == Op::kNoise ? a.output_type : a.input_type;
   if (type == DType::kFloat64)
     f(double{});
@@ -28,33 +28,33 @@ void with_compute_type(Op op, const Arguments& a, F&& f) {
 }
 
 template <typename T>
-void noise_group(const Arguments& a, const Group& group, T* scores) {
+void noise_group(const KernelParams& a, const Group& group, T* scores) {
   memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
-  take_group_noise<Add>(a, group, 0, a.rows.classes, scores, scores);
+  apply_group_noise<AddNoise>(a, group, 0, a.rows.classes, scores, scores);
   store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
 template <typename T>
-void run_columns(Op op, const Arguments& a, const Group& group, T* scratch) {
+void run_spatial(Op op, const KernelParams& a, const Group& group, T* scratch) {
   switch (op) {
     case Op::kSoft:
     case Op::kHardSoft:
-      return soft_columns(a, group, scratch);
+      return soft_spatial(a, group, scratch);
     case Op::kHard:
-      return hard_columns(a, group, scratch);
+      return hard_spatial(a, group, scratch);
     case Op::kArgmax:
-      return argmax_columns(a, group, scratch);
+      return argmax_spatial(a, group, scratch);
     case Op::kBackward:
-      return backward_columns<T>(a, group);
+      return backward_spatial<T>(a, group);
     case Op::kHardBackward:
-      return hard_backward_columns(a, group, scratch);
+      return hard_backward_spatial(a, group, scratch);
     case Op::kNoise:
-      return noise_columns<T>(a, group);
+      return noise_spatial<T>(a, group);
   }
 }
 
 template <typename T>
-void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* second) {
+void run_group(Op op, const KernelParams& a, const Group& group, T* scratch, T* second) {
   switch (op) {
     case Op::kSoft:
     case Op::kHardSoft:
@@ -73,20 +73,21 @@ void run_group(Op op, const Arguments& a, const Group& group, T* scratch, T* sec
 }
 
 template <typename T>
-void reduce_tile(Op op, const Arguments& a, const Group& row, int64_t t, TileStat& stat, T* scratch,
-                 void* kept) {
+void reduce_tile(Op op, const KernelParams& a, const Group& row, int64_t t, TileStat& stat,
+                 T* scratch, void* weight_cache) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   switch (op) {
     case Op::kSoft:
     case Op::kHardSoft:
-      return soft_reduce_tile(a, row, begin, count, stat, divides<T>(a, row), scratch, kept);
+      return soft_reduce_tile(a, row, begin, count, stat, divides<T>(a, row), scratch,
+                              weight_cache);
     case Op::kBackward:
       return backward_reduce_tile(a, row, begin, count, stat, scratch);
     case Op::kHardBackward:
-      return hard_backward_reduce_tile(a, row, begin, count, stat, scratch, kept);
+      return hard_backward_reduce_tile(a, row, begin, count, stat, scratch, weight_cache);
     case Op::kHard:
     case Op::kArgmax: {
-      const Best best = choose_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
+      const Best best = search_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
       stat.max = best.score;
       stat.index = best.index;
       return;
@@ -102,7 +103,7 @@ inline Best best_of_tiles(const TileStat* stats, int64_t tiles) {
   return best;
 }
 
-/// What all tiles of a long row come to. Formed once per call, not per tile: there can be millions.
+/// The combined tiles of a long row. Computed once per call, not per tile: there can be millions.
 template <typename T>
 struct RowTotal {
   RowSum<T> sum = {};  // soft, hard backward
@@ -111,7 +112,7 @@ struct RowTotal {
 };
 
 template <typename T>
-RowTotal<T> total_of(Op op, const Arguments& a, const Group& row, const TileStat* stats) {
+RowTotal<T> total_of(Op op, const KernelParams& a, const Group& row, const TileStat* stats) {
   const int64_t tiles = tiles_of(a.rows.classes);
   RowTotal<T> total;
   if (draws_soft(op) || op == Op::kHardBackward)
@@ -128,8 +129,8 @@ RowTotal<T> total_of(Op op, const Arguments& a, const Group& row, const TileStat
 }
 
 template <typename T>
-void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const RowTotal<T>& total,
-                 TileStat* stats, T* scratch, void* kept) {
+void finish_tile(Op op, const KernelParams& a, const Group& row, int64_t t,
+                 const RowTotal<T>& total, TileStat* stats, T* scratch, void* weight_cache) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   const auto factor = [&](int64_t tile) {
     return tile_factor(stats[tile], total.sum, math::exponent_scale<T>(tau_at(a, row.first)),
@@ -141,17 +142,18 @@ void finish_tile(Op op, const Arguments& a, const Group& row, int64_t t, const R
       mark_choice(a, row, 0, begin, count, total.best, a.one_hot);
       [[fallthrough]];
     case Op::kSoft:
-      return soft_finish_tile(a, row, begin, count, factor(t), factor(next), scratch, kept);
+      return soft_finish_tile(a, row, begin, count, factor(t), factor(next), scratch, weight_cache);
     case Op::kHardBackward:
       return hard_backward_finish_tile(a, row, begin, count, factor(t), factor(next),
-                                       total.sum.dot / total.sum.sum, stats[t], scratch, kept);
+                                       total.sum.dot / total.sum.sum, stats[t], scratch,
+                                       weight_cache);
     case Op::kBackward:
       return backward_finish_tile(a, row, begin, count, total.dot, stats[t], scratch);
     case Op::kHard:
       return mark_choice(a, row, 0, begin, count, total.best, a.output);
     case Op::kNoise:
       memset(scratch, 0, count * sizeof(T));
-      take_group_noise<Add>(a, row, begin, count, scratch, scratch);
+      apply_group_noise<AddNoise>(a, row, begin, count, scratch, scratch);
       return store_matrix(scratch, 1, count, operand_matrix(a, row, Operand::kOutput, begin));
     case Op::kArgmax:
       return;
@@ -164,54 +166,56 @@ Group group_of_row(const Rows& rows, int64_t row) {
   return group;
 }
 
-void run_rows(Op op, const Arguments& a, int64_t begin, int64_t end, void* scratch) {
-  with_compute_type(op, a, [&](auto zero) {
+void run_rows(Op op, const KernelParams& a, int64_t begin, int64_t end, void* scratch) {
+  dispatch_opmath_type(op, a, [&](auto zero) {
     using T = decltype(zero);
     auto* first = static_cast<T*>(scratch);
-    const bool columns = in_columns(a);
-    // The second scratch, for gradients that need converting, lies behind the first.
+    const bool spatial = is_spatial(a);
+    // The second scratch, for gradients that need converting, follows the first.
     for_each_group(a.rows, begin, end, rows_per_call(op, a), [&](const Group& group) {
-      if (columns) return run_columns(op, a, group, first);
+      if (spatial) return run_spatial(op, a, group, first);
       run_group(op, a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
     });
-    if (streams(a)) end_streaming();
+    if (uses_nontemporal(a)) fence_nontemporal();
   });
 }
 
-/// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them:
-/// then not all are at memory at once.
-void clear_tiles(const Arguments& a, const Group& row, int64_t begin, int64_t end, void* result) {
+/// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them,
+/// so that not all load the memory bus at once.
+void clear_tiles(const KernelParams& a, const Group& row, int64_t begin, int64_t end,
+                 void* result) {
   const int64_t first = begin * kTile;
   clear_output(a, row, first, min64(end * kTile, a.rows.classes) - first, result);
-  if (streams(a)) end_streaming();
+  if (uses_nontemporal(a)) fence_nontemporal();
 }
 
-/// Calls f(row) for a row whose one-hot's zeros, in tiles [begin, end), are written meanwhile.
+/// Calls f(row) for a row whose one-hot's zeros, in tiles [begin, end), are stored by deferred
+/// stores.
 template <typename F>
-void with_zeros_waiting(const Arguments& a, Group row, int64_t begin, int64_t end, F&& f) {
+void with_deferred_zeros(const KernelParams& a, Group row, int64_t begin, int64_t end, F&& f) {
   const int64_t first = begin * kTile, count = min64(end * kTile, a.rows.classes) - first;
   const Strided to = result_matrix(a, row, a.one_hot, first);
-  if (to.class_step != 1 || !streams(a)) {
+  if (to.class_step != 1 || !uses_nontemporal(a)) {
     f(row);
     return clear_tiles(a, row, begin, end, a.one_hot);
   }
   const int64_t size = element_size(to.type);
-  ZeroLines zeros(static_cast<char*>(const_cast<void*>(to.data)), count * size, size);
-  row.waiting = zeros.waiting();
+  NontemporalZeros zeros(static_cast<char*>(const_cast<void*>(to.data)), count * size, size);
+  row.deferred = zeros.deferred();
   f(row);
   zeros.finish();
-  end_streaming();
+  fence_nontemporal();
 }
 
-void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
-                  TileStat* stats, void* scratch, void* kept) {
-  with_compute_type(op, a, [&](auto zero) {
+void reduce_tiles(Op op, const KernelParams& a, int64_t row, int64_t begin, int64_t end,
+                  TileStat* stats, void* scratch, void* weight_cache) {
+  dispatch_opmath_type(op, a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
     const auto reduce = [&](const Group& of) {
       for (int64_t t = begin; t < end; ++t)
-        reduce_tile(op, a, of, t, stats[t], static_cast<decltype(zero)*>(scratch), kept);
+        reduce_tile(op, a, of, t, stats[t], static_cast<decltype(zero)*>(scratch), weight_cache);
     };
-    if (op == Op::kHardSoft) return with_zeros_waiting(a, group, begin, end, reduce);
+    if (op == Op::kHardSoft) return with_deferred_zeros(a, group, begin, end, reduce);
     const bool zeros_first = begin / (end - begin) % 2 == 1;
     if (op == Op::kHard && zeros_first) clear_tiles(a, group, begin, end, a.output);
     reduce(group);
@@ -219,20 +223,20 @@ void reduce_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t
   });
 }
 
-void finish_tiles(Op op, const Arguments& a, int64_t row, int64_t begin, int64_t end,
-                  TileStat* stats, void* scratch, void* kept) {
-  with_compute_type(op, a, [&](auto zero) {
+void finish_tiles(Op op, const KernelParams& a, int64_t row, int64_t begin, int64_t end,
+                  TileStat* stats, void* scratch, void* weight_cache) {
+  dispatch_opmath_type(op, a, [&](auto zero) {
     using T = decltype(zero);
     const Group group = group_of_row(a.rows, row);
     const auto total = total_of<T>(op, a, group, stats);
     for (int64_t t = begin; t < end; ++t)
-      finish_tile(op, a, group, t, total, stats, static_cast<T*>(scratch), kept);
-    if (streams(a)) end_streaming();
+      finish_tile(op, a, group, t, total, stats, static_cast<T*>(scratch), weight_cache);
+    if (uses_nontemporal(a)) fence_nontemporal();
   });
 }
 
-void finish_row(Op op, const Arguments& a, int64_t row, const TileStat* stats) {
-  with_compute_type(op, a, [&](auto zero) {
+void finish_row(Op op, const KernelParams& a, int64_t row, const TileStat* stats) {
+  dispatch_opmath_type(op, a, [&](auto zero) {
     using T = decltype(zero);
     const int64_t tiles = tiles_of(a.rows.classes);
     if (op == Op::kArgmax) write_choice<T>(a, row, best_of_tiles(stats, tiles));
@@ -248,15 +252,15 @@ void finish_row(Op op, const Arguments& a, int64_t row, const TileStat* stats) {
   });
 }
 
-void kl(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end, void* scratch) {
-  with_compute_type(Op::kSoft, a, [&](auto zero) {
+void kl(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end, void* scratch) {
+  dispatch_opmath_type(Op::kSoft, a, [&](auto zero) {
     kl_forward(a, rows, begin, end, static_cast<decltype(zero)*>(scratch));
   });
 }
 
-void kl_gradient(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end,
+void kl_gradient(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
                  void* scratch) {
-  with_compute_type(Op::kSoft, a, [&](auto zero) {
+  dispatch_opmath_type(Op::kSoft, a, [&](auto zero) {
     kl_backward(a, rows, begin, end, static_cast<decltype(zero)*>(scratch));
   });
 }

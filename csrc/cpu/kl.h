@@ -3,7 +3,7 @@
 // probabilities, and its gradient. One read of the rows forward; one read and one write backward.
 #pragma once
 
-#include "soften.h"
+#include "softmax.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
@@ -17,7 +17,7 @@ static inline double log_positive(double p) {
   return math::log_normal(small ? p * 0x1p53 : p) - (small ? 0x1.25e4f7b2737fap+5 : 0.0);
 }
 
-/// Calls f(logarithm of the prior at k), 0 where there is none. Apart for each, because a masked
+/// Calls f(logarithm of the prior at k), 0 where there is none. Separate loops, because a masked
 /// load from null, which a compiler makes of a condition inside a loop, is slow.
 template <typename T, typename F>
 TG_STAGE void with_prior(const T* log_prior, F&& f) {
@@ -89,7 +89,7 @@ static RowSum<T> kl_of_probs(const T* given, const T* log_prior, int64_t count) 
   return {unit.log, sum_of(weights, count), sum_of(terms, count)};
 }
 
-/// What the tiles of a row come to so far.
+/// Running sums over the tiles of a row.
 struct KlSum {
   double max = -__builtin_inf(), sum = 0, dot = 0;
 
@@ -119,35 +119,35 @@ struct KlSum {
 
 /// Logarithms of the prior for classes of one row; null: the uniform one, taken last.
 template <typename T>
-static const T* prior_of(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                         T* room) {
+static const T* prior_of(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                         T* buffer) {
   if (a.grad == nullptr) return nullptr;
-  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, room);
+  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, buffer);
 }
 
 /// What is taken from log q where the prior is uniform.
 template <typename T>
-static T log_uniform(const Arguments& a) {
+static T log_uniform(const KernelParams& a) {
   return a.grad == nullptr ? -math::log_normal(static_cast<T>(a.rows.classes)) : T{0};
 }
 
 /// exp(x) of any |x| < 708.
-static inline double exponential_of(double x) {
+static inline double exp_of(double x) {
   const double below = math::exp_scaled(x < 0 ? x : -x, math::exponent_scale<double>(1.0));
   return x < 0 ? below : 1 / below;
 }
 
 template <typename T>
-static void write_kl(const Arguments& a, const KlRows& rows, int64_t row, const KlSum& total) {
+static void write_kl(const KernelParams& a, const KlRows& rows, int64_t row, const KlSum& total) {
   const double log_sum = math::log_normal(total.sum);
   const double kl = total.dot / total.sum - log_sum - log_uniform<double>(a);
-  const double kept_log_sum = rows.from_probs ? total.max + log_sum : log_sum;
+  const double saved_log_sum = rows.from_probs ? total.max + log_sum : log_sum;
   const bool defined = total.sum > 0 && total.sum < __builtin_inf();
   const T value = static_cast<T>(defined ? kl : __builtin_nan(""));
   static_cast<T*>(rows.kl)[row] = value < 0 ? T{0} : value;  // never negative, but for rounding
-  const double base = rows.from_probs ? total.sum * exponential_of(total.max) : total.max;
+  const double base = rows.from_probs ? total.sum * exp_of(total.max) : total.max;
   static_cast<T*>(rows.base)[row] = static_cast<T>(base);
-  static_cast<T*>(rows.log_sum)[row] = static_cast<T>(defined ? kept_log_sum : __builtin_nan(""));
+  static_cast<T*>(rows.log_sum)[row] = static_cast<T>(defined ? saved_log_sum : __builtin_nan(""));
 }
 
 /// Gradients of one tile of a row.
@@ -159,7 +159,7 @@ struct KlGradient {
   T log_sum;
   T centre;  // KL, and the uniform log prior
 
-  KlGradient(const Arguments& a, const KlRows& rows, int64_t row)
+  KlGradient(const KernelParams& a, const KlRows& rows, int64_t row)
       : scale(static_cast<const T*>(rows.grad)[row]),
         base(static_cast<const T*>(rows.base)[row]),
         log_sum(static_cast<const T*>(rows.log_sum)[row]),
@@ -168,7 +168,7 @@ struct KlGradient {
     constexpr T kFar = kFarProbability<T>;
     if (base < 1 / kFar) base *= kFar, last = kFar;
     const bool overflowed = base - base != 0;
-    scale = overflowed ? static_cast<T>(scale * exponential_of(-log_sum)) : scale / base;
+    scale = overflowed ? static_cast<T>(scale * exp_of(-log_sum)) : scale / base;
   }
 
   void of_logits(const T* x, const T* log_prior, int64_t count, T* to) const {
@@ -193,10 +193,9 @@ struct KlGradient {
   }
 };
 
-/// Calls f(group, first class, classes, [rows][classes] values, room) for every tile of every
-/// group.
+/// Calls f(group, first class, classes, [rows][classes] values) for every tile of every group.
 template <typename T, typename F>
-static void for_each_kl_tile(const Arguments& a, int64_t begin, int64_t end, T* scratch, F&& f) {
+static void for_each_kl_tile(const KernelParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
   for_each_group(a.rows, begin, end, kl_rows_at_once(a), [&](const Group& group) {
     for (int64_t at = 0; at < a.rows.classes; at += kTile) {
       const int64_t count = min64(kTile, a.rows.classes - at);
@@ -207,15 +206,15 @@ static void for_each_kl_tile(const Arguments& a, int64_t begin, int64_t end, T* 
 }
 
 template <typename T>
-static void kl_forward(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end,
+static void kl_forward(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
                        T* scratch) {
-  alignas(64) T prior_room[kTile];
+  alignas(64) T prior_buffer[kTile];
   KlSum sums[kKlRows];
   for_each_kl_tile(
       a, begin, end, scratch, [&](const Group& group, int64_t at, int64_t count, const T* values) {
         for (int64_t i = 0; i < group.rows; ++i) {
           const Group row = single_row(group, i);
-          const T* prior = prior_of(a, row, at, count, prior_room);
+          const T* prior = prior_of(a, row, at, count, prior_buffer);
           const T* x = values + i * count;
           const RowSum<T> tile =
               rows.from_probs ? kl_of_probs(x, prior, count) : kl_of_logits(x, prior, count);
@@ -227,10 +226,10 @@ static void kl_forward(const Arguments& a, const KlRows& rows, int64_t begin, in
 }
 
 template <typename T>
-static void kl_backward(const Arguments& a, const KlRows& rows, int64_t begin, int64_t end,
+static void kl_backward(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
                         T* scratch) {
-  alignas(64) T prior_room[kTile];
-  T* gradients = scratch + kl_room(a);
+  alignas(64) T prior_buffer[kTile];
+  T* gradients = scratch + kl_buffer_values(a);
   for_each_kl_tile(a, begin, end, scratch,
                    [&](const Group& group, int64_t at, int64_t count, const T* values) {
                      const Strided output = operand_matrix(a, group, Operand::kOutput, at);
@@ -238,7 +237,7 @@ static void kl_backward(const Arguments& a, const KlRows& rows, int64_t begin, i
                      for (int64_t i = 0; i < group.rows; ++i) {
                        const Group row = single_row(group, i);
                        const KlGradient<T> gradient(a, rows, row.index);
-                       const T* prior = prior_of(a, row, at, count, prior_room);
+                       const T* prior = prior_of(a, row, at, count, prior_buffer);
                        T* to = gradients + i * count;
                        if (direct)
                          to = static_cast<T*>(const_cast<void*>(part_of(output, i, 0).data));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One-hot rows on their way to memory.
+// Stores of one-hot rows.
 #pragma once
 
 #include "prune.h"
@@ -7,29 +7,29 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the stack
-/// at every step, which costs a tenth of a hard sample.
-__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool streams) {
-  if (!streams || count < kLine) return (void)memset(bytes, 0, count);
+/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the
+/// stack at every step, which costs a tenth of a hard sample.
+__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool nontemporal) {
+  if (!nontemporal || count < kLine) return (void)memset(bytes, 0, count);
   alignas(kLine) const char line[kLine] = {};
   const int64_t head = (kLine - reinterpret_cast<uintptr_t>(bytes) % kLine) % kLine;
   const int64_t end = head + (count - head) / kLine * kLine;
   memset(bytes, 0, head);
-  for (int64_t at = head; at < end; at += kLine) stream_line(line, bytes + at);
+  for (int64_t at = head; at < end; at += kLine) store_line_nontemporal(line, bytes + at);
   memset(bytes + end, 0, count - end);
 }
 
 /// Zeros in classes [begin, begin + count) of a group's rows of a result, in as few runs as they
 /// lie in.
-static inline void clear_output(const Arguments& a, const Group& group, int64_t begin,
+static inline void clear_output(const KernelParams& a, const Group& group, int64_t begin,
                                 int64_t count, void* result) {
   const Strided to = result_matrix(a, group, result, begin);
   auto* bytes = static_cast<char*>(const_cast<void*>(to.data));
   const int64_t size = element_size(to.type);
   const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
-  const bool across = to.row_step == 1 && to.class_step == group.rows;
-  if (across || (to.class_step == 1 && (group.rows == 1 || to.row_step == count))) {
-    clear_run(bytes, group.rows * count * size, streams(a));
+  const bool spatial = to.row_step == 1 && to.class_step == group.rows;
+  if (spatial || (to.class_step == 1 && (group.rows == 1 || to.row_step == count))) {
+    clear_run(bytes, group.rows * count * size, uses_nontemporal(a));
   } else if (to.class_step == 1) {
     for (int64_t i = 0; i < group.rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
   } else {
@@ -40,10 +40,10 @@ static inline void clear_output(const Arguments& a, const Group& group, int64_t 
   }
 }
 
-/// Zeros in a run of bytes, line by line, while other work is done.
-class ZeroLines {
+/// Zeros in a run of bytes, line by line, as deferred stores.
+class NontemporalZeros {
  public:
-  ZeroLines(char* bytes, int64_t count, int64_t element) : element_(element) {
+  NontemporalZeros(char* bytes, int64_t count, int64_t element) : element_(element) {
     const auto head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(bytes) % kLine);
     next_ = bytes + min64(head, count);
     end_ = next_ + (bytes + count - next_) / kLine * kLine;
@@ -53,11 +53,13 @@ class ZeroLines {
   void write(int64_t elements) {
     const int64_t left = end_ - next_;
     for (char* last = next_ + min64(elements * element_, left); next_ < last; next_ += kLine)
-      stream_line(kZeros, next_);
+      store_line_nontemporal(kZeros, next_);
   }
   void finish() { write(end_ - next_); }
-  WaitingLines waiting() {
-    return {[](void* lines, int64_t elements) { static_cast<ZeroLines*>(lines)->write(elements); },
+  DeferredStores deferred() {
+    return {[](void* lines, int64_t elements) {
+              static_cast<NontemporalZeros*>(lines)->write(elements);
+            },
             this};
   }
 
@@ -67,11 +69,11 @@ class ZeroLines {
   char *next_, *end_;
 };
 
-static inline void write_output(const Arguments& a, const Group& group, int64_t i,
+static inline void write_output(const KernelParams& a, const Group& group, int64_t i,
                                 int64_t class_index, float value, void* result) {
   const int64_t at = group.first[Operand::kOutput] + i * group.step_of(Operand::kOutput) +
                      class_index * a.rows.step(Operand::kOutput);
-  with_elements(a.output_type, result, [&](auto* elements) {
+  dispatch_dtype(a.output_type, result, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     const_cast<Element*>(elements)[at] = narrow<Element>(value);
   });
@@ -79,9 +81,9 @@ static inline void write_output(const Arguments& a, const Group& group, int64_t 
 
 /// The 1 of cleared row i among classes [begin, begin + count), or NaN in all of them if the row
 /// has no distribution.
-static inline void mark_choice(const Arguments& a, const Group& group, int64_t i, int64_t begin,
+static inline void mark_choice(const KernelParams& a, const Group& group, int64_t i, int64_t begin,
                                int64_t count, const Best& best, void* result) {
-  // A row's offsets cost more than a narrow row does: only where its temperature is its own.
+  // A row's offsets cost more than a small row does: only where its temperature is its own.
   const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
   if (best.drawn() && math::valid_temperature(tau)) {
     if (best.index >= begin && best.index < begin + count)
@@ -92,19 +94,19 @@ static inline void mark_choice(const Arguments& a, const Group& group, int64_t i
   }
 }
 
-// Rows that lie end to end and go past the caches. A 1 that is stored after its line was streamed
-// waits until the line comes back: so lines are streamed with their ones.
+// Contiguous rows with nontemporal stores. A 1 that is stored after its line was written would read
+// the line back: so lines are written with their ones.
 
 constexpr int32_t kNoChoice = -1;  // of a row that is NaN all over
 
-/// Short rows are made in `made`: lines with and without ones follow each other as they like, which
-/// no processor predicts.
+/// Short rows are built in `scratch`: whether a line has a one is a branch that no processor
+/// predicts.
 template <typename Element>
-static void stream_short(const int32_t* choice, int64_t rows, int64_t classes, Element* made,
-                         Element* to) {
-  memset(made, 0, rows * classes * sizeof(Element));
+static void store_short_nontemporal(const int32_t* choice, int64_t rows, int64_t classes,
+                                    Element* scratch, Element* to) {
+  memset(scratch, 0, rows * classes * sizeof(Element));
   for (int64_t i = 0; i < rows; ++i) {
-    Element* row = made + i * classes;
+    Element* row = scratch + i * classes;
     if (choice[i] != kNoChoice)
       row[choice[i]] = narrow<Element>(1.0f);
     else
@@ -112,20 +114,19 @@ static void stream_short(const int32_t* choice, int64_t rows, int64_t classes, E
   }
   store_lines(
       to, rows * classes, true,
-      [&](int64_t k, Element* line) TG_INLINE { memcpy(line, made + k, kLine); },
-      [&](int64_t k) { return made[k]; });
+      [&](int64_t k, Element* line) TG_INLINE { memcpy(line, scratch + k, kLine); },
+      [&](int64_t k) { return scratch[k]; });
 }
 
-/// One-hot rows that lie end to end, written in order, with the lines of their ones, as their
-/// choices come to be known.
+/// Contiguous one-hot rows, written in order, lines with their ones, as their choices become known.
 template <typename Element>
-class OneHotLines {
+class NontemporalOneHots {
  public:
-  OneHotLines(Element* to, int64_t rows, int64_t classes, const int32_t* choice)
+  NontemporalOneHots(Element* to, int64_t rows, int64_t classes, const int32_t* choice)
       : to_(to), choice_(choice), rows_(rows), classes_(classes) {
-    const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
+    const auto misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
     const int64_t count = rows * classes;
-    next_ = past == 0 ? 0 : (kLine - past) / static_cast<int64_t>(sizeof(Element));
+    next_ = misaligned == 0 ? 0 : (kLine - misaligned) / static_cast<int64_t>(sizeof(Element));
     tail_ = next_ + (count - next_) / kStep * kStep;
     memset(to, 0, next_ * sizeof(Element));
     memset(to + tail_, 0, (count - tail_) * sizeof(Element));
@@ -152,10 +153,11 @@ class OneHotLines {
       if (choice_[row_] != kNoChoice) to_[row_ * classes_ + choice_[row_]] = narrow<Element>(1.0f);
   }
 
-  WaitingLines waiting() {
-    return {
-        [](void* lines, int64_t elements) { static_cast<OneHotLines*>(lines)->write(elements); },
-        this};
+  DeferredStores deferred() {
+    return {[](void* lines, int64_t elements) {
+              static_cast<NontemporalOneHots*>(lines)->write(elements);
+            },
+            this};
   }
 
  private:
@@ -174,7 +176,7 @@ class OneHotLines {
 
   void clear_until(int64_t end) {
     alignas(kLine) static constexpr char kZeros[kLine] = {};
-    for (; next_ < end; next_ += kStep) stream_line(kZeros, to_ + next_);
+    for (; next_ < end; next_ += kStep) store_line_nontemporal(kZeros, to_ + next_);
   }
 
   void write_line_of_ones() {
@@ -183,7 +185,7 @@ class OneHotLines {
       line[at - next_] = narrow<Element>(1.0f);
       ++row_;
     }
-    stream_line(line, to_ + next_);
+    store_line_nontemporal(line, to_ + next_);
     next_ += kStep;
   }
 
@@ -193,7 +195,7 @@ class OneHotLines {
 };
 
 /// NaN in the rows that have no distribution.
-static inline void mark_undefined(const Arguments& a, const Group& group, const int32_t* choice,
+static inline void mark_undefined(const KernelParams& a, const Group& group, const int32_t* choice,
                                   void* result) {
   for (int64_t i = 0; i < group.rows; ++i)
     for (int64_t k = 0; choice[i] == kNoChoice && k < a.rows.classes; ++k)
@@ -202,34 +204,36 @@ static inline void mark_undefined(const Arguments& a, const Group& group, const 
 
 constexpr int64_t kShortOneHot = 256;  // classes
 
-/// One-hot rows of a group that lie end to end in a result and go past the caches. `made`: scratch
-/// of the group's size.
+/// Contiguous one-hot rows of a group in a result, with nontemporal stores. `scratch` has the
+/// group's size.
 template <typename Element>
-static void stream_choices(const Arguments& a, const Group& group, const int32_t* choice,
-                           Element* made, Element* to, void* result) {
+static void store_choices_nontemporal(const KernelParams& a, const Group& group,
+                                      const int32_t* choice, Element* scratch, Element* to,
+                                      void* result) {
   const int64_t classes = a.rows.classes;
-  if (classes < kShortOneHot) return stream_short(choice, group.rows, classes, made, to);
-  OneHotLines<Element> lines(to, group.rows, classes, choice);
+  if (classes < kShortOneHot)
+    return store_short_nontemporal(choice, group.rows, classes, scratch, to);
+  NontemporalOneHots<Element> lines(to, group.rows, classes, choice);
   lines.know(group.rows);
   lines.finish();
   mark_undefined(a, group, choice, result);
 }
 
-/// One-hot rows of a group in a result. `room`: scratch of the group's size.
+/// One-hot rows of a group in a result. `buffer`: scratch of the group's size.
 template <typename T>
-static void write_choices(const Arguments& a, const Group& group, const int32_t* choice, T* room,
-                          void* result) {
+static void write_choices(const KernelParams& a, const Group& group, const int32_t* choice,
+                          T* buffer, void* result) {
   const int64_t classes = a.rows.classes;
   const Strided output = result_matrix(a, group, result, 0);
   const bool fits = element_size(output.type) <= static_cast<int64_t>(sizeof(T));
-  if (streams(a) && fits && output.packed(group.rows, classes))
-    return with_elements(output.type, output.data, [&](auto* elements) {
+  if (uses_nontemporal(a) && fits && output.packed(group.rows, classes))
+    return dispatch_dtype(output.type, output.data, [&](auto* elements) {
       using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-      stream_choices(a, group, choice, reinterpret_cast<Element*>(room),
-                     const_cast<Element*>(elements), result);
+      store_choices_nontemporal(a, group, choice, reinterpret_cast<Element*>(buffer),
+                                const_cast<Element*>(elements), result);
     });
   clear_output(a, group, 0, classes, result);
-  with_elements(output.type, output.data, [&](auto* elements) {
+  dispatch_dtype(output.type, output.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     auto* to = const_cast<Element*>(elements);
     for (int64_t i = 0; i < group.rows; ++i)

@@ -20,15 +20,15 @@ struct Best {
   void offer(double other, int64_t at) {
     if (other > score || (other == score && at < index)) score = other, index = at;
   }
-  void spoil() { score = __builtin_nan(""), index = 0; }
-  bool spoilt() const { return score != score; }
+  void invalidate() { score = __builtin_nan(""), index = 0; }
+  bool invalid() const { return score != score; }
   bool drawn() const { return score > -__builtin_inf(); }
 };
 
 /// Combines tiles of one row, in any order.
 static inline void merge(Best& best, const TileStat& tile) {
-  if (best.spoilt()) return;
-  if (tile.max != tile.max) return best.spoil();
+  if (best.invalid()) return;
+  if (tile.max != tile.max) return best.invalidate();
   best.offer(tile.max, tile.index);
 }
 
@@ -76,7 +76,7 @@ static inline bool any_finite(const float* x, int64_t count) {
   return finite != 0;
 }
 
-/// What the bounds of a part come to.
+/// Maximum and sum of the bounds of a part.
 struct Highest {
   float bound;
   float sum;  // NaN if a bound is
@@ -88,11 +88,11 @@ static inline Highest bound_scores(const float* x, const uint32_t* words, int64_
 #if defined(__AVX2__)
   auto max = running_max();
   auto total = running_sum();
-  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
+  for_each_vec<float>(0, count, [&](auto at) TG_INLINE {
     const auto bound = math::score_bound(at.load(x), at.load(words));
     at.store(bound, bounds);
-    max.see(at, bound);
-    total.see(at, bound);
+    max.update(at, bound);
+    total.update(at, bound);
   });
   return {max.total(), total.total()};
 #else
@@ -107,16 +107,16 @@ static inline Highest bound_scores(const float* x, const uint32_t* words, int64_
 static void prune_part(const Bounded& part, const Highest& of_part, const WordRun& run,
                        int64_t first_class, Best& best) {
   const float highest = of_part.bound;
-  if (of_part.sum != of_part.sum && any_nan(part.bounds, part.count)) return best.spoil();
+  if (of_part.sum != of_part.sum && any_nan(part.bounds, part.count)) return best.invalidate();
   // Finite logits may have bounds of -inf, where they are huge.
   if (highest == -__builtin_inff() && !any_finite(part.x, part.count)) return;
   if (highest == __builtin_inff())
     for (int64_t k = 0; k < part.count; ++k)
-      if (part.x[k] == __builtin_inff()) return best.spoil();
+      if (part.x[k] == __builtin_inff()) return best.invalidate();
   const float threshold = pruning_threshold(best);
   if (highest < threshold) return;
-  // Where E is about v, a bound is above its score by less than this. So the best is nearly always
-  // among the elements this close to the highest bound, and then no other can reach it.
+  // Where exp1 is about v, a bound is above its score by less than this. So the best is nearly
+  // always among the elements this close to the highest bound, and then no other can reach it.
   constexpr float kGuess = 0.22f * math::kOctave;
   const float near = highest - kGuess > threshold ? highest - kGuess : threshold;
   offer_survivors(part, run, first_class, near, best);
@@ -124,20 +124,21 @@ static void prune_part(const Bounded& part, const Highest& of_part, const WordRu
   if (tightened < near) offer_survivors(part, run, first_class, tightened, best);
 }
 
-/// Best scores of parts of `rows` rows whose words follow each other, rows * count <= kTile;
-/// best[i] holds what earlier parts gave.
+/// Best scores of parts of `rows` rows whose words are consecutive, rows * count <= kTile; best[i]
+/// holds what earlier parts gave.
 static void prune_parts(const float* x, math::Key key, uint64_t position, int64_t rows,
-                        int64_t count, int64_t first_class, Ahead ahead, Best* best) {
-  const WordRun run(key, position, rows * count, ahead);
+                        int64_t count, int64_t first_class, Prefetch prefetch, Best* best) {
+  const WordRun run(key, position, rows * count, prefetch);
   const uint32_t* words = run.words();
   alignas(64) float bounds[kTile + kLanes];
   Highest highest[kTile / kPruneFrom + 1];
-  // All bounds first: a row's highest is known only after the last, and nothing would be at work.
+  // All bounds first: a row's highest is known only after its last bound, which would stall the
+  // pipeline.
   for (int64_t i = 0; i < rows; ++i)
     highest[i] = bound_scores(x + i * count, words + i * count, count, bounds + i * count);
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t at = i * count;
-    if (!best[i].spoilt())
+    if (!best[i].invalid())
       prune_part({bounds + at, x + at, words + at, at, count}, highest[i], run, first_class,
                  best[i]);
   }

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "places.h"
+#include "vec_loop.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
@@ -41,12 +41,12 @@ TG_STAGE void combine_runs(Lanes<T>& lanes, F&& combine) {
 
 template <int width, typename T>
 TG_STAGE void add_runs(Lanes<T>& lanes) {
-  combine_runs<width>(lanes, [](Register<T> a, Register<T> b) { return a + b; });
+  combine_runs<width>(lanes, [](Vec<T> a, Vec<T> b) { return a + b; });
 }
 
 template <int width, typename T>
-TG_STAGE void largest_of_runs(Lanes<T>& lanes) {
-  combine_runs<width>(lanes, [](Register<T> a, Register<T> b) { return larger(a, b); });
+TG_STAGE void max_of_runs(Lanes<T>& lanes) {
+  combine_runs<width>(lanes, [](Vec<T> a, Vec<T> b) { return maximum(a, b); });
 }
 
 template <typename T>
@@ -93,13 +93,13 @@ TG_STAGE T sum_of(const T* values, int64_t count) {
   for (; k + kLanes <= count; k += kLanes) sum.add(Lanes<T>::load(values + k));
   if (k < count) {
     auto rest = Lanes<T>::load(values + k);
-    rest.keep_first(count - k, 0);
+    rest.fill_tail(count - k, 0);
     sum.add(rest);
   }
   return sum_of_lanes(sum);
 }
 
-struct AsItIs {
+struct Identity {
   template <typename V>
   TG_MEMBER V operator()(V value) const {
     return value;
@@ -107,74 +107,75 @@ struct AsItIs {
 };
 
 /// sum_k of(a[k]) b[k], of memory that may end there; of(0) is 0.
-template <typename T, typename Of = AsItIs>
+template <typename T, typename Of = Identity>
 TG_STAGE T dot_of(const T* a, const T* b, int64_t count, Of&& of = {}) {
   auto sum = Lanes<T>::all(0);
-  const auto see = [&](Lanes<T> values, const Lanes<T>& factors) TG_INLINE {
+  const auto visit = [&](Lanes<T> values, const Lanes<T>& factors) TG_INLINE {
     for (auto& part : values.part) part = of(part);
     sum.add_product(values, factors);
   };
   int64_t k = 0;
-  for (; k + kLanes <= count; k += kLanes) see(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
-  if (k < count) see(Lanes<T>::load_some(a + k, count - k), Lanes<T>::load_some(b + k, count - k));
+  for (; k + kLanes <= count; k += kLanes) visit(Lanes<T>::load(a + k), Lanes<T>::load(b + k));
+  if (k < count)
+    visit(Lanes<T>::masked_load(a + k, count - k), Lanes<T>::masked_load(b + k, count - k));
   return sum_of_lanes(sum);
 }
 
 /// The largest value, NaN passed over; -inf if there is none. load(k) gives the lanes from the k-th
-/// value on, of which those behind the last value count for nothing; see(lanes, how many count) is
-/// shown them all.
-template <typename T, typename Load, typename See>
-TG_STAGE T largest_of(const T* values, int64_t count, Load&& load, See&& see) {
+/// value on, of which those past the last value are ignored; visit(lanes, how many count) is called
+/// for each.
+template <typename T, typename Load, typename Visitor>
+TG_STAGE T max_of_lanes(const T* values, int64_t count, Load&& load, Visitor&& visit) {
   const T lowest = -static_cast<T>(__builtin_inf());
   auto largest = Lanes<T>::all(lowest), second = largest;
   int64_t k = 0;
   for (; k + 2 * kLanes <= count; k += 2 * kLanes) {
     const auto a = Lanes<T>::load(values + k), b = Lanes<T>::load(values + k + kLanes);
-    largest.keep_larger(a);
-    second.keep_larger(b);
-    see(a, kLanes);
-    see(b, kLanes);
+    largest.keep_maximum(a);
+    second.keep_maximum(b);
+    visit(a, kLanes);
+    visit(b, kLanes);
   }
   for (; k < count; k += kLanes) {
     auto rest = load(k);
-    see(rest, count - k);
-    rest.keep_first(count - k, lowest);
-    largest.keep_larger(rest);
+    visit(rest, count - k);
+    rest.fill_tail(count - k, lowest);
+    largest.keep_maximum(rest);
   }
-  largest.keep_larger(second);
-  largest_of_runs<kLanes>(largest);
+  largest.keep_maximum(second);
+  max_of_runs<kLanes>(largest);
   return largest.part[0][0];
 }
 
-/// largest_of scratch, read as sum_of does. `sum` adds up the same values in an order of its own:
-/// it is NaN if one of them is.
+/// max_of_lanes of scratch, read as sum_of does. `sum` adds up the same values in an order of its
+/// own: it is NaN if one of them is.
 template <typename T>
 TG_STAGE T max_and_sum_of(const T* values, int64_t count, T& sum) {
   auto total = Lanes<T>::all(0);
-  const T largest = largest_of(
+  const T largest = max_of_lanes(
       values, count, [&](int64_t k) TG_INLINE { return Lanes<T>::load(values + k); },
       [&](Lanes<T> lanes, int64_t valid) TG_INLINE {
-        if (valid < kLanes) lanes.keep_first(valid, T{0});
+        if (valid < kLanes) lanes.fill_tail(valid, T{0});
         total.add(lanes);
       });
   sum = sum_of_lanes(total);
   return largest;
 }
 
-/// largest_of scratch, read as sum_of does.
+/// max_of_lanes of scratch, read as sum_of does.
 template <typename T>
 TG_STAGE T max_of(const T* values, int64_t count) {
-  return largest_of(
+  return max_of_lanes(
       values, count, [&](int64_t k) TG_INLINE { return Lanes<T>::load(values + k); },
       [](const Lanes<T>&, int64_t) TG_INLINE {});
 }
 
-/// largest_of memory that may end there.
+/// max_of_lanes of memory that may end there.
 template <typename T>
 TG_STAGE T max_of_memory(const T* values, int64_t count) {
-  return largest_of(
+  return max_of_lanes(
       values, count,
-      [&](int64_t k) TG_INLINE { return Lanes<T>::load_some(values + k, count - k); },
+      [&](int64_t k) TG_INLINE { return Lanes<T>::masked_load(values + k, count - k); },
       [](const Lanes<T>&, int64_t) TG_INLINE {});
 }
 
@@ -190,29 +191,29 @@ TG_STAGE void subtract_over(const T* from, int64_t count, T reference, T* to) {
   for (; k < count; ++k) to[k] = from[k] - reference;
 }
 
-// Loops that reduce what they make, in whole registers: elsewhere a second loop does, because
-// compilers do not make vectors of a reduction.
+// Loops that reduce what they compute, in vectors: elsewhere a second loop reduces, because
+// compilers do not vectorize a reduction.
 
 #if defined(__AVX2__)
 
-/// What the elements of a row come to, in lanes of which lane k % kLanes takes element k, and
-/// `nothing` changes none. A row that begins at place `begin` inside a register is turned: its first
-/// register goes to the last lanes, and `total` turns the lanes back.
+/// Reduces the elements of a row: lane k % kLanes takes element k; `nothing` is the neutral
+/// element. A row that begins at index `begin` inside a vector is rotated: its first vector goes to
+/// the last lanes, and `total` rotates the lanes back.
 template <typename Combine>
-class Running {
+class RunningReduction {
  public:
-  TG_MEMBER Running(int64_t begin, float nothing, Combine combine)
+  TG_MEMBER RunningReduction(int64_t begin, float nothing, Combine combine)
       : begin_(begin), nothing_(nothing), combine_(combine), lanes_(Lanes<float>::all(nothing)) {}
 
-  TG_MEMBER void see(FirstPlaces at, const Floats<1>& values) {
+  TG_MEMBER void update(HeadIndex at, const Floats<1>& values) {
     take(kParts - 1, at.here(values, nothing_).part[0]);
   }
 
   template <typename At, int parts>
-  TG_MEMBER void see(At at, const Floats<parts>& values) {
+  TG_MEMBER void update(At at, const Floats<parts>& values) {
     const auto here = at.here(values, nothing_);
-    const int64_t before = begin_ != 0 ? kInRegister : 0;
-    const auto first = static_cast<int>((at.k - before) / kInRegister % kParts);
+    const int64_t before = begin_ != 0 ? kVecSize : 0;
+    const auto first = static_cast<int>((at.k - before) / kVecSize % kParts);
     for (int p = 0; p < parts; ++p)
       if constexpr (parts % kParts == 0)
         take(p % kParts, here.part[p]);
@@ -226,7 +227,7 @@ class Running {
       alignas(64) float twice[2 * kLanes];
       all.store(twice);
       all.store(twice + kLanes);
-      all = Lanes<float>::load(twice + (kLanes + begin_ - kInRegister) % kLanes);
+      all = Lanes<float>::load(twice + (kLanes + begin_ - kVecSize) % kLanes);
     }
     combine_runs<kLanes>(all, combine_);
     return all.part[0][0];
@@ -235,7 +236,7 @@ class Running {
  private:
   static constexpr int kParts = Lanes<float>::kParts;
 
-  TG_MEMBER void take(int part, Register<float> values) {
+  TG_MEMBER void take(int part, Vec<float> values) {
     lanes_.part[part] = combine_(values, lanes_.part[part]);
   }
 
@@ -247,38 +248,38 @@ class Running {
 
 /// The sum, as sum_of adds it up.
 TG_STAGE auto running_sum(int64_t begin = 0) {
-  return Running(begin, 0.0f, [](Register<float> a, Register<float> b) TG_INLINE { return a + b; });
+  return RunningReduction(begin, 0.0f, [](Vec<float> a, Vec<float> b) TG_INLINE { return a + b; });
 }
 
 /// The largest value, NaN passed over.
 TG_STAGE auto running_max(int64_t begin = 0) {
-  return Running(begin, -__builtin_inff(),
-                 [](Register<float> a, Register<float> b) TG_INLINE { return larger(a, b); });
+  return RunningReduction(begin, -__builtin_inff(),
+                          [](Vec<float> a, Vec<float> b) TG_INLINE { return maximum(a, b); });
 }
 
-/// to[k] = make(its place) for places [begin, end); returns what they come to.
+/// to[k] = make(index) for indices [begin, end); returns their reduction.
 template <typename Make, typename Sum>
-TG_STAGE float make_and_see(float* to, int64_t begin, int64_t end, Make&& make, Sum sum) {
-  for_each_place_from<float>(begin, end, [&](auto at) TG_INLINE {
+TG_STAGE float make_and_reduce(float* to, int64_t begin, int64_t end, Make&& make, Sum sum) {
+  for_each_vec_from<float>(begin, end, [&](auto at) TG_INLINE {
     const auto value = make(at);
     at.store(value, to);
-    sum.see(at, value);
+    sum.update(at, value);
   });
   return sum.total();
 }
 
 #endif
 
-/// to[k] = make(its place) for a row at places [begin, end), begin < kLanes; returns their sum.
-/// Nothing else is written; what lies behind scratch is read where registers are not whole.
+/// to[k] = make(index) for a row at [begin, end), begin < kLanes; returns their sum. Nothing else
+/// is written; without VecN, reads run past scratch.
 template <typename T, typename Make>
 TG_STAGE T make_and_sum(T* to, int64_t begin, int64_t end, Make&& make) {
 #if defined(__AVX2__)
-  if constexpr (kWholeRegisters<T>)
-    return begin == 0 ? make_and_see(to, 0, end, make, running_sum(0))
-                      : make_and_see(to, begin, end, make, running_sum(begin));
+  if constexpr (kVectorized<T>)
+    return begin == 0 ? make_and_reduce(to, 0, end, make, running_sum(0))
+                      : make_and_reduce(to, begin, end, make, running_sum(begin));
 #endif
-  for_each_place<T>(begin, end, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  for_each_vec<T>(begin, end, [&](auto at) TG_INLINE { at.store(make(at), to); });
   return sum_of(to + begin, end - begin);
 }
 
@@ -286,11 +287,11 @@ TG_STAGE T make_and_sum(T* to, int64_t begin, int64_t end, Make&& make) {
 template <typename T, typename Make>
 TG_STAGE T make_and_max(T* to, int64_t begin, int64_t end, Make&& make) {
 #if defined(__AVX2__)
-  if constexpr (kWholeRegisters<T>)
-    return begin == 0 ? make_and_see(to, 0, end, make, running_max(0))
-                      : make_and_see(to, begin, end, make, running_max(begin));
+  if constexpr (kVectorized<T>)
+    return begin == 0 ? make_and_reduce(to, 0, end, make, running_max(0))
+                      : make_and_reduce(to, begin, end, make, running_max(begin));
 #endif
-  for_each_place<T>(begin, end, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  for_each_vec<T>(begin, end, [&](auto at) TG_INLINE { at.store(make(at), to); });
   return max_of(to + begin, end - begin);
 }
 

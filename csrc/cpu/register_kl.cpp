@@ -15,9 +15,9 @@ using at::Tensor;
 using ops::KlResult;
 using std::optional;
 
-using Run = void (*)(const Arguments&, const KlRows&, int64_t, int64_t, void*);
+using Run = void (*)(const KernelParams&, const KlRows&, int64_t, int64_t, void*);
 
-void run_on_rows(Run run, const Arguments& a, const KlRows& rows) {
+void run_on_rows(Run run, const KernelParams& a, const KlRows& rows) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / a.rows.classes);
   at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
@@ -26,33 +26,33 @@ void run_on_rows(Run run, const Arguments& a, const KlRows& rows) {
   });
 }
 
-/// The logarithms of the prior, of the shape of the values and in the compute type.
-Tensor spread(const Tensor& values, const optional<Tensor>& log_prior) {
+/// The logarithms of the prior, of the shape of the values and in the opmath type.
+Tensor expand_prior(const Tensor& values, const optional<Tensor>& log_prior) {
   if (!log_prior.has_value()) return {};
-  return log_prior->to(ops::compute_type(values.scalar_type())).expand(values.sizes());
+  return log_prior->to(ops::opmath_type(values.scalar_type())).expand(values.sizes());
 }
 
 KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
-  const auto type = ops::compute_type(values.scalar_type());
+  const auto type = ops::opmath_type(values.scalar_type());
   const auto rows = [&] { return ops::empty_rows(values, dim, type); };
   const Tensor kl = rows(), base = rows(), log_sum = rows();
   if (values.numel() == 0)
     for (const Tensor& each : {kl, base, log_sum})
       each.fill_(std::numeric_limits<double>::quiet_NaN());
-  const ops::Call call = ops::describe(
-      "_kl_categorical", {.input = values, .grad = spread(values, log_prior), .dim = dim});
+  const ops::Launch launch = ops::make_params(
+      "_kl_categorical", {.input = values, .grad = expand_prior(values, log_prior), .dim = dim});
   KlRows out;
   out.from_probs = from_probs;
   out.kl = kl.mutable_data_ptr(), out.base = base.mutable_data_ptr();
   out.log_sum = log_sum.mutable_data_ptr();
-  run_on_rows(selected_kernels().kl, call.arguments, out);
+  run_on_rows(selected_kernels().kl, launch.params, out);
   return {kl, base, log_sum};
 }
 
 Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& kl_rows,
                    const Tensor& base_rows, const Tensor& log_sum_rows,
                    const optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
-  const auto type = ops::compute_type(values.scalar_type());
+  const auto type = ops::opmath_type(values.scalar_type());
   const auto packed = [&](const Tensor& rows) {
     TORCH_CHECK_VALUE(rows.is_cpu() && rows.sym_sizes().equals(ops::rows_shape(values, dim)),
                       "_kl_categorical_backward: wanted one value per row of ", values.sizes(),
@@ -62,9 +62,9 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
   const Tensor grad = packed(grad_rows), kl = packed(kl_rows), base = packed(base_rows),
                log_sum = packed(log_sum_rows);
   Tensor output = ops::empty_like_shape(values, values.scalar_type());
-  const ops::Call call = ops::describe(
+  const ops::Launch launch = ops::make_params(
       "_kl_categorical_backward",
-      {.input = values, .grad = spread(values, log_prior), .output = output, .dim = dim});
+      {.input = values, .grad = expand_prior(values, log_prior), .output = output, .dim = dim});
   KlRows rows;
   rows.from_probs = from_probs;
   // The backward only reads them.
@@ -72,7 +72,7 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
   rows.base = const_cast<void*>(base.const_data_ptr());
   rows.log_sum = const_cast<void*>(log_sum.const_data_ptr());
   rows.grad = grad.const_data_ptr();
-  run_on_rows(selected_kernels().kl_backward, call.arguments, rows);
+  run_on_rows(selected_kernels().kl_backward, launch.params, rows);
   return output;
 }
 

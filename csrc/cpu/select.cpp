@@ -42,7 +42,7 @@ const Build* builds(int& count) {
 }
 #endif
 
-const Kernels& choose() {
+const Kernels& select_kernels() {
   const char* wanted = std::getenv("TORCH_GUMBEL_CPU");
   if (wanted != nullptr && *wanted != '\0') {
     if (const Kernels* kernels = kernels_by_name(wanted)) return *kernels;
@@ -62,7 +62,7 @@ const Kernels& choose() {
 }  // namespace
 
 const Kernels& selected_kernels() {
-  static const Kernels& selected = choose();
+  static const Kernels& selected = select_kernels();
   return selected;
 }
 

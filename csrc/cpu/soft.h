@@ -3,35 +3,36 @@
 #pragma once
 
 #include "one_hot.h"
-#include "soften.h"
+#include "softmax.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
 template <typename T>
 static inline void scale_row(T* row, int64_t count, Factor<T> factor) {
-  const int64_t past = past_boundary(row);
+  const int64_t misaligned = misalignment(row);
   with_product(factor, [&](auto product) TG_INLINE {
-    if (past == 0) {
+    if (misaligned == 0) {
       for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
       return;
     }
-    T* from = row - past;
-    for_each_place_from<T>(past, past + count,
-                           [&](auto at) TG_INLINE { at.store(product(at.load(from)), from); });
+    T* from = row - misaligned;
+    for_each_vec_from<T>(misaligned, misaligned + count,
+                         [&](auto at) TG_INLINE { at.store(product(at.load(from)), from); });
   });
 }
 
-/// soften_rows, with the probabilities in scratch.
-template <typename T, typename See>
-static void soften_in_scratch(const Arguments& a, const Group& group, T* scores, See&& see) {
-  soften_rows(a, group, scores, see,
-              [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) TG_INLINE {
-                T* row = scores + i * a.rows.classes + begin;
-                if (count > kShortRow) return scale_row(row, count, factor);
-                with_product(factor, [&](auto product) TG_INLINE {
-                  for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
-                });
-              });
+/// softmax_rows, with the probabilities in scratch.
+template <typename T, typename Visitor>
+static void softmax_in_scratch(const KernelParams& a, const Group& group, T* scores,
+                               Visitor&& visit) {
+  softmax_rows(a, group, scores, visit,
+               [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) TG_INLINE {
+                 T* row = scores + i * a.rows.classes + begin;
+                 if (count > kShortRow) return scale_row(row, count, factor);
+                 with_product(factor, [&](auto product) TG_INLINE {
+                   for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
+                 });
+               });
 }
 
 /// The choice of a row with a one-hot.
@@ -40,56 +41,59 @@ static inline int32_t choice_of(const RowSum<T>& sum) {
   return sum.defined() ? static_cast<int32_t>(sum.top) : kNoChoice;
 }
 
-/// soft_group of rows of at most kSideRows classes and one temperature.
+/// soft_group of rows of at most kVecRows classes and one temperature.
 template <typename T>
-static void soft_narrow(const Arguments& a, const Group& group, T* scores) {
+static void soft_small(const KernelParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const double tau = tau_at(a, group.first);
-  const bool choose = a.one_hot != nullptr;
+  const bool with_argmax = a.one_hot != nullptr;
   int32_t choice[kTile];
   load_scores(a, group, 0, classes, scores);
-  T* direct = streams(a) ? nullptr : packed_values<T>(output, group.rows, classes);
-  const auto see = [&](int64_t begin, int64_t rows, auto sum_of_row) {
-    for (int64_t i = 0; choose && i < rows; ++i) choice[begin + i] = choice_of(sum_of_row(i));
+  T* direct = uses_nontemporal(a) ? nullptr : packed_values<T>(output, group.rows, classes);
+  const auto visit = [&](int64_t begin, int64_t rows, auto sum_of_row) {
+    for (int64_t i = 0; with_argmax && i < rows; ++i) choice[begin + i] = choice_of(sum_of_row(i));
     if (a.row_value == nullptr) return;
     for (int64_t i = 0; i < rows; ++i) write_lse(a, group.index + begin + i, sum_of_row(i), tau);
   };
-  soften_narrow_rows(group, classes, tau, choose, scores, direct != nullptr ? direct : scores, see);
-  if (direct == nullptr) store_group(scores, group.rows, classes, output, streams(a));
-  if (choose) write_choices(a, group, choice, scores, a.one_hot);
+  softmax_small_rows(group, classes, tau, with_argmax, scores, direct != nullptr ? direct : scores,
+                     visit);
+  if (direct == nullptr) store_group(scores, group.rows, classes, output, uses_nontemporal(a));
+  if (with_argmax) write_choices(a, group, choice, scores, a.one_hot);
 }
 
-/// How far `to` lies behind a line's beginning, in elements.
+/// Offset of `to` in its cache line, in elements.
 template <typename T>
-static inline int64_t past_line(const T* to) {
+static inline int64_t offset_in_line(const T* to) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine / sizeof(T));
 }
 
-/// Whether rows are made in scratch and written at once. Streams break at the ends of rows, and the
-/// last line of a row is made of elements that were made before, unless these are ends of lines.
-static inline bool takes_rows_at_once(const Arguments& a, const Strided& output, int64_t rows) {
+/// Whether rows are computed in scratch and written at once. Row by row, nontemporal stores would
+/// break at the ends of rows, and the last line of a row would repeat elements, unless rows end
+/// with lines.
+static inline bool takes_rows_at_once(const KernelParams& a, const Strided& output, int64_t rows) {
   constexpr int64_t kFewLines = 4;
   const int64_t classes = a.rows.classes;
   if (whole_lines(classes, output.type)) return false;
   const bool few = classes * element_size(output.type) < kFewLines * kLine;
-  return streams(a) || (few && output.packed(rows, classes));
+  return uses_nontemporal(a) || (few && output.packed(rows, classes));
 }
 
-/// Rows that lie end to end, on their way past the caches. Values in scratch begin as far behind a
-/// line as they will in memory. A line that two rows share goes with the second of them.
+/// Contiguous rows, written with nontemporal stores. Values in scratch have the alignment that they
+/// will have in memory. A cache line that two rows share is written with the second of them.
 template <typename T>
-class RowLines {
+class NontemporalRows {
  public:
-  RowLines(T* to, int64_t classes, T* scratch) : to_(to), classes_(classes), scratch_(scratch) {}
+  NontemporalRows(T* to, int64_t classes, T* scratch)
+      : to_(to), classes_(classes), scratch_(scratch) {}
 
-  /// Where values of row `first` and of rows behind it are made; keeps what row first - 1 left of a
-  /// line.
+  /// Where the values of rows from `first` on are computed; keeps the partial line of row first -
+  /// 1.
   T* begin(int64_t first) {
     T* to = to_ + first * classes_;
-    const int64_t past = past_line(to);
-    if (first > 0 && past > 0) memcpy(scratch_, left_, kLine);
-    first_ = first, values_ = scratch_ + past;
+    const int64_t misaligned = offset_in_line(to);
+    if (first > 0 && misaligned > 0) memcpy(scratch_, left_, kLine);
+    first_ = first, values_ = scratch_ + misaligned;
     return values_;
   }
 
@@ -97,13 +101,14 @@ class RowLines {
   void put(int64_t i, int64_t begin, int64_t count, Factor<T> factor) {
     T* row = values_ + (i - first_) * classes_ + begin;
     T* to = to_ + i * classes_ + begin;
-    const int64_t past = past_line(to), head = past == 0 ? 0 : min64(kStep - past, count);
+    const int64_t misaligned = offset_in_line(to),
+                  head = misaligned == 0 ? 0 : min64(kStep - misaligned, count);
     const int64_t last = head + (count - head) / kStep * kStep;
     scale_row(row, head, factor);
-    if (head > 0 && to - past < to_)
+    if (head > 0 && to - misaligned < to_)
       memcpy(to, row, head * sizeof(T));
-    else if (head > 0 && past + head == kStep)
-      stream_line(row - past, to - past);
+    else if (head > 0 && misaligned + head == kStep)
+      store_line_nontemporal(row - misaligned, to - misaligned);
     store_scaled_run(row + head, last - head, factor, to + head, true);
     left_ = row + last;
     scale_row(left_, count - last, factor);
@@ -112,7 +117,7 @@ class RowLines {
   /// The end of the last row, `rows - 1`.
   void finish(int64_t rows) {
     T* end = to_ + rows * classes_;
-    memcpy(end - past_line(end), left_, past_line(end) * sizeof(T));
+    memcpy(end - offset_in_line(end), left_, offset_in_line(end) * sizeof(T));
   }
 
  private:
@@ -124,66 +129,67 @@ class RowLines {
   int64_t first_ = 0;
 };
 
-/// Where RowLines writes a group's rows; null where it does not.
+/// Where NontemporalRows writes a group's rows; null where it does not.
 template <typename T>
-static inline T* row_lines(const Arguments& a, const Group& group, const void* result) {
-  if (!kWholeRegisters<T> || !in_lines(Op::kSoft, a)) return nullptr;
+static inline T* nontemporal_rows(const KernelParams& a, const Group& group, const void* result) {
+  if (!kVectorized<T> || !in_lines(Op::kSoft, a)) return nullptr;
   return packed_values<T>(result_matrix(a, group, result, 0), group.rows, a.rows.classes);
 }
 
-/// Samples of as many rows as scratch holds; see(i, what row i comes to, its temperature).
-template <typename T, typename See>
-static void soft_rows(const Arguments& a, const Group& group, T* scores, See&& see) {
+/// Samples of as many rows as scratch holds; visit(i, sum of row i, its temperature).
+template <typename T, typename Visitor>
+static void soft_rows(const KernelParams& a, const Group& group, T* scores, Visitor&& visit) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  if (are_short<T>(a, group) && output.packed(group.rows, classes))
-    return soften_short_rows(a, group, scores, see, [&](int64_t i, int64_t rows, const T* factors) {
-      store_products(scores + i * classes, factors, rows * classes, part_of(output, i, 0),
-                     streams(a));
-    });
+  if (uses_short_softmax<T>(a, group) && output.packed(group.rows, classes))
+    return softmax_short_rows(
+        a, group, scores, visit, [&](int64_t i, int64_t rows, const T* factors) {
+          store_scaled_elementwise(scores + i * classes, factors, rows * classes,
+                                   part_of(output, i, 0), uses_nontemporal(a));
+        });
   if (takes_rows_at_once(a, output, group.rows)) {
-    soften_in_scratch(a, group, scores, see);
-    return store_group(scores, group.rows, classes, output, streams(a));
+    softmax_in_scratch(a, group, scores, visit);
+    return store_group(scores, group.rows, classes, output, uses_nontemporal(a));
   }
-  soften_rows(a, group, scores, see,
-              [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
-                store_scaled(scores + i * classes + begin, count, factor, part_of(output, i, begin),
-                             streams(a));
-              });
+  softmax_rows(a, group, scores, visit,
+               [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
+                 store_scaled(scores + i * classes + begin, count, factor,
+                              part_of(output, i, begin), uses_nontemporal(a));
+               });
 }
 
 /// soft_rows of any number of rows.
-template <typename T, typename See>
-static void soft_blocks(const Arguments& a, const Group& group, T* scores, See&& see) {
-  T* to = row_lines<T>(a, group, a.output);
-  RowLines<T> lines(to, a.rows.classes, scores);
+template <typename T, typename Visitor>
+static void soft_blocks(const KernelParams& a, const Group& group, T* scores, Visitor&& visit) {
+  T* to = nontemporal_rows<T>(a, group, a.output);
+  NontemporalRows<T> lines(to, a.rows.classes, scores);
   for_each_block(a, group, [&](const Group& block, int64_t first) {
     const auto see_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
-      see(first + i, sum, tau);
+      visit(first + i, sum, tau);
     };
     if (to == nullptr) return soft_rows(a, block, scores, see_row);
-    soften_rows(a, block, lines.begin(first), see_row,
-                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
-                  lines.put(first + i, begin, count, factor);
-                });
+    softmax_rows(a, block, lines.begin(first), see_row,
+                 [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
+                   lines.put(first + i, begin, count, factor);
+                 });
   });
   if (to != nullptr) lines.finish(group.rows);
 }
 
 /// soft_blocks, and the one-hots beside them.
 template <typename T>
-static void soft_blocks_with_one_hots(const Arguments& a, const Group& group, T* scores) {
+static void soft_blocks_with_one_hots(const KernelParams& a, const Group& group, T* scores) {
   int32_t choice[kTile];
-  T* to = row_lines<T>(a, group, a.one_hot);
+  T* to = nontemporal_rows<T>(a, group, a.one_hot);
   if (to == nullptr) {
     soft_blocks(a, group, scores,
                 [&](int64_t i, const RowSum<T>& sum, double) { choice[i] = choice_of(sum); });
     return write_choices(a, group, choice, scores, a.one_hot);
   }
-  OneHotLines<T> lines(to, group.rows, a.rows.classes, choice);
-  Group waiting = group;
-  waiting.waiting = lines.waiting();
-  soft_blocks(a, waiting, scores, [&](int64_t i, const RowSum<T>& sum, double) {
+  NontemporalOneHots<T> lines(to, group.rows, a.rows.classes, choice);
+  Group deferring = group;
+  deferring.deferred = lines.deferred();
+  soft_blocks(a, deferring, scores, [&](int64_t i, const RowSum<T>& sum, double) {
     choice[i] = choice_of(sum);
     lines.know(i + 1);
   });
@@ -192,8 +198,8 @@ static void soft_blocks_with_one_hots(const Arguments& a, const Group& group, T*
 }
 
 template <typename T>
-static void soft_group(const Arguments& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kSideRows<T> && uniform_tau(a, group)) return soft_narrow(a, group, scores);
+static void soft_group(const KernelParams& a, const Group& group, T* scores) {
+  if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group)) return soft_small(a, group, scores);
   if (a.one_hot != nullptr) return soft_blocks_with_one_hots(a, group, scores);
   soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);
@@ -202,89 +208,91 @@ static void soft_group(const Arguments& a, const Group& group, T* scores) {
 
 /// Probabilities of a group, [rows][classes] in scratch.
 template <typename T>
-static void soften_group(const Arguments& a, const Group& group, T* scores) {
+static void softmax_group(const KernelParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const auto ignore = [](auto...) {};
-  if (classes <= kSideRows<T> && uniform_tau(a, group)) {
+  if (classes <= kVecRows<T> && uniform_tau(a, group)) {
     load_scores(a, group, 0, classes, scores);
-    return soften_narrow_rows(group, classes, tau_at(a, group.first), false, scores, scores,
+    return softmax_small_rows(group, classes, tau_at(a, group.first), false, scores, scores,
                               ignore);
   }
-  soften_in_scratch(a, group, scores, ignore);
+  softmax_in_scratch(a, group, scores, ignore);
 }
 
-/// Where a long row's exponentials wait for their factor: in `kept`, in the output, or nowhere
-/// (null): then they are made again.
+/// Where a long row's unnormalised weights are stored between the passes: in `weight_cache`, in the
+/// output, or nowhere (null): then they are recomputed.
 template <typename T>
-static inline T* waiting_tile(const Arguments& a, const Row& row, int64_t begin, void* kept) {
-  if (kept != nullptr) return static_cast<T*>(kept) + begin;
+static inline T* stored_weights(const KernelParams& a, const Row& row, int64_t begin,
+                                void* weight_cache) {
+  if (weight_cache != nullptr) return static_cast<T*>(weight_cache) + begin;
   const bool in_output = a.output_type == kTypeOf<T> && a.rows.step(Operand::kOutput) == 1;
   return in_output ? static_cast<T*>(a.output) + row[Operand::kOutput] + begin : nullptr;
 }
 
-/// Whether exponentials are made where they wait: not where more would be read behind them.
+/// Whether weights are computed where they are stored: not where reads would run past them.
 template <typename T>
-static inline bool made_in_place(const Arguments& a, int64_t count) {
-  const bool exact = kWholeRegisters<T> && words_run_along_classes(a.rows) && count > kShortRow;
+static inline bool made_in_place(const KernelParams& a, int64_t count) {
+  const bool exact = kVectorized<T> && words_run_along_classes(a.rows) && count > kShortRow;
   return count % kLanes == 0 || exact;
 }
 
 template <typename T>
-static void soft_reduce_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                             TileStat& stat, bool divided, T* scores, void* kept) {
-  T* waiting = waiting_tile<T>(a, row.first, begin, kept);
-  T* values = waiting != nullptr && made_in_place<T>(a, count) ? waiting : scores;
-  const RowSum<T> sum = load_exponentials(a, row, begin, count, divided, values);
+static void soft_reduce_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                             TileStat& stat, bool divided, T* scores, void* weight_cache) {
+  T* stored = stored_weights<T>(a, row.first, begin, weight_cache);
+  T* values = stored != nullptr && made_in_place<T>(a, count) ? stored : scores;
+  const RowSum<T> sum = load_weights(a, row, begin, count, divided, values);
   stat.max = sum.max, stat.sum = sum.sum, stat.index = begin + sum.top;
-  if (waiting != nullptr && waiting != values) memcpy(waiting, values, count * sizeof(T));
+  if (stored != nullptr && stored != values) memcpy(stored, values, count * sizeof(T));
 }
 
-/// The exponentials of a tile, made again in `scores` if they wait nowhere.
+/// The weights of a tile, recomputed in `scores` if they are stored nowhere.
 template <typename T>
-static const T* exponentials_of_tile(const Arguments& a, const Group& row, int64_t begin,
-                                     int64_t count, bool divided, T* scores, void* kept) {
-  if (const T* waiting = waiting_tile<T>(a, row.first, begin, kept)) return waiting;
-  load_exponentials(a, row, begin, count, divided, scores);
+static const T* weights_of_tile(const KernelParams& a, const Group& row, int64_t begin,
+                                int64_t count, bool divided, T* scores, void* weight_cache) {
+  if (const T* stored = stored_weights<T>(a, row.first, begin, weight_cache)) return stored;
+  load_weights(a, row, begin, count, divided, scores);
   return scores;
 }
 
-/// Classes from a line's first one to `at` in a row's output.
-static inline int64_t into_line(const Arguments& a, const Group& row, int64_t at) {
+/// The same of class `at` of a row's output.
+static inline int64_t offset_in_line(const KernelParams& a, const Group& row, int64_t at) {
   const Strided to = operand_matrix(a, row, Operand::kOutput, at);
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to.data) % kLine) / element_size(to.type);
 }
 
 /// The first class from a tile's end on with which a line begins, or the row ends. Where tiles end
-/// within lines, a line belongs to the tile that it begins in: written twice, it waits for itself.
-static inline int64_t next_line(const Arguments& a, const Group& row, int64_t end) {
-  const int64_t past = into_line(a, row, end);
-  if (end == 0 || past == 0) return end;
-  return min64(a.rows.classes, end - past + kLine / element_size(a.output_type));
+/// within lines, a line belongs to the tile that it begins in: written twice, it would be read
+/// back.
+static inline int64_t next_line(const KernelParams& a, const Group& row, int64_t end) {
+  const int64_t misaligned = offset_in_line(a, row, end);
+  if (end == 0 || misaligned == 0) return end;
+  return min64(a.rows.classes, end - misaligned + kLine / element_size(a.output_type));
 }
 
-/// Kept exponentials of a tile to its lines; `next` is the next tile's factor.
+/// Cached weights of a tile to its cache lines; `next` is the next tile's factor.
 template <typename T>
-static void soft_finish_lines(const Arguments& a, const Group& row, int64_t begin, int64_t end,
-                              Factor<T> factor, Factor<T> next, T* scores, const T* kept) {
+static void soft_finish_lines(const KernelParams& a, const Group& row, int64_t begin, int64_t end,
+                              Factor<T> factor, Factor<T> next, T* scores, const T* weight_cache) {
   const int64_t first = next_line(a, row, begin), last = next_line(a, row, end);
-  const int64_t shared = last > end ? end - into_line(a, row, end) : end;
+  const int64_t shared = last > end ? end - offset_in_line(a, row, end) : end;
   const auto to = [&](int64_t k) { return operand_matrix(a, row, Operand::kOutput, k); };
-  if (first < shared) store_scaled(kept + first, shared - first, factor, to(first), true);
+  if (first < shared) store_scaled(weight_cache + first, shared - first, factor, to(first), true);
   for (int64_t k = shared; k < last; ++k)
-    scores[k - shared] = k < end ? factor.of(kept[k]) : next.of(kept[k]);
+    scores[k - shared] = k < end ? factor.of(weight_cache[k]) : next.of(weight_cache[k]);
   if (shared < last) store_scaled(scores, last - shared, Factor<T>{1}, to(shared), true);
 }
 
 template <typename T>
-static void soft_finish_tile(const Arguments& a, const Group& row, int64_t begin, int64_t count,
-                             Factor<T> factor, Factor<T> next, T* scores, void* kept) {
-  if (kept != nullptr && streams(a) && a.rows.step(Operand::kOutput) == 1)
+static void soft_finish_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                             Factor<T> factor, Factor<T> next, T* scores, void* weight_cache) {
+  if (weight_cache != nullptr && uses_nontemporal(a) && a.rows.step(Operand::kOutput) == 1)
     return soft_finish_lines(a, row, begin, begin + count, factor, next, scores,
-                             static_cast<const T*>(kept));
-  const T* values = exponentials_of_tile(a, row, begin, count, divides<T>(a, row), scores, kept);
+                             static_cast<const T*>(weight_cache));
+  const T* values = weights_of_tile(a, row, begin, count, divides<T>(a, row), scores, weight_cache);
   const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
   if (values == output.data) return scale_row(const_cast<T*>(values), count, factor);
-  store_scaled(values, count, factor, output, streams(a));
+  store_scaled(values, count, factor, output, uses_nontemporal(a));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

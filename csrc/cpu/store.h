@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Results on their way to memory, a cache line at a time.
+// Stores of results, a cache line at a time.
 #pragma once
 
 #include "convert.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// One line to memory, past the caches.
-TG_STAGE void stream_line(const void* from, void* to) {
+/// Nontemporal store of one cache line.
+TG_STAGE void store_line_nontemporal(const void* from, void* to) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
 #elif defined(__AVX2__)
@@ -23,33 +23,34 @@ TG_STAGE void stream_line(const void* from, void* to) {
 #endif
 }
 
-/// Orders what was streamed before whatever another thread is told afterwards.
-TG_STAGE void end_streaming() {
+/// Orders nontemporal stores before later stores that publish them to other threads.
+TG_STAGE void fence_nontemporal() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
 }
 
 /// Consecutive elements, a line at a time: fill(k, line) makes elements from k on, one(k) a single
-/// one. Whole lines go past the caches if `streams`. The last ones may be made twice.
+/// one. Whole lines use nontemporal stores if `nontemporal`. The last elements may be computed
+/// twice.
 template <typename Element, typename Fill, typename One>
-TG_STAGE void store_lines(Element* to, int64_t count, bool streams, Fill&& fill, One&& one) {
+TG_STAGE void store_lines(Element* to, int64_t count, bool nontemporal, Fill&& fill, One&& one) {
   constexpr int64_t kStep = kLine / sizeof(Element);
   if (count < kStep) {
     for (int64_t k = 0; k < count; ++k) to[k] = one(k);
     return;
   }
   int64_t k = 0;
-  if (streams) {
+  if (nontemporal) {
     alignas(kLine) Element line[kStep];
-    const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
-    if (past != 0) {
+    const auto misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
+    if (misaligned != 0) {
       fill(0, to);
-      k = (kLine - past) / static_cast<int64_t>(sizeof(Element));
+      k = (kLine - misaligned) / static_cast<int64_t>(sizeof(Element));
     }
     for (; k + kStep <= count; k += kStep) {
       fill(k, line);
-      stream_line(line, to + k);
+      store_line_nontemporal(line, to + k);
     }
   } else {
     for (; k + kStep <= count; k += kStep) fill(k, to + k);
@@ -57,8 +58,8 @@ TG_STAGE void store_lines(Element* to, int64_t count, bool streams, Fill&& fill,
   if (k < count) fill(count - kStep, to + count - kStep);
 }
 
-/// What exponentials are multiplied by: a quotient, and what rounding took from it, so that a row
-/// of one class comes out as exactly 1.
+/// Normalises weights: a quotient, and what rounding took from it, so that a row of one class comes
+/// out as exactly 1.
 template <typename T>
 struct Factor {
   T high;
@@ -67,11 +68,11 @@ struct Factor {
   /// n / d.
   static Factor quotient(T n, T d) {
     const T high = n / d;
-    return {high, math::fused(-high, d, n) / d};
+    return {high, math::fma(-high, d, n) / d};
   }
   template <typename V>
   TG_MEMBER V of(V value) const {
-    return fused(value, V{} + high, value * low);
+    return fma(value, V{} + high, value * low);
   }
 };
 
@@ -84,20 +85,19 @@ TG_STAGE void with_product(Factor<T> factor, F&& f) {
     f([factor](auto value) TG_INLINE { return factor.of(value); });
 }
 
-/// from * factor to consecutive elements. In registers where nothing is converted: GCC would take
-/// so short a loop apart before it could make vectors of it.
+/// from * factor to consecutive elements. In vectors where nothing is converted: GCC would unroll
+/// so short a loop before it could vectorize it.
 template <typename Element, typename T>
 static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Element* to,
-                             bool streams) {
+                             bool nontemporal) {
   constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
   with_product(factor, [&](auto product) TG_INLINE {
     const auto one = [&](int64_t k) { return narrow<Element>(product(from[k])); };
     store_lines(
-        to, count, streams,
+        to, count, nontemporal,
         [&](int64_t k, Element* line) TG_INLINE {
           if constexpr (std::is_same_v<Element, T>)
-            for (int j = 0; j < kStep; j += kWidth)
-              store_register(product(load_register(from + k + j)), line + j);
+            for (int j = 0; j < kStep; j += kWidth) storeu(product(loadu(from + k + j)), line + j);
           else
             for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
         },
@@ -108,11 +108,11 @@ static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Ele
 /// from * factor to a row's classes.
 template <typename T>
 static void store_scaled(const T* from, int64_t count, Factor<T> factor, const Strided& to,
-                         bool streams) {
-  with_elements(to.type, to.data, [&](auto* elements) {
+                         bool nontemporal) {
+  dispatch_dtype(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     auto* data = const_cast<Element*>(elements);
-    if (to.class_step == 1) return store_scaled_run(from, count, factor, data, streams);
+    if (to.class_step == 1) return store_scaled_run(from, count, factor, data, nontemporal);
     for (int64_t k = 0; k < count; ++k)
       data[k * to.class_step] = narrow<Element>(factor.of(from[k]));
   });
@@ -120,20 +120,19 @@ static void store_scaled(const T* from, int64_t count, Factor<T> factor, const S
 
 /// from * factors, element by element, to consecutive elements.
 template <typename T>
-static void store_products(const T* from, const T* factors, int64_t count, const Strided& to,
-                           bool streams) {
+static void store_scaled_elementwise(const T* from, const T* factors, int64_t count,
+                                     const Strided& to, bool nontemporal) {
   constexpr int kWidth = kVectorBytes / sizeof(T);
-  with_elements(to.type, to.data, [&](auto* elements) {
+  dispatch_dtype(to.type, to.data, [&](auto* elements) {
     using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
     constexpr int kStep = kLine / sizeof(Element);
     const auto one = [&](int64_t k) { return narrow<Element>(from[k] * factors[k]); };
     store_lines(
-        const_cast<Element*>(elements), count, streams,
+        const_cast<Element*>(elements), count, nontemporal,
         [&](int64_t k, Element* line) TG_INLINE {
           if constexpr (std::is_same_v<Element, T>)
             for (int j = 0; j < kStep; j += kWidth)
-              store_register(load_register(from + k + j) * load_register(factors + k + j),
-                             line + j);
+              storeu(loadu(from + k + j) * loadu(factors + k + j), line + j);
           else
             for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
         },
@@ -141,11 +140,11 @@ static void store_products(const T* from, const T* factors, int64_t count, const
   });
 }
 
-/// store_matrix, past the caches if `streams` and the rows are packed.
+/// store_matrix, with nontemporal stores if `nontemporal` and the rows are packed.
 template <typename T>
 static void store_group(const T* from, int64_t rows, int64_t classes, const Strided& to,
-                        bool streams) {
-  if (!streams || !to.packed(rows, classes)) return store_matrix(from, rows, classes, to);
+                        bool nontemporal) {
+  if (!nontemporal || !to.packed(rows, classes)) return store_matrix(from, rows, classes, to);
   store_scaled(from, rows * classes, Factor<T>{1}, to, true);
 }
 

@@ -79,11 +79,11 @@ static inline Wide last_pair(Wide product, Wide c, uint64_t key) {
 }
 
 /// The ten round keys of a seed, widened once per run.
-struct RoundKeys {
+struct WideRoundKeys {
   uint64_t key0[math::philox::kRounds];
   uint64_t key1[math::philox::kRounds];
 
-  explicit RoundKeys(uint64_t seed) {
+  explicit WideRoundKeys(uint64_t seed) {
     for (uint32_t round = 0; round < math::philox::kRounds; ++round) {
       key0[round] = static_cast<uint32_t>(seed) + round * math::philox::kWeyl0;
       key1[round] = static_cast<uint32_t>(seed >> 32) + round * math::philox::kWeyl1;
@@ -93,16 +93,15 @@ struct RoundKeys {
   }
 };
 
-/// What the first two rounds make of everything but the low counter word. The counter's upper half
-/// is nearly constant, so most of these rounds is the same for all blocks: 17 products instead
-/// of 20.
+/// The first two rounds, of everything but the low counter word. The counter's upper half is nearly
+/// constant, so most of these rounds is the same for all blocks: 17 products instead of 20.
 struct FoldedRounds {
   uint64_t c2_key;       // round 1: c2 = high(c0 M0) ^ this
   uint64_t c0_key;       // round 2: c0 = high(c2 M1) ^ this
   uint64_t next_c2_key;  // round 2: c2 = c3 ^ this
   uint64_t next_c3;
 
-  FoldedRounds(const RoundKeys& keys, uint32_t high, math::Plane plane) {
+  FoldedRounds(const WideRoundKeys& keys, uint32_t high, math::Plane plane) {
     const auto c2 = static_cast<uint64_t>(plane);  // 0 or 1: its product has no upper half
     const uint64_t product = (high ^ keys.key0[0]) * math::philox::kMultiplier0;
     c2_key = keys.key1[0];
@@ -112,25 +111,25 @@ struct FoldedRounds {
   }
 };
 
-/// Vectors of blocks that are made together: of four, 16 registers hold no more than three.
-constexpr int kLots = kVectorBytes == 64 ? 4 : 3;
+/// Vectors of blocks that are computed together: four would not fit into 16 registers.
+constexpr int kUnroll = kVectorBytes == 64 ? 4 : 3;
 
 /// A vector of blocks: its first low counter word, which must not wrap in it, and where its words
 /// go.
-struct Lot {
+struct BlockVec {
   uint64_t low;
   uint32_t* out;
 };
 
-template <int lots>
-static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
-                               const Lot (&lot)[lots]) {
+template <int unroll>
+static inline void philox_unrolled(const WideRoundKeys& keys, const FoldedRounds& start,
+                                   const BlockVec (&vecs)[unroll]) {
   const Wide multiplier0 = broadcast(math::philox::kMultiplier0);
   const Wide multiplier1 = broadcast(math::philox::kMultiplier1);
   const Wide lane_products = multiply_low(lane_blocks(), multiplier0);
-  Wide c0[lots], c1[lots], c2[lots], c3[lots];
-  for (int g = 0; g < lots; ++g) {
-    c3[g] = lane_products + broadcast(lot[g].low * math::philox::kMultiplier0);
+  Wide c0[unroll], c1[unroll], c2[unroll], c3[unroll];
+  for (int g = 0; g < unroll; ++g) {
+    c3[g] = lane_products + broadcast(vecs[g].low * math::philox::kMultiplier0);
     c1[g] = multiply_low((c3[g] >> 32) ^ broadcast(start.c2_key), multiplier1);
     c0[g] = (c1[g] >> 32) ^ broadcast(start.c0_key);
     c2[g] = c3[g] ^ broadcast(start.next_c2_key);
@@ -139,7 +138,7 @@ static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
   constexpr int kLast = math::philox::kRounds - 1;
   for (int round = 2; round < kLast; ++round) {
     const Wide key0 = broadcast(keys.key0[round]), key1 = broadcast(keys.key1[round]);
-    for (int g = 0; g < lots; ++g) {
+    for (int g = 0; g < unroll; ++g) {
       const Wide a = multiply_low(c0[g], multiplier0);
       const Wide b = multiply_low(c2[g], multiplier1);
       c0[g] = (b >> 32) ^ (c1[g] ^ key0);
@@ -148,20 +147,20 @@ static inline void philox_lots(const RoundKeys& keys, const FoldedRounds& start,
       c3[g] = a;
     }
   }
-  for (int g = 0; g < lots; ++g) {
+  for (int g = 0; g < unroll; ++g) {
     const Wide even = last_pair(multiply_low(c2[g], multiplier1), c1[g], keys.key0[kLast]);
     const Wide odd = last_pair(multiply_low(c0[g], multiplier0), c3[g], keys.key1[kLast]);
     // Not `auto`: it would drop the typedef's alignment, and the stores would be aligned ones.
-    WideMemory* to = reinterpret_cast<WideMemory*>(lot[g].out);
+    WideMemory* to = reinterpret_cast<WideMemory*>(vecs[g].out);
     to[0] = interleave_even(even, odd);
     to[1] = interleave_odd(even, odd);
   }
 }
 
-/// Memory that is read soon, and how much of it per word. A processor's own prefetching sees only
-/// bursts of reads, with thousands of cycles of arithmetic between them: so the arithmetic asks, a
-/// little at a time, for what comes after it.
-struct Ahead {
+/// Software prefetch of memory that is read soon, so many bytes per word. The hardware prefetcher
+/// sees only bursts of reads, with thousands of cycles of arithmetic between them: so the
+/// arithmetic prefetches, a little at a time, what is read after it.
+struct Prefetch {
   const char* data = nullptr;
   int64_t bytes_per_word = 0;
 
@@ -169,61 +168,61 @@ struct Ahead {
     for (int64_t at = 0; at < words * bytes_per_word; at += kLine)
       __builtin_prefetch(data + word * bytes_per_word + at);
   }
-  Ahead behind(int64_t words) const { return {data + words * bytes_per_word, bytes_per_word}; }
+  Prefetch advanced(int64_t words) const { return {data + words * bytes_per_word, bytes_per_word}; }
 };
 
 /// Words of blocks [first, first + blocks) of a key. May write up to kWordSlack words more.
 static void fill_words(math::Key key, uint64_t first, int64_t blocks, math::Plane plane,
-                       uint32_t* out, Ahead ahead = {}) {
-  const RoundKeys keys(key.seed);
+                       uint32_t* out, Prefetch prefetch = {}) {
+  const WideRoundKeys keys(key.seed);
   for (int64_t done = 0; done < blocks;) {
     const uint64_t counter = key.offset + first + static_cast<uint64_t>(done);
-    const uint64_t low = counter & 0xFFFFFFFF, room = (uint64_t{1} << 32) - low;
-    if (room < kBlocks) {  // the low word wraps among the next lanes
+    const uint64_t low = counter & 0xFFFFFFFF, before_wrap = (uint64_t{1} << 32) - low;
+    if (before_wrap < kBlocks) {  // the low word wraps among the next lanes
       const math::Block block = math::key_block(key, first + static_cast<uint64_t>(done), plane);
       memcpy(out + 4 * done, block.word, sizeof block.word);
       done += 1;
       continue;
     }
     const FoldedRounds start(keys, static_cast<uint32_t>(counter >> 32), plane);
-    const int64_t end = min64(blocks, done + static_cast<int64_t>(room) / kBlocks * kBlocks);
+    const int64_t end = min64(blocks, done + static_cast<int64_t>(before_wrap) / kBlocks * kBlocks);
     const int64_t begin = done;
-    const auto lot = [&](int64_t block) -> Lot {
+    const auto vec_at = [&](int64_t block) -> BlockVec {
       return {low + static_cast<uint64_t>(block - begin), out + 4 * block};
     };
-    for (; done + (kLots - 1) * kBlocks < end; done += kLots * kBlocks) {
-      Lot lots[kLots];
-      for (int i = 0; i < kLots; ++i) lots[i] = lot(done + i * kBlocks);
-      philox_lots<kLots>(keys, start, lots);
-      ahead.fetch(4 * done, 4 * kLots * kBlocks);
+    for (; done + (kUnroll - 1) * kBlocks < end; done += kUnroll * kBlocks) {
+      BlockVec vecs[kUnroll];
+      for (int i = 0; i < kUnroll; ++i) vecs[i] = vec_at(done + i * kBlocks);
+      philox_unrolled<kUnroll>(keys, start, vecs);
+      prefetch.fetch(4 * done, 4 * kUnroll * kBlocks);
     }
-    for (; done < end; done += kBlocks) philox_lots<1>(keys, start, {lot(done)});
+    for (; done < end; done += kBlocks) philox_unrolled<1>(keys, start, {vec_at(done)});
   }
 }
 
 /// Words of several runs, run k from position first + k step on: `count` positions, with their
-/// neighbours in the same blocks. Run k goes to out + k run_room(count).
-constexpr int64_t run_room(int64_t count) {
+/// neighbours in the same blocks. Run k goes to out + k run_stride(count).
+constexpr int64_t run_stride(int64_t count) {
   const int64_t blocks = count / 4 + 2;
   return (blocks + kBlocks - 1) / kBlocks * kBlocks * 4;
 }
 
 static void fill_runs(math::Key key, uint64_t first, uint64_t step, int64_t runs, int64_t count,
                       math::Plane plane, uint32_t* out) {
-  const RoundKeys keys(key.seed);
+  const WideRoundKeys keys(key.seed);
   uint64_t high = key.offset + first / 4;
   high >>= 32;
   FoldedRounds start(keys, static_cast<uint32_t>(high), plane);
-  Lot waiting[kLots];
-  int lots = 0;
+  BlockVec pending[kUnroll];
+  int pending_count = 0;
   const auto flush = [&] {
-    if (lots == kLots)
-      philox_lots<kLots>(keys, start, waiting);
+    if (pending_count == kUnroll)
+      philox_unrolled<kUnroll>(keys, start, pending);
     else
-      for (int i = 0; i < lots; ++i) philox_lots<1>(keys, start, {waiting[i]});
-    lots = 0;
+      for (int i = 0; i < pending_count; ++i) philox_unrolled<1>(keys, start, {pending[i]});
+    pending_count = 0;
   };
-  for (int64_t k = 0; k < runs; ++k, out += run_room(count)) {
+  for (int64_t k = 0; k < runs; ++k, out += run_stride(count)) {
     const uint64_t position = first + static_cast<uint64_t>(k) * step;
     const uint64_t counter = key.offset + position / 4, low = counter & 0xFFFFFFFF;
     const int64_t blocks = (static_cast<int64_t>(position % 4) + count + 3) / 4;
@@ -237,8 +236,8 @@ static void fill_runs(math::Key key, uint64_t first, uint64_t step, int64_t runs
       start = FoldedRounds(keys, static_cast<uint32_t>(high), plane);
     }
     for (int64_t done = 0; done < blocks; done += kBlocks) {
-      waiting[lots++] = {low + done, out + 4 * done};
-      if (lots == kLots) flush();
+      pending[pending_count++] = {low + done, out + 4 * done};
+      if (pending_count == kUnroll) flush();
     }
   }
   flush();

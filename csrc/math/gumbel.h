@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random word -> standard Gumbel noise, equal in bits on every device.
 //
-// A word w stands for v = (w + 1/2) 2^-32 in (0, 1). E = -log1p(-v) is a standard exponential and g
-// = -log E a standard Gumbel. The tail that wins an argmax is v -> 0, where floats are dense. A
-// word below kExtendBelow (probability 2^-24) is extended by a second one: v = (w 2^32 + w2 + 1/2)
-// 2^-64.
+// A word w stands for v = (w + 1/2) 2^-32 in (0, 1). exp1 = -log1p(-v) is a standard exponential
+// and g = -log exp1 a standard Gumbel. The tail that wins an argmax is v -> 0, where floats are
+// dense. A word below kExtendBelow (probability 2^-24) is extended by a second one: v = (w 2^32 +
+// w2 + 1/2) 2^-64.
 #pragma once
 
 #include "host_device.h"
@@ -21,7 +21,7 @@ TG_HD F minus_log1p_minus(F t) {
   const F tail =
       horner(t, 0x1.00001ep-1f, 0x1.5542f6p-2f, 0x1.01e9dap-2f, 0x1.6830e8p-3f, 0x1.5c3ae6p-2f,
              -0x1.2f3e04p-1f, 0x1.f88f2ep+0f, -0x1.3cfc78p+1f, 0x1.be5254p+0f);
-  return fused(t * t, tail, t);
+  return fma(t * t, tail, t);
 }
 
 /// x = 2^exponent (1 + f), f in [-1/3, 1/3].
@@ -48,51 +48,50 @@ TG_HD F log_normal(F x) {
   const auto [f, exponent] = near_one(x);
   const F tail = horner(f, -0x1.ffffb0p-2f, 0x1.555472p-2f, -0x1.001cc4p-2f, 0x1.9a04dep-3f,
                         -0x1.4f2c3cp-3f, 0x1.1bfe2ap-3f, -0x1.400852p-3f, 0x1.2ab85cp-3f);
-  return fused(exponent, 0x1.62e430p-1f, fused(f * f, tail, f));
+  return fma(exponent, 0x1.62e430p-1f, fma(f * f, tail, f));
 }
 
 /// 1 - v = 2^-halvings (1 - t), t in (0, 1/2].
 template <typename F>
-struct Halved {
+struct SplitExponent {
   F t;
   F halvings;
 };
 
 /// Exactly, from a word and q = v, or v - 1 when w >= 2^31: so the word's highest bit is q's too.
 template <typename Word, typename F>
-TG_HD Halved<F> halved(Word, F q) {
+TG_HD SplitExponent<F> split_exponent(Word, F q) {
   const auto bits = bits_of(q);
   const F mantissa = float_of((bits & 0x007FFFFFu) | 0x3F000000u);  // |q| = mantissa 2^-k
-  const auto k = or_none(-130u - signed_shift(bits, 23));           // the sign bit is -256
-  return {by_sign(bits, 1.0f - mantissa, q), signed_float(k)};
+  const auto k = max0(-130u - signed_shift(bits, 23));              // the sign bit is -256
+  return {select_sign(bits, 1.0f - mantissa, q), signed_float(k)};
 }
 
-/// The exponential of a word without extension: in [2^-33, 23], never 0, infinite, or NaN; relative
-/// error below 1.25 * 2^-23.
-/// For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail is right too.
+/// exp1 of a word without extension: in [2^-33, 23], never 0, infinite, or NaN; relative error
+/// below 1.25 * 2^-23. For w >= 2^31 it works from 1 - v, which is exact there, so the losing tail
+/// is right too.
 template <typename Word>
-TG_HD auto exponential(Word word) {
-  const auto q = fused(signed_float(word), 0x1p-32f, 0x1p-33f);
-  const auto [t, halvings] = halved(word, q);
-  return fused(halvings, 0x1.62e430p-1f, minus_log1p_minus(t));
+TG_HD auto exp1(Word word) {
+  const auto q = fma(signed_float(word), 0x1p-32f, 0x1p-33f);
+  const auto [t, halvings] = split_exponent(word, q);
+  return fma(halvings, 0x1.62e430p-1f, minus_log1p_minus(t));
 }
 
-/// The exponential of an extended word (word < kExtendBelow): in [2^-65, 2^-24].
-TG_HD float exponential(uint32_t word, uint32_t extension) {
+/// exp1 of an extended word (word < kExtendBelow): in [2^-65, 2^-24].
+TG_HD float exp1(uint32_t word, uint32_t extension) {
   const uint64_t wide = static_cast<uint64_t>(word) << 32 | extension;
-  return minus_log1p_minus(fused(static_cast<float>(wide), 0x1p-64f, 0x1p-65f));
+  return minus_log1p_minus(fma(static_cast<float>(wide), 0x1p-64f, 0x1p-65f));
 }
 
-/// g = -log E for E as `exponential` returns it: in [-3.14, 45.06].
+/// g = -log e for e as `exp1` returns it: in [-3.14, 45.06].
 template <typename F>
-TG_HD F gumbel_of_exponential(F e) {
+TG_HD F gumbel_of_exp1(F e) {
   return -log_normal(e);
 }
 
 /// Standard Gumbel noise of a word; `extension` counts only when word < kExtendBelow.
 TG_HD float gumbel(uint32_t word, uint32_t extension) {
-  return gumbel_of_exponential(word < kExtendBelow ? exponential(word, extension)
-                                                   : exponential(word));
+  return gumbel_of_exp1(word < kExtendBelow ? exp1(word, extension) : exp1(word));
 }
 
 /// log(2^exponent (1 + f)), f in [-0.293, 0.415], error below one ulp: the form of fdlibm's
@@ -131,10 +130,9 @@ TG_HD double gumbel64(uint32_t word, uint32_t extension) {
   const bool upper = static_cast<int32_t>(word) < 0;
   const double high = exact_double(upper ? ~word : word);
   const double low = exact_double(upper ? ~extension : extension);
-  const double near =
-      fused(fused(high, 0x1p32, low), 0x1p-64, 0x1p-65);  // v, or 1 - v when v >= 1/2
+  const double near = fma(fma(high, 0x1p32, low), 0x1p-64, 0x1p-65);  // v, or 1 - v when v >= 1/2
   const bool halve = near > 0.29;
-  const double lower_e = -log_reduced(halve ? fused(-2.0, near, 1.0) : -near, halve ? -1.0 : 0.0);
+  const double lower_e = -log_reduced(halve ? fma(-2.0, near, 1.0) : -near, halve ? -1.0 : 0.0);
   return -log_normal(upper ? -log_normal(near) : lower_e);
 }
 

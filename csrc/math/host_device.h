@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the maths needs from a compiler, so that one text serves every CPU build and the GPU.
+// What the formulas need from a compiler, so that one source serves every CPU build and the GPU.
 #pragma once
 
 #include <stdint.h>
@@ -23,7 +23,7 @@ TG_HD To bit_cast(From from) {
 
 /// a * b + c with one rounding, on every device. Contraction is off everywhere else, so what is
 /// fused is what says so.
-TG_HD float fused(float a, float b, float c) {
+TG_HD float fma(float a, float b, float c) {
 #ifdef __CUDA_ARCH__
   return fmaf(a, b, c);
 #else
@@ -31,7 +31,7 @@ TG_HD float fused(float a, float b, float c) {
 #endif
 }
 
-TG_HD double fused(double a, double b, double c) {
+TG_HD double fma(double a, double b, double c) {
 #ifdef __CUDA_ARCH__
   return fma(a, b, c);
 #else
@@ -39,8 +39,8 @@ TG_HD double fused(double a, double b, double c) {
 #endif
 }
 
-// Steps of the formulas that are not arithmetic. A room may have them for vectors too: then a
-// formula over any type `F` of floats gives the bits that it gives for a float.
+// Steps of the formulas that are not arithmetic. A backend may overload them for vectors: a formula
+// over any type `F` of floats then gives the bits that it gives for a float.
 
 TG_HD uint32_t bits_of(float x) { return bit_cast<uint32_t>(x); }
 TG_HD float float_of(uint32_t bits) { return bit_cast<float>(bits); }
@@ -50,13 +50,13 @@ TG_HD uint32_t signed_shift(uint32_t bits, int count) {
   return static_cast<uint32_t>(static_cast<int32_t>(bits) >> count);
 }
 /// A signed number, or 0 if it is negative.
-TG_HD uint32_t or_none(uint32_t bits) { return static_cast<int32_t>(bits) > 0 ? bits : 0; }
+TG_HD uint32_t max0(uint32_t bits) { return static_cast<int32_t>(bits) > 0 ? bits : 0; }
 
 /// A signed number as a float. Of a random word w: w, or w - 2^32 when w >= 2^31.
 TG_HD float signed_float(uint32_t bits) { return static_cast<float>(static_cast<int32_t>(bits)); }
 
 /// A choice by the highest bit.
-TG_HD float by_sign(uint32_t bits, float set, float clear) {
+TG_HD float select_sign(uint32_t bits, float set, float clear) {
   return static_cast<int32_t>(bits) < 0 ? set : clear;
 }
 /// value, or 0 where x < least.
@@ -70,7 +70,7 @@ TG_HD T horner(T, std::type_identity_t<T> c0) {
 
 template <typename T, typename... Rest>
 TG_HD T horner(T x, std::type_identity_t<T> c0, Rest... rest) {
-  return fused(x, horner(x, rest...), c0);
+  return fma(x, horner(x, rest...), c0);
 }
 
 }  // namespace torch_gumbel::math

@@ -14,7 +14,7 @@ struct Key {
   uint64_t offset = 0;
 };
 
-/// The four words that Philox makes of one counter.
+/// The four words of one counter.
 struct Block {
   uint32_t word[4];
 };
@@ -47,7 +47,7 @@ TG_HD RoundKeys<rounds> round_keys(uint64_t seed) {
   return keys;
 }
 
-/// The product that a round makes of word 0.
+/// The product of word 0 in a round.
 TG_HD uint64_t philox_product(uint32_t word) {
   return static_cast<uint64_t>(word) * philox::kMultiplier0;
 }
@@ -78,8 +78,8 @@ TG_HD Block philox4x32(Block counter, uint64_t seed) {
   return c;
 }
 
-/// The same from keys made before, and from the product that the first round makes of word 0: of
-/// counters that follow each other, an addition makes one from another's.
+/// The same from precomputed keys, and from the product of word 0 in the first round: of
+/// consecutive counters, an addition makes one from another's.
 template <int rounds>
 TG_HD Block philox4x32(uint64_t product, Block counter, const RoundKeys<rounds>& keys) {
   Block c = philox_round(product, counter, keys.word[0], keys.word[1]);

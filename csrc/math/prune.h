@@ -2,9 +2,9 @@
 // An upper bound of a class's score that costs one multiply-add, and the threshold that it must
 // reach for the class to be the row's choice.
 //
-// Since E = -log1p(-v) >= v, a score x + g is at most x - log v. The bits of a float, read as an
-// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken. docs/internals/design.md
-// derives the margin.
+// Since exp1 = -log1p(-v) >= v, a score x + g is at most x - log v. The bits of a float, read as an
+// integer, lie just below 2^23 times its logarithm, so that no logarithm is taken.
+// docs/internals/design.md derives the margin.
 #pragma once
 
 #include "host_device.h"
@@ -22,7 +22,7 @@ constexpr float kLargestBounded = 2e31f;          // beyond, bounds overflow
 template <typename F, typename Word>
 TG_HD F score_bound(const F& x, const Word& word) {
   const auto half = signed_float(word >> 1);
-  return fused(x, F{kBoundScale}, -signed_float(bits_of(half)));
+  return fma(x, F{kBoundScale}, -signed_float(bits_of(half)));
 }
 
 /// A class can reach a score of at least `best` only if its bound is at least this. `best` may be
@@ -31,7 +31,7 @@ TG_HD float pruning_threshold(float best) {
   const float magnitude = best < 0 ? -best : best;
   if (!(magnitude < kLargestBounded)) return -__builtin_inff();
   const float slack = kOctave * (0x1p-14f + magnitude * 0x1p-20f);
-  return fused(best, kBoundScale, -kBoundOffset) - slack;
+  return fma(best, kBoundScale, -kBoundOffset) - slack;
 }
 
 }  // namespace torch_gumbel::math

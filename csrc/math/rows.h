@@ -13,7 +13,7 @@
 namespace torch_gumbel {
 
 /// What a kernel computes, forward and backward. kHardSoft: the soft sample, and the one-hot of the
-/// same noise in Arguments::one_hot.
+/// same noise in KernelParams::one_hot.
 enum class Op { kSoft, kHard, kHardSoft, kArgmax, kBackward, kHardBackward, kNoise };
 
 /// Element types that the kernels read and write.
@@ -67,7 +67,7 @@ TG_HD Row row_at(const Rows& rows, int64_t index) {
 
 /// A private op's arguments without Torch: what every kernel, CPU or CUDA, takes. Unused pointers
 /// are null.
-struct Arguments {
+struct KernelParams {
   Rows rows;
   const void* input = nullptr;  // logits, or the soft sample y in the backward from y
   const void* grad = nullptr;   // gradient of the loss at the output
@@ -86,7 +86,7 @@ struct Arguments {
   DType tau_type = DType::kFloat64;
 };
 
-TG_HD math::Key key_of(const Arguments& a, const Row& row) {
+TG_HD math::Key key_of(const KernelParams& a, const Row& row) {
   if (a.key == nullptr) return a.host_key;
   const uint64_t* key = a.key + row[Operand::kKey];
   return {key[0], key[1]};

@@ -9,7 +9,7 @@ namespace torch_gumbel::math {
 
 TG_HD bool valid_temperature(double tau) { return tau > 0 && tau <= 1.79769313486231570815e+308; }
 
-/// A sampler's temperature of 0: the plain argmax, without noise.
+/// A sampler's temperature of 0: the greedy argmax, without noise.
 TG_HD bool without_noise(double temperature) { return temperature == 0; }
 
 /// 1 / tau, both rounded to T: positive and finite for every valid tau (so that no mask of -inf
@@ -38,7 +38,7 @@ constexpr T kLargest = sizeof(T) == sizeof(float) ? static_cast<T>(0x1.fffffep+1
                                                   : static_cast<T>(1.79769313486231570815e+308);
 
 template <typename T>
-constexpr T kLargestSamplingInverse =
+constexpr T kMaxSamplingInverse =
     sizeof(T) == sizeof(float) ? static_cast<T>(0x1p64) : static_cast<T>(0x1p512);
 
 /// The sampler's 1 / temperature: as above, but at most 2^64 (float64: 2^512). A lower temperature
@@ -46,7 +46,7 @@ constexpr T kLargestSamplingInverse =
 /// their order instead of overflowing: the limit is the argmax.
 template <typename T>
 TG_HD T sampling_inverse(T inverse) {
-  return inverse > kLargestSamplingInverse<T> ? kLargestSamplingInverse<T> : inverse;
+  return inverse > kMaxSamplingInverse<T> ? kMaxSamplingInverse<T> : inverse;
 }
 template <typename T>
 TG_HD T sampling_inverse_of(double temperature) {
@@ -109,7 +109,7 @@ TG_HD auto nearest_whole(F x) {
 
 /// fraction * 2^n, n nearest to x, and 0 for x below -126, whatever n is there.
 template <typename F, typename Bits>
-TG_HD F times_power(F fraction, Whole<F, Bits> n, F x) {
+TG_HD F ldexp(F fraction, Whole<F, Bits> n, F x) {
   // Unsigned, so that a NaN's bits may wrap: NaN times any power is NaN.
   const Bits biased = n.bits - (0x4B400000u - 127u);
   return zero_below(-126.0f, x, fraction * float_of(biased * (1u << 23)));
@@ -122,10 +122,10 @@ template <typename F, typename S>
 TG_HD F exp_scaled(F d, Exponent<S> scale) {
   const F high = scale.high, low = scale.low, x = d * high;
   const auto n = nearest_whole(x);
-  const F r = fused(d, low, fused(d, high, -n.number));
+  const F r = fma(d, low, fma(d, high, -n.number));
   const F fraction = horner(r, 1.0f, 0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f, 0x1.3b2de0p-7f,
                             0x1.5f082ep-10f, 0x1.416b50p-13f);
-  return times_power(fraction, n, x);
+  return ldexp(fraction, n, x);
 }
 
 /// exp(d high) in float64; below exp(-708) it is 0. Relative error about 2^-52 + |d high| 2^-53.
@@ -134,10 +134,10 @@ TG_HD double exp_scaled(double d, Exponent<double> scale) {
   constexpr double kRoundToInteger = 0x1.8p52;
   const double x = d * scale.high;
   const double bounded = x < -709.0 ? -709.0 : x;
-  const double shifted = fused(bounded, 1.4426950408889634074, kRoundToInteger);
+  const double shifted = fma(bounded, 1.4426950408889634074, kRoundToInteger);
   const double n = shifted - kRoundToInteger;
   const double r =
-      fused(-n, 1.90821492927058770002e-10, fused(-n, 6.93147180369123816490e-01, bounded));
+      fma(-n, 1.90821492927058770002e-10, fma(-n, 6.93147180369123816490e-01, bounded));
   const double fraction =
       horner(r, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
              1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);

@@ -5,9 +5,9 @@
 #include <ATen/TensorOperators.h>
 #include <torch/library.h>
 
-#include "arguments.h"
+#include "autograd_node.h"
 #include "derivatives.h"
-#include "node.h"
+#include "params.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -260,7 +260,7 @@ TensorPair hard_backward_autograd(DispatchKeySet keys, const Tensor& grad, const
   if (!is_differentiated(grad, logits, tau))
     return below_autograd(hard_backward(), keys, grad, logits, tau, key, dim, tau_grad, full_shape,
                           start);
-  const Tensor y = softmax().call(logits, tau, key, dim, false, compute_type(logits.scalar_type()),
+  const Tensor y = softmax().call(logits, tau, key, dim, false, opmath_type(logits.scalar_type()),
                                   full_shape, start);
   return backward().call(grad, y, tau, dim, logits.scalar_type(), tau_grad);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The private ops for a backend: allocate the results, describe the operands, run the kernel. A
-// backend gives
-//     static void run(Op op, const Arguments& arguments, const at::Tensor& on);
+// The private ops for a backend: allocate the results, make the kernel's parameters, run the
+// kernel. A backend gives
+//     static void run(Op op, const KernelParams& params, const at::Tensor& on);
 // which runs one op on the device of `on`.
 #pragma once
 
@@ -9,9 +9,9 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include "arguments.h"
 #include "checks.h"
 #include "ops.h"
+#include "params.h"
 
 namespace torch_gumbel::ops {
 
@@ -35,7 +35,7 @@ inline Tensor empty_rows(const Tensor& like, int64_t dim, ScalarType type) {
 /// The second result of a backward that was not asked for it.
 inline Tensor no_rows(const Tensor& like) {
   const c10::SymInt none = 0;
-  return empty_near(like, none, compute_type(like.scalar_type()));
+  return empty_near(like, none, opmath_type(like.scalar_type()));
 }
 
 /// One number for the choice of each row: without `keepdim`, `dim` is dropped.
@@ -57,9 +57,9 @@ struct PrivateOps {
   using Shape = at::OptionalIntArrayRef;
 
   static void run(const char* who, Op op, const Operands& operands) {
-    const Call call = describe(who, operands);
-    if (call.arguments.rows.count == 0 || call.arguments.rows.classes == 0) return;
-    Backend::run(op, call.arguments, operands.input.defined() ? operands.input : operands.output);
+    const Launch launch = make_params(who, operands);
+    if (launch.params.rows.count == 0 || launch.params.rows.classes == 0) return;
+    Backend::run(op, launch.params, operands.input.defined() ? operands.input : operands.output);
   }
 
   static Tensor softmax(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
@@ -102,7 +102,7 @@ struct PrivateOps {
                                 int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
                                 Shape start) {
     Tensor output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
-    Tensor lse = empty_rows(logits, dim, compute_type(logits.scalar_type()));
+    Tensor lse = empty_rows(logits, dim, opmath_type(logits.scalar_type()));
     if (logits.numel() == 0) lse.fill_(-std::numeric_limits<double>::infinity());
     run("_gumbel_softmax_lse", Op::kSoft,
         {.input = logits,
@@ -146,7 +146,7 @@ struct PrivateOps {
   static TensorPair max(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                         int64_t dim, bool keepdim, Shape full_shape, Shape start) {
     constexpr const char* kName = "_gumbel_max";
-    Tensor value = empty_choices(logits, dim, keepdim, compute_type(logits.scalar_type()));
+    Tensor value = empty_choices(logits, dim, keepdim, opmath_type(logits.scalar_type()));
     Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
     checks::has_classes(kName, logits, dim);
     run(kName, Op::kArgmax,
@@ -179,7 +179,7 @@ struct PrivateOps {
 
   /// Along the last dimension: for noise, which one is the class dimension makes no difference.
   static Tensor noise(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
-    Tensor output = empty_like_shape(like, compute_type(like.scalar_type()));
+    Tensor output = empty_like_shape(like, opmath_type(like.scalar_type()));
     run("_gumbel_noise", Op::kNoise,
         {.output = output,
          .key = key,
@@ -204,7 +204,7 @@ struct PrivateOps {
  private:
   static Tensor tau_grad_rows(const Tensor& like, int64_t dim, bool wanted, Operands& operands) {
     if (!wanted) return no_rows(like);
-    operands.row_value = empty_rows(like, dim, compute_type(like.scalar_type()));
+    operands.row_value = empty_rows(like, dim, opmath_type(like.scalar_type()));
     if (like.numel() == 0) operands.row_value.zero_();
     return operands.row_value;
   }

@@ -64,7 +64,8 @@ bool broadcasts_to_rows(const at::Tensor& temperature, const at::Tensor& logits,
   const auto given = temperature.sym_sizes(), wanted = logits.sym_sizes();
   const int64_t excess = logits.dim() - temperature.dim();
   if (excess < 0) return false;
-  // The class dimension first: sizes that are symbols are then compared only where they must be equal.
+  // The class dimension first: sizes that are symbols are then compared only where they must be
+  // equal.
   if (dim >= excess && dim < logits.dim() && given[dim - excess] != 1) return false;
   for (int64_t i = 0; i < temperature.dim(); ++i)
     if (given[i] != 1 && given[i] != wanted[i + excess]) return false;

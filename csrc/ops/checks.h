@@ -22,7 +22,7 @@ int64_t wrapped_dim(const char* who, int64_t dim, int64_t rank);
 /// A temperature given as a number: positive and finite (ValueError).
 void temperature(const char* who, const char* name, double value);
 
-/// That of a sampler, for which 0 means the plain argmax: not negative, and finite (ValueError).
+/// That of a sampler, for which 0 means the greedy argmax: not negative, and finite (ValueError).
 void sampling_temperature(const char* who, double value);
 
 /// A number of things wanted: at least one (ValueError).

@@ -6,21 +6,21 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
-#include "arguments.h"
 #include "ops.h"
+#include "params.h"
 #include "sums.h"
 
 namespace torch_gumbel::ops {
 namespace {
 
-/// The operands of the backward in the compute type.
+/// The operands of the backward in the opmath type.
 struct Widened {
   at::Tensor y, g, tau;
   int64_t dim;
 
   Widened(const at::Tensor& output, const at::Tensor& grad, const at::Tensor& temperature,
           int64_t along)
-      : y(output.to(compute_type(output.scalar_type()))),
+      : y(output.to(opmath_type(output.scalar_type()))),
         g(grad.defined() ? grad.to(y.scalar_type()) : grad),
         tau(temperature.to(y.scalar_type())),
         dim(along) {}
@@ -36,7 +36,7 @@ struct Widened {
 }  // namespace
 
 at::Tensor log_or_zero(const at::Tensor& y) {
-  const at::Tensor wide = y.to(compute_type(y.scalar_type()));
+  const at::Tensor wide = y.to(opmath_type(y.scalar_type()));
   const at::Tensor positive = wide > 0;
   const at::Tensor one = at::zeros({}, wide.options()) + 1;
   return at::where(positive, wide, one).log() +
@@ -95,7 +95,7 @@ at::Tensor tangent_of_hard_sample(const at::Tensor& logits_t, const at::Tensor& 
                hard_backward().call(logits_t, logits, tau, key, dim, false, full_shape, start))
         .to(type);
   const at::Tensor y = softmax().call(logits, tau, key, dim, false,
-                                      compute_type(logits.scalar_type()), full_shape, start);
+                                      opmath_type(logits.scalar_type()), full_shape, start);
   return tangent_of_sample(logits_t, tau_t, y, tau, dim, type);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Derivatives of the backward itself, as formulas in differentiable ATen ops: they serve double
-// backward and forward mode. docs/internals/design.md derives them. Notation: y the soft sample, g the
-// incoming gradient, s = sum y g,
+// backward and forward mode. docs/internals/design.md derives them. Notation: y the soft sample, g
+// the incoming gradient, s = sum y g,
 //     gradient at the logits  l = y (g - s) / tau,        gradient at tau  r = -sum l log y  (one
 //     per row).
 #pragma once
@@ -12,7 +12,7 @@
 
 namespace torch_gumbel::ops {
 
-/// log y, 0 where y is 0, in the compute type.
+/// log y, 0 where y is 0, in the opmath type.
 at::Tensor log_or_zero(const at::Tensor& y);
 
 /// A gradient per row, [*, 1, *], summed to tau's shape, dtype, and device.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of gumbel_argmax.
+// Public op gumbel_argmax.
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "keys.h"
 #include "ops.h"
 #include "results.h"
@@ -30,10 +30,10 @@ Tensor draw_several(const Tensor& logits, const Tensor& temperature, const Tenso
                     bool keepdim, const c10::SymInt& num_samples) {
   if (logits.dim() == 0)
     return draw_several(logits.unsqueeze(-1), temperature, key, dim, false, num_samples);
-  const int64_t batch = key.dim() - 1, behind = logits.dim() - batch;
-  const bool reaches_batch = temperature.dim() > behind;
+  const int64_t batch = key.dim() - 1, unbatched_dim = logits.dim() - batch;
+  const bool reaches_batch = temperature.dim() > unbatched_dim;
   const Tensor rows =
-      reaches_batch ? temperature.unsqueeze(temperature.dim() - behind) : temperature;
+      reaches_batch ? temperature.unsqueeze(temperature.dim() - unbatched_dim) : temperature;
   const Tensor index = ops::argmax().call(repeated(logits, batch, num_samples), rows, key, dim + 1,
                                           keepdim, std::nullopt, std::nullopt);
   return batch == 0 ? index : index.movedim(batch, 0).contiguous();
@@ -59,9 +59,9 @@ Tensor draw(const Tensor& logits, const Tensor& temperature, const Draw& how,
                             std::nullopt);
 }
 
-Tensor front_door(const Tensor& logits, int64_t dim, bool keepdim, const at::Scalar& temperature,
-                  optional<c10::SymInt> num_samples, optional<at::Generator> generator,
-                  const optional<Tensor>& key) {
+Tensor public_op(const Tensor& logits, int64_t dim, bool keepdim, const at::Scalar& temperature,
+                 optional<c10::SymInt> num_samples, optional<at::Generator> generator,
+                 const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::sampling_temperature(kName, temperature.toDouble());
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
@@ -69,9 +69,9 @@ Tensor front_door(const Tensor& logits, int64_t dim, bool keepdim, const at::Sca
               {wrapped, keepdim, std::move(num_samples)}, generator, key);
 }
 
-Tensor front_door_tensor(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
-                         optional<c10::SymInt> num_samples, optional<at::Generator> generator,
-                         const optional<Tensor>& key) {
+Tensor public_op_tensor(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
+                        optional<c10::SymInt> num_samples, optional<at::Generator> generator,
+                        const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
   return draw(logits, checks::temperature(kName, "temperature", temperature, logits, wrapped),
@@ -83,14 +83,14 @@ Tensor front_door_tensor(const Tensor& logits, const Tensor& temperature, int64_
 Tensor gumbel_argmax(const Tensor& logits, int64_t dim, bool keepdim, optional<int64_t> num_samples,
                      double temperature, optional<at::Generator> generator,
                      const optional<Tensor>& key) {
-  return front_door(logits, dim, keepdim, temperature, num_samples, std::move(generator), key);
+  return public_op(logits, dim, keepdim, temperature, num_samples, std::move(generator), key);
 }
 
 Tensor gumbel_argmax(const Tensor& logits, const Tensor& temperature, int64_t dim, bool keepdim,
                      optional<int64_t> num_samples, optional<at::Generator> generator,
                      const optional<Tensor>& key) {
-  return front_door_tensor(logits, temperature, dim, keepdim, num_samples, std::move(generator),
-                           key);
+  return public_op_tensor(logits, temperature, dim, keepdim, num_samples, std::move(generator),
+                          key);
 }
 
 Tensor gumbel_argmax(const Tensor& logits, const GumbelArgmaxFuncOptions& options) {
@@ -104,13 +104,13 @@ Tensor gumbel_argmax(const Tensor& logits, const GumbelArgmaxFuncOptions& option
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("gumbel_argmax", TORCH_FN(front_door));
-  m.impl("gumbel_argmax.tensor_temperature", TORCH_FN(front_door_tensor));
+  m.impl("gumbel_argmax", TORCH_FN(public_op));
+  m.impl("gumbel_argmax.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("gumbel_argmax", TORCH_FN(front_door));
-  m.impl("gumbel_argmax.tensor_temperature", TORCH_FN(front_door_tensor));
+  m.impl("gumbel_argmax", TORCH_FN(public_op));
+  m.impl("gumbel_argmax.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of gumbel_softmax: checks every argument once, makes a key, calls the private op.
+// Public op gumbel_softmax: checks every argument once, makes a key, calls the private op.
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "keys.h"
 #include "ops.h"
 #include "results.h"
@@ -42,14 +42,14 @@ Tensor sample(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim, b
   return ops::softmax().call(logits, tau, key, dim, hard, type, std::nullopt, std::nullopt);
 }
 
-Tensor front_door(const Tensor& logits, const at::Scalar& tau, bool hard, int64_t dim,
-                  bool recompute, optional<at::Generator> generator, const optional<Tensor>& key) {
+Tensor public_op(const Tensor& logits, const at::Scalar& tau, bool hard, int64_t dim,
+                 bool recompute, optional<at::Generator> generator, const optional<Tensor>& key) {
   return gumbel_softmax(logits, tau.toDouble(), hard, dim, recompute, std::move(generator), key);
 }
 
-Tensor front_door_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
-                         bool recompute, optional<at::Generator> generator,
-                         const optional<Tensor>& key) {
+Tensor public_op_tensor(const Tensor& logits, const Tensor& tau, bool hard, int64_t dim,
+                        bool recompute, optional<at::Generator> generator,
+                        const optional<Tensor>& key) {
   return gumbel_softmax(logits, tau, hard, dim, recompute, std::move(generator), key);
 }
 
@@ -84,14 +84,14 @@ Tensor gumbel_softmax(const Tensor& logits, const GumbelSoftmaxFuncOptions& opti
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("gumbel_softmax", TORCH_FN(front_door));
-  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(front_door_tensor));
+  m.impl("gumbel_softmax", TORCH_FN(public_op));
+  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
 // Under vmap a composite op is run as it stands, so that its key is drawn by the vmap's own rule.
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("gumbel_softmax", TORCH_FN(front_door));
-  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(front_door_tensor));
+  m.impl("gumbel_softmax", TORCH_FN(public_op));
+  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
 }  // namespace

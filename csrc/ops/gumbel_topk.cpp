@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of gumbel_topk: perturbed logits, and the largest of them.
+// Public op gumbel_topk: perturbed logits, and the largest of them.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -10,13 +10,13 @@
 #include <limits>
 
 #include "../math/softmax.h"
-#include "arguments.h"
+#include "autograd_node.h"
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "keys.h"
 #include "largest.h"
-#include "node.h"
 #include "ops.h"
+#include "params.h"
 #include "results.h"
 
 namespace torch_gumbel {
@@ -32,9 +32,9 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 template <typename T>
 constexpr double kMost = std::numeric_limits<T>::max();
 
-/// What the scores are formed of besides logits and noise: sampling_inverse of
-/// csrc/math/softmax.h, and whether a row is its plain argmax. As tensors, with derivatives in the
-/// temperature; or, of a number that the host holds, as that.
+/// What the scores are formed of besides logits and noise: sampling_inverse of csrc/math/softmax.h,
+/// and whether a row is greedy. As tensors, with derivatives in the temperature; or, of a number
+/// that the host holds, as that.
 struct Scaling {
   Tensor factor, plain;
   bool changes_logits = true, adds_noise = true;
@@ -48,12 +48,12 @@ Scaling scaling_of(double temperature, const at::TensorOptions& options) {
           !plain};
 }
 
-/// The temperature is tested before it is narrowed to the compute type, and where its inverse is
+/// The temperature is tested before it is narrowed to the opmath type, and where its inverse is
 /// bounded it has no part in a derivative.
 template <typename T>
 Scaling scaling_of(const Tensor& temperature, const at::TensorOptions& options) {
   constexpr double kLeast = std::numeric_limits<T>::denorm_min();
-  const double least = 1 / static_cast<double>(math::kLargestSamplingInverse<T>);
+  const double least = 1 / static_cast<double>(math::kMaxSamplingInverse<T>);
   const Tensor plain = temperature == 0;
   const Tensor valid = (temperature >= 0).logical_and(temperature < kInfinity);
   const Tensor unscaled = plain.logical_or(valid.logical_not());
@@ -66,11 +66,11 @@ Scaling scaling_of(const Tensor& temperature, const at::TensorOptions& options) 
 }
 
 Scaling scaling_of(const Tensor& temperature, const Tensor& logits) {
-  const auto type = ops::compute_type(logits.scalar_type());
+  const auto type = ops::opmath_type(logits.scalar_type());
   const auto options = logits.options().dtype(type);
   const bool wide = type == at::kDouble;
   const bool known = temperature.dim() == 0 && temperature.is_cpu() &&
-                     !temperature.requires_grad() && ops::plainly_eager(temperature);
+                     !temperature.requires_grad() && ops::on_fast_path(temperature);
   if (!known)
     return wide ? scaling_of<double>(temperature, options)
                 : scaling_of<float>(temperature, options);
@@ -82,7 +82,7 @@ double most_of(const Tensor& scores) {
   return scores.scalar_type() == at::kDouble ? kMost<double> : kMost<float>;
 }
 
-/// The sampler's logits / temperature + g in the compute type, with gumbel_argmax's bits, as
+/// The sampler's logits / temperature + g in the opmath type, with gumbel_argmax's bits, as
 /// differentiable ATen ops. What is infinite is kept out of products, whose derivatives would be
 /// NaN.
 Tensor perturbed(const Tensor& logits, const Scaling& scaling, const Tensor& noise) {
@@ -124,7 +124,7 @@ std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& temperature,
                                 const c10::SymInt& k, int64_t dim, const Tensor& key) {
   const Tensor noise = ops::noise().call(logits, key, std::nullopt, std::nullopt);
   const Scaling scaling = scaling_of(temperature, logits);
-  const bool simple = ops::plainly_eager(logits) && !ops::is_differentiated(logits, temperature);
+  const bool simple = ops::on_fast_path(logits) && !ops::is_differentiated(logits, temperature);
   const Tensor scores = simple ? perturb(logits, scaling, noise)
                                : perturbed(logits.detach(), scaling, noise).detach();
   const Tensor found = ops::largest(kName, scores, k, dim);
@@ -147,7 +147,7 @@ std::tuple<Tensor, Tensor> checked(const Tensor& logits, const Tensor& temperatu
   checks::has_classes(kName, logits, dim);
   TORCH_CHECK_VALUE(k >= 1 && k <= classes, kName, ": k must be in [1, ", classes, "], got ", k);
   checks::source(kName, logits, generator, given_key);
-  const auto type = ops::compute_type(logits.scalar_type());
+  const auto type = ops::opmath_type(logits.scalar_type());
   const Tensor key =
       ops::key_of_call(kName, logits, dim, generator, given_key,
                        {ops::bytes_of(logits, type), ops::bytes_of_rows(logits, dim, type, k),
@@ -157,20 +157,20 @@ std::tuple<Tensor, Tensor> checked(const Tensor& logits, const Tensor& temperatu
   return {values.squeeze(-1), indices.squeeze(-1)};
 }
 
-std::tuple<Tensor, Tensor> front_door(const Tensor& logits, c10::SymInt k, int64_t dim,
-                                      const at::Scalar& temperature,
-                                      optional<at::Generator> generator,
-                                      const optional<Tensor>& key) {
+std::tuple<Tensor, Tensor> public_op(const Tensor& logits, c10::SymInt k, int64_t dim,
+                                     const at::Scalar& temperature,
+                                     optional<at::Generator> generator,
+                                     const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::sampling_temperature(kName, temperature.toDouble());
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
   return checked(logits, at::scalar_tensor(temperature, at::kDouble), k, wrapped, generator, key);
 }
 
-std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor& temperature,
-                                             c10::SymInt k, int64_t dim,
-                                             optional<at::Generator> generator,
-                                             const optional<Tensor>& key) {
+std::tuple<Tensor, Tensor> public_op_tensor(const Tensor& logits, const Tensor& temperature,
+                                            c10::SymInt k, int64_t dim,
+                                            optional<at::Generator> generator,
+                                            const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, logits.dim());
   return checked(logits, checks::temperature(kName, "temperature", temperature, logits, wrapped), k,
@@ -182,13 +182,13 @@ std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor&
 std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, int64_t k, int64_t dim,
                                        double temperature, optional<at::Generator> generator,
                                        const optional<Tensor>& key) {
-  return front_door(logits, k, dim, temperature, std::move(generator), key);
+  return public_op(logits, k, dim, temperature, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, int64_t k, const Tensor& temperature,
                                        int64_t dim, optional<at::Generator> generator,
                                        const optional<Tensor>& key) {
-  return front_door_tensor(logits, temperature, k, dim, std::move(generator), key);
+  return public_op_tensor(logits, temperature, k, dim, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, const GumbelTopkFuncOptions& options) {
@@ -202,13 +202,13 @@ std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, const GumbelTopkFun
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("gumbel_topk", TORCH_FN(front_door));
-  m.impl("gumbel_topk.tensor_temperature", TORCH_FN(front_door_tensor));
+  m.impl("gumbel_topk", TORCH_FN(public_op));
+  m.impl("gumbel_topk.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("gumbel_topk", TORCH_FN(front_door));
-  m.impl("gumbel_topk.tensor_temperature", TORCH_FN(front_door_tensor));
+  m.impl("gumbel_topk", TORCH_FN(public_op));
+  m.impl("gumbel_topk.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
 }  // namespace

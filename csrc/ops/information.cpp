@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front doors of kl_categorical, categorical_elbo, and perplexity.
+// Public ops kl_categorical, categorical_elbo, and perplexity.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <torch/library.h>
 #include <torch_gumbel/information.h>
 
-#include "arguments.h"
 #include "checks.h"
 #include "kl.h"
+#include "params.h"
 #include "probabilities.h"
 
 namespace torch_gumbel {
@@ -40,12 +40,12 @@ Tensor aligned(const char* who, const Tensor& prior, const Tensor& values, int64
   return along;
 }
 
-/// log(prior / its sum), in the compute type of the values.
+/// log(prior / its sum), in the opmath type of the values.
 optional<Tensor> log_prior_of(const char* who, const optional<Tensor>& prior, const Tensor& values,
                               int64_t dim) {
   if (!prior) return std::nullopt;
   const Tensor along = aligned(who, *prior, values, dim);
-  const Tensor wide = along.to(ops::compute_type(values.scalar_type()));
+  const Tensor wide = along.to(ops::opmath_type(values.scalar_type()));
   // Relative to the largest, so that neither sum nor logarithm leaves the range of the type.
   const int64_t classes = dim - values.dim();
   const Tensor relative = wide / wide.detach().amax(classes, /*keepdim=*/true);
@@ -62,8 +62,8 @@ Tensor rows_of(const char* who, const Tensor& values, const optional<Tensor>& pr
   return std::get<0>(result).squeeze(dim);
 }
 
-Tensor kl_front_door(const optional<Tensor>& logits, const optional<Tensor>& probs,
-                     const optional<Tensor>& prior, int64_t dim) {
+Tensor kl_public_op(const optional<Tensor>& logits, const optional<Tensor>& probs,
+                    const optional<Tensor>& prior, int64_t dim) {
   constexpr const char* kName = "kl_categorical";
   TORCH_CHECK_VALUE(logits.has_value() != probs.has_value(), kName,
                     ": wanted logits or probs, got ", logits.has_value() ? "both" : "neither");
@@ -73,8 +73,8 @@ Tensor kl_front_door(const optional<Tensor>& logits, const optional<Tensor>& pro
   return rows_of(kName, values, prior, wrapped, probs.has_value());
 }
 
-Tensor elbo_front_door(const Tensor& log_likelihood, const Tensor& logits,
-                       const optional<Tensor>& prior) {
+Tensor elbo_public_op(const Tensor& log_likelihood, const Tensor& logits,
+                      const optional<Tensor>& prior) {
   constexpr const char* kName = "categorical_elbo";
   checks::values(kName, "log_likelihood", log_likelihood);
   checks::logits(kName, logits);
@@ -90,7 +90,7 @@ Tensor elbo_front_door(const Tensor& log_likelihood, const Tensor& logits,
   return log_likelihood - (first_latent < last ? kl.flatten(first_latent).sum(-1) : kl);
 }
 
-Tensor perplexity_front_door(const Tensor& codes, int64_t dim, at::OptionalIntArrayRef over) {
+Tensor perplexity_public_op(const Tensor& codes, int64_t dim, at::OptionalIntArrayRef over) {
   constexpr const char* kName = "perplexity";
   checks::values(kName, "codes", codes);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, codes.dim());
@@ -103,9 +103,10 @@ Tensor perplexity_front_door(const Tensor& codes, int64_t dim, at::OptionalIntAr
       averaged.push_back(checks::wrapped_dim(kName, each, codes.dim()));
   for (const int64_t each : averaged)
     TORCH_CHECK_VALUE(each != wrapped, kName, ": over must not name the class dimension ", wrapped);
-  const Tensor wide = codes.to(ops::compute_type(codes.scalar_type()));
+  const Tensor wide = codes.to(ops::opmath_type(codes.scalar_type()));
   const Tensor mean = averaged.empty() ? wide : wide.mean(averaged, /*keepdim=*/true);
-  // The entropy is log K - KL to the uniform law, which is finite and differentiable at 0 log 0.
+  // The entropy is log K - KL to the uniform distribution, which is finite and differentiable at 0
+  // log 0.
   const Tensor kl = rows_of(kName, mean, std::nullopt, wrapped, true);
   const at::Scalar classes = codes.dim() == 0 ? at::Scalar(1) : at::Scalar(codes.sym_size(wrapped));
   const Tensor value = (-kl).exp() * at::full({}, classes, kl.options());
@@ -122,30 +123,30 @@ Tensor perplexity_front_door(const Tensor& codes, int64_t dim, at::OptionalIntAr
 
 Tensor kl_categorical(const optional<Tensor>& logits, const optional<Tensor>& probs,
                       const optional<Tensor>& prior, int64_t dim) {
-  return kl_front_door(logits, probs, prior, dim);
+  return kl_public_op(logits, probs, prior, dim);
 }
 
 Tensor categorical_elbo(const Tensor& log_likelihood, const Tensor& logits,
                         const optional<Tensor>& prior) {
-  return elbo_front_door(log_likelihood, logits, prior);
+  return elbo_public_op(log_likelihood, logits, prior);
 }
 
 Tensor perplexity(const Tensor& codes, int64_t dim, at::OptionalIntArrayRef over) {
-  return perplexity_front_door(codes, dim, over);
+  return perplexity_public_op(codes, dim, over);
 }
 
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("kl_categorical", TORCH_FN(kl_front_door));
-  m.impl("categorical_elbo", TORCH_FN(elbo_front_door));
-  m.impl("perplexity", TORCH_FN(perplexity_front_door));
+  m.impl("kl_categorical", TORCH_FN(kl_public_op));
+  m.impl("categorical_elbo", TORCH_FN(elbo_public_op));
+  m.impl("perplexity", TORCH_FN(perplexity_public_op));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("kl_categorical", TORCH_FN(kl_front_door));
-  m.impl("categorical_elbo", TORCH_FN(elbo_front_door));
-  m.impl("perplexity", TORCH_FN(perplexity_front_door));
+  m.impl("kl_categorical", TORCH_FN(kl_public_op));
+  m.impl("categorical_elbo", TORCH_FN(elbo_public_op));
+  m.impl("perplexity", TORCH_FN(perplexity_public_op));
 }
 
 }  // namespace

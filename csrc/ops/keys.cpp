@@ -11,7 +11,7 @@
 
 #include "../math/philox.h"
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "ops.h"
 #include "results.h"
 
@@ -132,12 +132,12 @@ void register_host_key(HostKey hook) { host_key_hook = hook; }
 
 at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits) {
   const bool apart = key.is_cpu() && !logits.is_cpu();
-  return apart && !plainly_eager(logits) ? key.to(logits.device()) : key;
+  return apart && !on_fast_path(logits) ? key.to(logits.device()) : key;
 }
 
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator) {
   const bool on_host = logits.is_cpu() || (logits.is_cuda() && host_key_hook != nullptr);
-  if (on_host && plainly_eager(logits)) {
+  if (on_host && on_fast_path(logits)) {
     if (logits.is_cpu()) return key_of_generator(generator);
     at::Tensor key = host_key_hook(logits, generator);
     if (key.defined()) return key;

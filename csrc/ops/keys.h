@@ -11,7 +11,7 @@
 namespace torch_gumbel::ops {
 
 /// The key of one call: drawn through the op `_new_key`, so that every tracer and transform sees it
-/// drawn; where nothing watches (eager.h), the same key without the op.
+/// drawn; on the fast path (fast_path.h), the same key without the op.
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator);
 
 /// Checked results of split and fold_in, contents undefined, contiguous.
@@ -34,7 +34,7 @@ at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
                        std::initializer_list<int64_t> result_bytes);
 
 /// A device's way of drawing a key on the host, for plain eager calls: CPU tensor [2], or undefined
-/// when the host cannot know it (a stream is capturing). The CUDA room registers one when the
+/// when the host cannot know it (a stream is capturing). The CUDA backend registers one when the
 /// library is loaded.
 using HostKey = at::Tensor (*)(const at::Tensor& logits,
                                const std::optional<at::Generator>& generator);

@@ -17,7 +17,7 @@ namespace {
 using std::optional;
 
 Tensor logits_of(const Tensor& values, bool from_probs) {
-  return from_probs ? log_probabilities(values) : values.to(compute_type(values.scalar_type()));
+  return from_probs ? log_probabilities(values) : values.to(opmath_type(values.scalar_type()));
 }
 
 struct Terms {
@@ -54,7 +54,7 @@ Tensor backward_formula(const Tensor& grad_rows, const Tensor& values, const Ten
 
 KlResult meta(const Tensor& values, const optional<Tensor>&, int64_t dim, bool) {
   check_meta(values);
-  const auto rows = [&] { return empty_rows(values, dim, compute_type(values.scalar_type())); };
+  const auto rows = [&] { return empty_rows(values, dim, opmath_type(values.scalar_type())); };
   return {rows(), rows(), rows()};
 }
 

@@ -29,7 +29,7 @@ inline const c10::TypedOperatorHandle<KlBackwardSignature>& kl_backward() {
   return handle;
 }
 
-/// q, as differentiable ATen ops, in the compute type.
+/// q, as differentiable ATen ops, in the opmath type.
 Tensor kl_probabilities(const Tensor& values, int64_t dim, bool from_probs);
 
 /// The gradient at the values, as differentiable ATen ops of its arguments.

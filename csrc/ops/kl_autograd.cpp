@@ -4,8 +4,8 @@
 #include <ATen/ops/ones_like.h>
 #include <torch/library.h>
 
+#include "autograd_node.h"
 #include "kl.h"
-#include "node.h"
 #include "sums.h"
 
 namespace torch_gumbel::ops {

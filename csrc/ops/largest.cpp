@@ -14,7 +14,7 @@
 #include <limits>
 #include <vector>
 
-#include "eager.h"
+#include "fast_path.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -26,12 +26,12 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 template <typename T>
 struct Entry {
   T score;
-  int64_t place;
+  int64_t index;
 };
 
 template <typename T>
 bool precedes(const Entry<T>& a, const Entry<T>& b) {
-  return a.score > b.score || (a.score == b.score && a.place < b.place);
+  return a.score > b.score || (a.score == b.score && a.index < b.index);
 }
 
 /// NaN counts as +inf: its row has no distribution either way.
@@ -43,8 +43,8 @@ T comparable(T score) {
 /// The best so far are a heap with the worst of them on top. Classes come in order, so that one of
 /// an equal score never replaces another.
 template <typename T>
-void choose_row(const T* scores, int64_t classes, int64_t k, std::vector<Entry<T>>& heap,
-                int64_t* to) {
+void topk_row(const T* scores, int64_t classes, int64_t k, std::vector<Entry<T>>& heap,
+              int64_t* to) {
   heap.clear();
   for (int64_t i = 0; i < k; ++i) heap.push_back({comparable(scores[i]), i});
   std::make_heap(heap.begin(), heap.end(), precedes<T>);
@@ -57,11 +57,11 @@ void choose_row(const T* scores, int64_t classes, int64_t k, std::vector<Entry<T
     std::push_heap(heap.begin(), heap.end(), precedes<T>);
   }
   std::sort_heap(heap.begin(), heap.end(), precedes<T>);
-  for (int64_t i = 0; i < k; ++i) to[i] = heap[i].place;
+  for (int64_t i = 0; i < k; ++i) to[i] = heap[i].index;
 }
 
 template <typename T>
-void choose_rows(const Tensor& scores, const Tensor& indices) {
+void topk_rows(const Tensor& scores, const Tensor& indices) {
   constexpr int64_t kElementsPerThread = 1 << 15;
   const int64_t classes = scores.size(-1), k = indices.size(-1), rows = scores.numel() / classes;
   const T* from = scores.const_data_ptr<T>();
@@ -71,7 +71,7 @@ void choose_rows(const Tensor& scores, const Tensor& indices) {
     std::vector<Entry<T>> heap;
     heap.reserve(k);
     for (int64_t row = begin; row < end; ++row)
-      choose_row(from + row * classes, classes, k, heap, to + row * k);
+      topk_row(from + row * classes, classes, k, heap, to + row * k);
   });
 }
 
@@ -81,8 +81,8 @@ Tensor on_cpu(const Tensor& scores, int64_t k, int64_t dim) {
   shape.back() = k;
   const Tensor indices = at::empty(shape, rows.options().dtype(at::kLong));
   if (indices.numel() > 0)
-    rows.scalar_type() == at::kDouble ? choose_rows<double>(rows, indices)
-                                      : choose_rows<float>(rows, indices);
+    rows.scalar_type() == at::kDouble ? topk_rows<double>(rows, indices)
+                                      : topk_rows<float>(rows, indices);
   return indices.movedim(-1, dim).contiguous();
 }
 
@@ -95,16 +95,17 @@ Tensor ranks(const char* who, const Tensor& scores, int64_t dim) {
                       ": at most 2^28 classes keep the order of equal scores here, got ", *known);
   c10::SymDimVector along(scores.dim(), 1);
   along[dim] = classes;
-  const Tensor place = at::arange(classes, scores.options().dtype(at::kDouble)).view_symint(along);
+  const Tensor class_index =
+      at::arange(classes, scores.options().dtype(at::kDouble)).view_symint(along);
   const Tensor value = at::where(scores == -kInfinity, -1e300, scores.to(at::kDouble));
-  return value - (value.abs() * 0x1p-52 + 0x1p-180) * place;
+  return value - (value.abs() * 0x1p-52 + 0x1p-180) * class_index;
 }
 
 }  // namespace
 
 Tensor largest(const char* who, const Tensor& given, const c10::SymInt& k, int64_t dim) {
   const Tensor scores = given.detach();
-  if (scores.is_cpu() && plainly_eager(scores)) return on_cpu(scores, k.expect_int(), dim);
+  if (scores.is_cpu() && on_fast_path(scores)) return on_cpu(scores, k.expect_int(), dim);
   if (scores.scalar_type() == at::kDouble)
     return std::get<1>(at::sort(scores, /*stable=*/true, dim, /*descending=*/true))
         .narrow_symint(dim, 0, k);

@@ -11,7 +11,7 @@
 //   start       where the shard starts in it
 //   dtype       of the result; None: that of logits
 //
-// Results named "rows" have size 1 at dim, and the compute type: float64 for float64 logits, else
+// Results named "rows" have size 1 at dim, and the opmath type: float64 for float64 logits, else
 // float32.
 #include <torch/library.h>
 
@@ -141,7 +141,7 @@ TORCH_LIBRARY(torch_gumbel, m) {
       pure);
 
   // First maximum of logits / temperature + g, as torch.max and torch.argmax; and the noise g alone
-  // (shape, device, and compute type of `like`).
+  // (shape, device, and opmath type of `like`).
   m.def(
       "_gumbel_max(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
       "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor value, Tensor index)",

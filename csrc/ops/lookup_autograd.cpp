@@ -7,9 +7,9 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include "autograd_node.h"
 #include "derivatives.h"
 #include "lookup.h"
-#include "node.h"
 
 namespace torch_gumbel::ops {
 namespace {

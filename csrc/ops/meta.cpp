@@ -32,13 +32,13 @@ TensorPair softmax_lse_meta(const Tensor& logits, const Tensor&, const Tensor&, 
                             std::optional<ScalarType> dtype, SymShape, SymShape) {
   check_meta(logits);
   return {empty_like_shape(logits, dtype.value_or(logits.scalar_type())),
-          empty_rows(logits, dim, compute_type(logits.scalar_type()))};
+          empty_rows(logits, dim, opmath_type(logits.scalar_type()))};
 }
 
 TensorPair backward_meta(const Tensor&, const Tensor& output, const Tensor&, int64_t dim,
                          std::optional<ScalarType> dtype, bool tau_grad) {
   check_meta(output);
-  const auto type = compute_type(output.scalar_type());
+  const auto type = opmath_type(output.scalar_type());
   return {empty_like_shape(output, dtype.value_or(output.scalar_type())),
           tau_grad ? empty_rows(output, dim, type) : no_rows(output)};
 }
@@ -51,7 +51,7 @@ TensorPair hard_backward_meta(const Tensor& grad, const Tensor& logits, const Te
 TensorPair max_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim, bool keepdim,
                     SymShape, SymShape) {
   check_meta(logits);
-  return {empty_choices(logits, dim, keepdim, compute_type(logits.scalar_type())),
+  return {empty_choices(logits, dim, keepdim, opmath_type(logits.scalar_type())),
           empty_choices(logits, dim, keepdim, at::kLong)};
 }
 
@@ -63,7 +63,7 @@ Tensor argmax_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t d
 
 Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
   check_meta(like);
-  return empty_like_shape(like, compute_type(like.scalar_type()));
+  return empty_like_shape(like, opmath_type(like.scalar_type()));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {

@@ -7,7 +7,7 @@
 
 #include <limits>
 
-#include "arguments.h"
+#include "params.h"
 
 namespace torch_gumbel::ops {
 
@@ -27,7 +27,7 @@ at::Tensor once(const at::Tensor& values) {
 }  // namespace
 
 at::Tensor log_probabilities(const at::Tensor& probs) {
-  const at::Tensor unique = once(probs), wide = unique.to(compute_type(probs.scalar_type()));
+  const at::Tensor unique = once(probs), wide = unique.to(opmath_type(probs.scalar_type()));
   const at::Tensor zero = wide == 0;
   const at::Tensor logs = at::where(zero, 1, wide).log().masked_fill(zero, -kInfinity);
   return unique.is_same(probs) ? logs : logs.expand_symint(probs.sym_sizes());

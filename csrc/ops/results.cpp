@@ -33,7 +33,8 @@ class Bytes {
   int64_t count_;
 };
 
-/// Whether tensors like this one have memory of their own: no fake ones, and no mode that makes them.
+/// Whether tensors like this one have memory of their own: no fake ones, and no mode that makes
+/// them.
 bool is_real(const at::Tensor& tensor) {
   return (tensor.is_cpu() || tensor.is_cuda()) && !tensor.key_set().has(c10::DispatchKey::Python) &&
          !c10::impl::TorchDispatchModeTLS::any_modes_set();

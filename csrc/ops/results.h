@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of results, asked for before a key is drawn: a call that runs out of it moves no generator.
+// Memory of results, asked for before a key is drawn: a call that runs out of it moves no
+// generator.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of sample_categorical: gumbel_softmax of the logarithm of probabilities.
+// Public op sample_categorical: gumbel_softmax of the logarithm of probabilities.
 #include <torch/library.h>
 #include <torch_gumbel/probabilities.h>
 
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "keys.h"
 #include "ops.h"
 #include "probabilities.h"
@@ -35,9 +35,9 @@ Tensor sample(const Tensor& probs, const Tensor& temperature, bool hard, int64_t
                              std::nullopt);
 }
 
-Tensor front_door(const Tensor& probs, const at::Scalar& temperature, bool hard, int64_t dim,
-                  bool validate_args, optional<at::Generator> generator,
-                  const optional<Tensor>& key) {
+Tensor public_op(const Tensor& probs, const at::Scalar& temperature, bool hard, int64_t dim,
+                 bool validate_args, optional<at::Generator> generator,
+                 const optional<Tensor>& key) {
   checks::values(kName, "probs", probs);
   checks::temperature(kName, "temperature", temperature.toDouble());
   const int64_t wrapped = checks::wrapped_dim(kName, dim, probs.dim());
@@ -46,9 +46,9 @@ Tensor front_door(const Tensor& probs, const at::Scalar& temperature, bool hard,
                 generator, key);
 }
 
-Tensor front_door_tensor(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,
-                         bool validate_args, optional<at::Generator> generator,
-                         const optional<Tensor>& key) {
+Tensor public_op_tensor(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,
+                        bool validate_args, optional<at::Generator> generator,
+                        const optional<Tensor>& key) {
   checks::values(kName, "probs", probs);
   const int64_t wrapped = checks::wrapped_dim(kName, dim, probs.dim());
   const Tensor rows = checks::temperature(kName, "temperature", temperature, probs, wrapped);
@@ -61,13 +61,13 @@ Tensor front_door_tensor(const Tensor& probs, const Tensor& temperature, bool ha
 Tensor sample_categorical(const Tensor& probs, double temperature, bool hard, int64_t dim,
                           bool validate_args, optional<at::Generator> generator,
                           const optional<Tensor>& key) {
-  return front_door(probs, temperature, hard, dim, validate_args, std::move(generator), key);
+  return public_op(probs, temperature, hard, dim, validate_args, std::move(generator), key);
 }
 
 Tensor sample_categorical(const Tensor& probs, const Tensor& temperature, bool hard, int64_t dim,
                           bool validate_args, optional<at::Generator> generator,
                           const optional<Tensor>& key) {
-  return front_door_tensor(probs, temperature, hard, dim, validate_args, std::move(generator), key);
+  return public_op_tensor(probs, temperature, hard, dim, validate_args, std::move(generator), key);
 }
 
 Tensor sample_categorical(const Tensor& probs, const SampleCategoricalFuncOptions& options) {
@@ -81,13 +81,13 @@ Tensor sample_categorical(const Tensor& probs, const SampleCategoricalFuncOption
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("sample_categorical", TORCH_FN(front_door));
-  m.impl("sample_categorical.tensor_temperature", TORCH_FN(front_door_tensor));
+  m.impl("sample_categorical", TORCH_FN(public_op));
+  m.impl("sample_categorical.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("sample_categorical", TORCH_FN(front_door));
-  m.impl("sample_categorical.tensor_temperature", TORCH_FN(front_door_tensor));
+  m.impl("sample_categorical", TORCH_FN(public_op));
+  m.impl("sample_categorical.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
 }  // namespace

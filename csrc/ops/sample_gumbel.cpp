@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front doors of sample_gumbel and gumbel_like: the noise itself.
+// Public ops sample_gumbel and gumbel_like: the noise itself.
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 #include <torch_gumbel/noise.h>
 
-#include "arguments.h"
 #include "checks.h"
 #include "keys.h"
 #include "ops.h"
+#include "params.h"
 #include "results.h"
 
 namespace torch_gumbel {
@@ -23,8 +23,8 @@ Tensor draw(const char* who, const Tensor& anchor, c10::SymIntArrayRef size, Sca
   checks::element_type(who, "dtype", type);
   for (const c10::SymInt& n : size)
     TORCH_CHECK_VALUE(n >= 0, who, ": size must not be negative, got ", size);
-  // Shape, device, and compute type of the noise, without its memory.
-  const auto options = at::TensorOptions().device(anchor.device()).dtype(ops::compute_type(type));
+  // Shape, device, and opmath type of the noise, without its memory.
+  const auto options = at::TensorOptions().device(anchor.device()).dtype(ops::opmath_type(type));
   const Tensor like = at::empty({}, options).expand_symint(size);
   checks::source(who, like, generator, given_key);
   const int64_t last = std::max<int64_t>(like.dim() - 1, 0);
@@ -34,14 +34,14 @@ Tensor draw(const char* who, const Tensor& anchor, c10::SymIntArrayRef size, Sca
   return ops::noise().call(like, key, std::nullopt, std::nullopt).to(type);
 }
 
-Tensor sample_front_door(const Tensor& anchor, c10::SymIntArrayRef size, optional<ScalarType> dtype,
-                         optional<at::Generator> generator, const optional<Tensor>& key) {
+Tensor sample_public_op(const Tensor& anchor, c10::SymIntArrayRef size, optional<ScalarType> dtype,
+                        optional<at::Generator> generator, const optional<Tensor>& key) {
   const auto type = dtype.value_or(c10::get_default_dtype_as_scalartype());
   return draw("sample_gumbel", anchor, size, type, generator, key);
 }
 
-Tensor like_front_door(const Tensor& like, optional<ScalarType> dtype,
-                       optional<at::Generator> generator, const optional<Tensor>& key) {
+Tensor like_public_op(const Tensor& like, optional<ScalarType> dtype,
+                      optional<at::Generator> generator, const optional<Tensor>& key) {
   TORCH_CHECK_TYPE(like.defined(), "gumbel_like: input must be a tensor, got an undefined one");
   const auto type = dtype.value_or(like.scalar_type());
   return draw("gumbel_like", like, like.sym_sizes(), type, generator, key);
@@ -52,26 +52,26 @@ Tensor like_front_door(const Tensor& like, optional<ScalarType> dtype,
 Tensor sample_gumbel(at::IntArrayRef size, const at::TensorOptions& options,
                      optional<at::Generator> generator, const optional<Tensor>& key) {
   const Tensor anchor = at::empty({0}, at::TensorOptions().device(options.device()));
-  return sample_front_door(anchor, c10::fromIntArrayRefSlow(size),
-                           c10::optTypeMetaToScalarType(options.dtype_opt()), std::move(generator),
-                           key);
+  return sample_public_op(anchor, c10::fromIntArrayRefSlow(size),
+                          c10::optTypeMetaToScalarType(options.dtype_opt()), std::move(generator),
+                          key);
 }
 
 Tensor gumbel_like(const Tensor& like, optional<ScalarType> dtype,
                    optional<at::Generator> generator, const optional<Tensor>& key) {
-  return like_front_door(like, dtype, std::move(generator), key);
+  return like_public_op(like, dtype, std::move(generator), key);
 }
 
 namespace {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("sample_gumbel", TORCH_FN(sample_front_door));
-  m.impl("gumbel_like", TORCH_FN(like_front_door));
+  m.impl("sample_gumbel", TORCH_FN(sample_public_op));
+  m.impl("gumbel_like", TORCH_FN(like_public_op));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("sample_gumbel", TORCH_FN(sample_front_door));
-  m.impl("gumbel_like", TORCH_FN(like_front_door));
+  m.impl("sample_gumbel", TORCH_FN(sample_public_op));
+  m.impl("gumbel_like", TORCH_FN(like_public_op));
 }
 
 }  // namespace

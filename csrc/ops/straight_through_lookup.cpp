@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Front door of straight_through_lookup, and the hard lookup below autograd: choices of the argmax
+// Public op straight_through_lookup, and the hard lookup below autograd: choices of the argmax
 // kernel, and a gather.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -12,7 +12,7 @@
 #include <limits>
 
 #include "checks.h"
-#include "eager.h"
+#include "fast_path.h"
 #include "keys.h"
 #include "lookup.h"
 #include "ops.h"
@@ -28,13 +28,13 @@ constexpr const char* kName = "straight_through_lookup";
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Index and rows, without the class dimension.
-std::tuple<Tensor, Tensor> choose(const Tensor& logits, const Tensor& key) {
+std::tuple<Tensor, Tensor> argmax_rows(const Tensor& logits, const Tensor& key) {
   const auto [score, index] = ops::max().call(logits, at::scalar_tensor(1.0, at::kDouble), key,
                                               logits.dim() - 1, false, std::nullopt, std::nullopt);
   return {index, score.isfinite()};
 }
 
-/// Rank and rows of a codebook; `who` is the private op, or its front door.
+/// Rank and rows of a codebook; `who` is the private op, or the public one.
 void check_codebook(const char* who, const Tensor& logits, const Tensor& codebook) {
   checks::values(who, "codebook", codebook);
   TORCH_CHECK_VALUE(codebook.dim() == 1 || codebook.dim() == 2, who,
@@ -64,7 +64,7 @@ ops::LookupResult lookup(const Tensor& logits, const Tensor& codebook, const Ten
   TORCH_CHECK_VALUE(checks::broadcasts_to_rows(tau, logits, logits.dim() - 1), kPrivate,
                     ": tau must broadcast against logits of shape ", logits.sym_sizes(),
                     " with size 1 at the classes, got shape ", tau.sym_sizes());
-  auto [index, defined] = choose(logits, key);
+  auto [index, defined] = argmax_rows(logits, key);
   defined = defined.logical_and(valid_rows(tau, logits.device()));
   index = index * defined;
   c10::SymDimVector shape(index.sym_sizes().begin(), index.sym_sizes().end());
@@ -82,7 +82,7 @@ std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codeb
                                        std::nullopt, std::nullopt);
   if (!return_index)
     return {at::matmul(y, codebook), at::empty({0}, logits.options().dtype(at::kLong))};
-  const Tensor index = std::get<0>(choose(logits, key));
+  const Tensor index = std::get<0>(argmax_rows(logits, key));
   return {at::matmul(y, codebook), index * valid_rows(tau, logits.device())};
 }
 
@@ -119,20 +119,20 @@ std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& codebook, co
   return {codebook.dim() == 1 ? output.squeeze(-1) : output, index};
 }
 
-std::tuple<Tensor, Tensor> front_door(const Tensor& logits, const Tensor& codebook,
-                                      const at::Scalar& tau, bool hard, bool return_index,
-                                      optional<at::Generator> generator,
-                                      const optional<Tensor>& key) {
+std::tuple<Tensor, Tensor> public_op(const Tensor& logits, const Tensor& codebook,
+                                     const at::Scalar& tau, bool hard, bool return_index,
+                                     optional<at::Generator> generator,
+                                     const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau.toDouble());
   return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()),
               {hard, return_index}, generator, key);
 }
 
-std::tuple<Tensor, Tensor> front_door_tensor(const Tensor& logits, const Tensor& codebook,
-                                             const Tensor& tau, bool hard, bool return_index,
-                                             optional<at::Generator> generator,
-                                             const optional<Tensor>& key) {
+std::tuple<Tensor, Tensor> public_op_tensor(const Tensor& logits, const Tensor& codebook,
+                                            const Tensor& tau, bool hard, bool return_index,
+                                            optional<at::Generator> generator,
+                                            const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
   return draw(logits, codebook, checks::temperature(kName, "tau", tau, logits, last),
@@ -145,14 +145,14 @@ std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const T
                                                    double tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
                                                    const optional<Tensor>& key) {
-  return front_door(logits, codebook, tau, hard, return_index, std::move(generator), key);
+  return public_op(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
                                                    const Tensor& tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
                                                    const optional<Tensor>& key) {
-  return front_door_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
+  return public_op_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(
@@ -171,13 +171,13 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CompositeExplicitAutograd, m) {
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("straight_through_lookup", TORCH_FN(front_door));
-  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(front_door_tensor));
+  m.impl("straight_through_lookup", TORCH_FN(public_op));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("straight_through_lookup", TORCH_FN(front_door));
-  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(front_door_tensor));
+  m.impl("straight_through_lookup", TORCH_FN(public_op));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batching rules. A lane of vmap becomes a leading dimension with a key per lane, so a lane draws
-// as if it were alone.
+// Batching rules. The batch dimension of vmap becomes a leading dimension with a key per example,
+// so an example draws as if it were alone.
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
-#include "lanes.h"
+#include "batching.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -15,151 +15,152 @@ using c10::SymInt;
 Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
                      bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &tau, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &tau, &key}))
     return softmax().call(logits, tau, key, dim, hard, dtype, full_shape, start);
-  const Tensor x = lanes.operand(logits);
-  const Tensor output = softmax().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, hard,
+  const Tensor x = level.operand(logits);
+  const Tensor output = softmax().call(x, level.temperature(tau, x), level.key(key), dim + 1, hard,
                                        dtype, full_shape, start);
-  return lanes.wrap(output, lanes.rank(logits) == 0);
+  return level.wrap(output, level.rank(logits) == 0);
 }
 
 Tensor hard_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
                   std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &tau, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &tau, &key}))
     return hard().call(logits, tau, key, dim, dtype, full_shape, start);
-  const Tensor x = lanes.operand(logits);
+  const Tensor x = level.operand(logits);
   const Tensor output =
-      hard().call(x, lanes.temperature(tau, x), lanes.key(key), dim + 1, dtype, full_shape, start);
-  return lanes.wrap(output, lanes.rank(logits) == 0);
+      hard().call(x, level.temperature(tau, x), level.key(key), dim + 1, dtype, full_shape, start);
+  return level.wrap(output, level.rank(logits) == 0);
 }
 
 TensorPair hard_soft_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
                            std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &tau, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &tau, &key}))
     return hard_soft().call(logits, tau, key, dim, dtype, full_shape, start);
-  const Tensor x = lanes.operand(logits);
-  const auto [one_hot, soft] = hard_soft().call(x, lanes.temperature(tau, x), lanes.key(key),
+  const Tensor x = level.operand(logits);
+  const auto [one_hot, soft] = hard_soft().call(x, level.temperature(tau, x), level.key(key),
                                                 dim + 1, dtype, full_shape, start);
-  const bool scalar = lanes.rank(logits) == 0;
-  return {lanes.wrap(one_hot, scalar), lanes.wrap(soft, scalar)};
+  const bool scalar = level.rank(logits) == 0;
+  return {level.wrap(one_hot, scalar), level.wrap(soft, scalar)};
 }
 
 TensorPair softmax_lse_batch(const Tensor& logits, const Tensor& tau, const Tensor& key,
                              int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
                              Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &tau, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &tau, &key}))
     return softmax_lse().call(logits, tau, key, dim, dtype, full_shape, start);
-  const Tensor x = lanes.operand(logits);
-  const auto [output, lse] = softmax_lse().call(x, lanes.temperature(tau, x), lanes.key(key),
+  const Tensor x = level.operand(logits);
+  const auto [output, lse] = softmax_lse().call(x, level.temperature(tau, x), level.key(key),
                                                 dim + 1, dtype, full_shape, start);
-  const bool scalar = lanes.rank(logits) == 0;
-  return {lanes.wrap(output, scalar), lanes.wrap(lse, scalar)};
+  const bool scalar = level.rank(logits) == 0;
+  return {level.wrap(output, scalar), level.wrap(lse, scalar)};
 }
 
 /// A backward's results; its rows are an unbatched empty tensor unless they were asked for.
-TensorPair wrap_gradients(const Lanes& lanes, const TensorPair& gradients, bool scalar,
+TensorPair wrap_gradients(const VmapLevel& level, const TensorPair& gradients, bool scalar,
                           bool tau_grad) {
   const auto& [grad_logits, rows] = gradients;
-  return {lanes.wrap(grad_logits, scalar), tau_grad ? lanes.wrap(rows, scalar) : rows};
+  return {level.wrap(grad_logits, scalar), tau_grad ? level.wrap(rows, scalar) : rows};
 }
 
 TensorPair backward_batch(const Tensor& grad, const Tensor& output, const Tensor& tau, int64_t dim,
                           std::optional<ScalarType> dtype, bool tau_grad) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&grad, &output, &tau}))
+  const VmapLevel level;
+  if (!level.any({&grad, &output, &tau}))
     return backward().call(grad, output, tau, dim, dtype, tau_grad);
-  const Tensor y = lanes.operand(output);
+  const Tensor y = level.operand(output);
   const auto gradients =
-      backward().call(lanes.operand(grad), y, lanes.temperature(tau, y), dim + 1, dtype, tau_grad);
-  return wrap_gradients(lanes, gradients, lanes.rank(output) == 0, tau_grad);
+      backward().call(level.operand(grad), y, level.temperature(tau, y), dim + 1, dtype, tau_grad);
+  return wrap_gradients(level, gradients, level.rank(output) == 0, tau_grad);
 }
 
 TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const Tensor& tau,
                                const Tensor& key, int64_t dim, bool tau_grad, Shape full_shape,
                                Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&grad, &logits, &tau, &key}))
+  const VmapLevel level;
+  if (!level.any({&grad, &logits, &tau, &key}))
     return hard_backward().call(grad, logits, tau, key, dim, tau_grad, full_shape, start);
-  const Tensor x = lanes.operand(logits);
-  const auto gradients = hard_backward().call(lanes.operand(grad), x, lanes.temperature(tau, x),
-                                              lanes.key(key), dim + 1, tau_grad, full_shape, start);
-  return wrap_gradients(lanes, gradients, lanes.rank(logits) == 0, tau_grad);
+  const Tensor x = level.operand(logits);
+  const auto gradients = hard_backward().call(level.operand(grad), x, level.temperature(tau, x),
+                                              level.key(key), dim + 1, tau_grad, full_shape, start);
+  return wrap_gradients(level, gradients, level.rank(logits) == 0, tau_grad);
 }
 
 TensorPair max_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                      int64_t dim, bool keepdim, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &temperature, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &temperature, &key}))
     return max().call(logits, temperature, key, dim, keepdim, full_shape, start);
-  const Tensor x = lanes.operand(logits);
-  const bool scalar = lanes.rank(logits) == 0;
-  const auto [value, index] = max().call(x, lanes.temperature(temperature, x), lanes.key(key),
+  const Tensor x = level.operand(logits);
+  const bool scalar = level.rank(logits) == 0;
+  const auto [value, index] = max().call(x, level.temperature(temperature, x), level.key(key),
                                          dim + 1, keepdim || scalar, full_shape, start);
-  return {lanes.wrap(value, scalar), lanes.wrap(index, scalar)};
+  return {level.wrap(value, scalar), level.wrap(index, scalar)};
 }
 
 Tensor argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
                     bool keepdim, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&logits, &temperature, &key}))
+  const VmapLevel level;
+  if (!level.any({&logits, &temperature, &key}))
     return argmax().call(logits, temperature, key, dim, keepdim, full_shape, start);
-  const Tensor x = lanes.operand(logits);
-  const bool scalar = lanes.rank(logits) == 0;
-  const Tensor index = argmax().call(x, lanes.temperature(temperature, x), lanes.key(key), dim + 1,
+  const Tensor x = level.operand(logits);
+  const bool scalar = level.rank(logits) == 0;
+  const Tensor index = argmax().call(x, level.temperature(temperature, x), level.key(key), dim + 1,
                                      keepdim || scalar, full_shape, start);
-  return lanes.wrap(index, scalar);
+  return level.wrap(index, scalar);
 }
 
 Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&like, &key})) return noise().call(like, key, full_shape, start);
-  return lanes.wrap(noise().call(lanes.operand(like), lanes.key(key), full_shape, start),
-                    lanes.rank(like) == 0);
+  const VmapLevel level;
+  if (!level.any({&like, &key})) return noise().call(like, key, full_shape, start);
+  return level.wrap(noise().call(level.operand(like), level.key(key), full_shape, start),
+                    level.rank(like) == 0);
 }
 
 Tensor split_key_batch(const Tensor& key, SymInt num) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&key})) return split_key().call(key, std::move(num));
-  return at::functorch::makeBatched(split_key().call(lanes.key(key), std::move(num)), 1,
-                                    lanes.level());
+  const VmapLevel level;
+  if (!level.any({&key})) return split_key().call(key, std::move(num));
+  return at::functorch::makeBatched(split_key().call(level.key(key), std::move(num)), 1,
+                                    level.id());
 }
 
 Tensor fold_in_key_batch(const Tensor& key, SymInt data) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&key})) return fold_in_key().call(key, std::move(data));
-  return lanes.wrap(fold_in_key().call(lanes.key(key), std::move(data)), false);
+  const VmapLevel level;
+  if (!level.any({&key})) return fold_in_key().call(key, std::move(data));
+  return level.wrap(fold_in_key().call(level.key(key), std::move(data)), false);
 }
 
-/// A lane folds its own number in.
+/// An example folds its own number in.
 Tensor fold_in_key_tensor_batch(const Tensor& key, const Tensor& data) {
   const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const Lanes lanes;
-  if (!lanes.any({&key, &data})) return fold_in_key_tensor().call(key, data);
-  const auto keys = lanes.key(key).unbind(0), numbers = lanes.key(data).unbind(0);
+  const VmapLevel level;
+  if (!level.any({&key, &data})) return fold_in_key_tensor().call(key, data);
+  const auto keys = level.key(key).unbind(0), numbers = level.key(data).unbind(0);
   std::vector<Tensor> folded;
   for (size_t i = 0; i < keys.size(); ++i)
     folded.push_back(fold_in_key_tensor().call(keys[i], numbers[i]));
-  return lanes.wrap(at::stack(folded), false);
+  return level.wrap(at::stack(folded), false);
 }
 
-/// The rule of vmap(randomness=): "error" raises, "same" draws one key, "different" one per lane.
+/// The rule of vmap(randomness=): "error" raises, "same" draws one key, "different" one per
+/// example.
 Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> generator) {
   const c10::impl::ExcludeDispatchKeyGuard guard(DispatchKey::FuncTorchVmapMode);
-  const Lanes lanes;
+  const VmapLevel level;
   const auto layer = current_layer();
   TORCH_CHECK(layer.randomness() != at::functorch::RandomnessType::Error,
               "vmap: torch_gumbel was called without a key, which draws random numbers, in "
@@ -167,7 +168,7 @@ Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> genera
               "Pass key=, or vmap(..., randomness='same' or 'different').");
   const Tensor key = new_key().call(anchor, generator);
   if (layer.randomness() == at::functorch::RandomnessType::Same) return key;
-  return at::functorch::makeBatched(split_key().call(key, lanes.size()), 0, lanes.level());
+  return at::functorch::makeBatched(split_key().call(key, level.size()), 0, level.id());
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {

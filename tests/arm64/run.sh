@@ -14,7 +14,7 @@ test -d "$gtest" || { echo "arm64: no GoogleTest source in $gtest; set GTEST_SOU
 
 exact="-ffp-contract=off -fno-math-errno -fno-trapping-math -fno-tree-reassoc -Wno-psabi"
 common="-std=c++20 -O3 -Icsrc -Itests/cpp -I$gtest/include"
-tests="choose_test columns_test convert_test elements extended_positions extended_words_test
+tests="argmax_test spatial_test convert_test elements extended_positions extended_words_test
   gumbel_test kernels_test layouts_test philox_test problem reference rows_test sanitizer_test
   softmax_test special_rows_test tiles_test words_test"
 
@@ -47,7 +47,7 @@ int main(int count, char** arguments) {
 }
 END
 qemu-aarch64 "$out/arm64/kernel_tests" --gtest_brief=1 \
-  --gtest_filter="${1:-FillWords.*:FillRuns.*:*EveryRowLength*:*EveryTemperature*:*SpecialRows*:*Columns*}"
+  --gtest_filter="${1:-FillWords.*:FillRuns.*:*EveryRowLength*:*EveryTemperature*:*SpecialRows*:*Spatial*}"
 there=$(qemu-aarch64 "$out/arm64/digest") here=$("$out/here/digest")
 echo "arm64: $there"; echo "here:  $here"
 test "$there" = "$here" || { echo "arm64: the bits differ"; exit 1; }

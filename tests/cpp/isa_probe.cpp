@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "cpu/convert.h"
-#include "cpu/places.h"
+#include "cpu/vec_loop.h"
 #include "cpu/words.h"
 
 #define TG_TEXT_OF(name) #name
@@ -24,11 +24,11 @@ void runs_of_words(math::Key key, uint64_t first, uint64_t step, int64_t runs, i
   fill_runs(key, first, step, runs, count, plane, words);
 }
 
-int64_t room_of_run(int64_t count) { return run_room(count); }
+int64_t stride_of_run(int64_t count) { return run_stride(count); }
 
 void gumbel(const uint32_t* words, int64_t count, float* noise) {
-  for_each_place<float>(0, count, [&](auto at) TG_INLINE {
-    at.store(math::gumbel_of_exponential(math::exponential(at.load(words))), noise);
+  for_each_vec<float>(0, count, [&](auto at) TG_INLINE {
+    at.store(math::gumbel_of_exp1(math::exp1(at.load(words))), noise);
   });
 }
 
@@ -44,7 +44,7 @@ void gumbel64(const uint32_t* words, const uint32_t* extensions, int64_t count, 
 template <typename T>
 void exp_scaled(const T* d, int64_t count, double tau, T* result) {
   const auto scale = math::exponent_scale<T>(tau);
-  for_each_place<T>(
+  for_each_vec<T>(
       0, count, [&](auto at) TG_INLINE { at.store(math::exp_scaled(at.load(d), scale), result); });
 }
 
@@ -70,7 +70,7 @@ const testing::IsaProbe probe = {
     .word_slack = kWordSlack,
     .fill_words = fill,
     .fill_runs = runs_of_words,
-    .run_room = room_of_run,
+    .run_stride = stride_of_run,
     .gumbel = gumbel,
     .gumbel_extended = gumbel_extended,
     .gumbel64 = gumbel64,

@@ -15,10 +15,10 @@ struct IsaProbe {
   int64_t word_slack;  // words that fill_words may write beyond those asked for
   void (*fill_words)(math::Key key, uint64_t first, int64_t blocks, math::Plane plane,
                      uint32_t* words);
-  /// Several runs of words; run k begins at words + k run_room(count).
+  /// Several runs of words; run k begins at words + k run_stride(count).
   void (*fill_runs)(math::Key key, uint64_t first, uint64_t step, int64_t runs, int64_t count,
                     math::Plane plane, uint32_t* words);
-  int64_t (*run_room)(int64_t count);
+  int64_t (*run_stride)(int64_t count);
 
   /// Noise of words that need no extension, of extended ones, and in float64.
   void (*gumbel)(const uint32_t* words, int64_t count, float* noise);

@@ -134,7 +134,7 @@ void Problem::lay(Operand operand, const Sizes& strides) {
 }
 
 void Problem::describe() {
-  Arguments& a = arguments_;
+  KernelParams& a = arguments_;
   const Sizes rows = row_sizes();
   a.rows.dims = static_cast<int32_t>(rows.size());
   std::copy(rows.begin(), rows.end(), a.rows.size);
@@ -221,14 +221,14 @@ int64_t Problem::index(int64_t row) const {
   return value;
 }
 
-GuardedRoom::GuardedRoom(int64_t bytes) : bytes_(bytes) {
+GuardedBuffer::GuardedBuffer(int64_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
   data_ = static_cast<unsigned char*>(::operator new(bytes + kGuard, std::align_val_t{64}));
   std::memset(data_, 0xFF, bytes);  // NaN
   std::memset(data_ + bytes, kPattern, kGuard);
 }
 
-GuardedRoom::~GuardedRoom() {
+GuardedBuffer::~GuardedBuffer() {
   bool intact = true;
   for (int64_t i = 0; data_ != nullptr && i < kGuard; ++i) intact &= data_[bytes_ + i] == kPattern;
   EXPECT_TRUE(intact) << "wrote beyond " << bytes_ << " bytes of scratch";
@@ -236,7 +236,7 @@ GuardedRoom::~GuardedRoom() {
 }
 
 void Problem::with_scratch(const std::function<void(void*)>& work) {
-  const GuardedRoom scratch(cpu::scratch_bytes(case_.op, arguments_));
+  const GuardedBuffer scratch(cpu::scratch_bytes(case_.op, arguments_));
   work(scratch.get());
 }
 
@@ -248,9 +248,12 @@ void Problem::run(const cpu::Kernels& kernels) {
     std::vector<cpu::TileStat> stats(tiles);
     for (int64_t r = 0; r < rows(); ++r)
       with_scratch([&](void* s) {
-        const GuardedRoom kept(cpu::kept_bytes(case_.op, arguments_, case_.threads));
-        kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s, kept.get());
-        kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s, kept.get());
+        const GuardedBuffer weight_cache(
+            cpu::weight_cache_bytes(case_.op, arguments_, case_.threads));
+        kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s,
+                             weight_cache.get());
+        kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s,
+                             weight_cache.get());
         kernels.finish_row(case_.op, arguments_, r, stats.data());
       });
   }

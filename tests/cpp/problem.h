@@ -16,7 +16,7 @@ using Sizes = std::vector<int64_t>;
 /// How a tensor lies in memory.
 enum class Placement {
   kContiguous,
-  kGaps,        // unused elements behind every row of every dimension
+  kGaps,        // unused elements after every row of every dimension
   kStepped,     // the same, and only every third element is used
   kTransposed,  // dimensions in reverse order
   kBroadcast,   // one row serves all (inputs only)
@@ -27,7 +27,7 @@ constexpr Op kAllOps[] = {Op::kSoft,     Op::kHard,         Op::kHardSoft, Op::k
 
 const char* name_of(Op op);
 
-/// Behind a multiple of 16 bytes under a sanitizer, at one otherwise.
+/// Off a multiple of 16 bytes under a sanitizer, at one otherwise.
 constexpr int kAnyLead = -1;
 
 struct Case {
@@ -40,7 +40,7 @@ struct Case {
   Placement input_place = Placement::kContiguous;
   Placement grad_place = Placement::kContiguous;
   Placement output_place = Placement::kContiguous;
-  /// How many elements a tensor begins behind a multiple of 16 bytes.
+  /// Elements between a multiple of 16 bytes and a tensor's beginning.
   int input_lead = kAnyLead, grad_lead = kAnyLead, output_lead = kAnyLead;
   int one_hot_lead = kAnyLead;  // then as the output's
   double tau = 1;
@@ -91,13 +91,13 @@ class GuardedTensor {
   std::vector<unsigned char> bytes_;
 };
 
-/// Memory for kernels, NaN all over; nothing may be written behind it. Null for no bytes.
-class GuardedRoom {
+/// Memory for kernels, NaN all over; nothing may be written past it. Null for no bytes.
+class GuardedBuffer {
  public:
-  explicit GuardedRoom(int64_t bytes);
-  ~GuardedRoom();
-  GuardedRoom(const GuardedRoom&) = delete;
-  GuardedRoom& operator=(const GuardedRoom&) = delete;
+  explicit GuardedBuffer(int64_t bytes);
+  ~GuardedBuffer();
+  GuardedBuffer(const GuardedBuffer&) = delete;
+  GuardedBuffer& operator=(const GuardedBuffer&) = delete;
   void* get() const { return data_; }
 
  private:
@@ -118,8 +118,8 @@ class Problem {
   Problem& operator=(const Problem&) = delete;
 
   const Case& wanted() const { return case_; }
-  const Arguments& arguments() const { return arguments_; }
-  Arguments& arguments() { return arguments_; }
+  const KernelParams& arguments() const { return arguments_; }
+  KernelParams& arguments() { return arguments_; }
   int64_t rows() const { return arguments_.rows.count; }
   int64_t classes() const { return arguments_.rows.classes; }
   bool wide() const;  // computed in float64
@@ -156,7 +156,7 @@ class Problem {
   void fill_keys();
 
   Case case_;
-  Arguments arguments_;
+  KernelParams arguments_;
   GuardedTensor input_, grad_, output_, one_hot_, tau_, row_value_, index_;
   std::vector<uint64_t> keys_;
 };

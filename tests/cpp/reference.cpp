@@ -62,10 +62,10 @@ void expect_sample(const Problem& problem, int64_t row, const Bound& bound) {
   expect_near(problem.row_value(row), lse, error, "log-sum-exp", row, 0);
 }
 
-/// What a gradient y (grad - dot) / tau may be off by, per y max(1, 1 / tau) / tau. A device's samples
-/// are within their bound b by design, which puts y off by b y and dot by b times the mean of
-/// |grad - dot|; in peaked rows, where |grad - dot| comes to twice the steepest gradient, that is
-/// more than the bound of gradients. No sample of a CPU is off by that much.
+/// What a gradient y (grad - dot) / tau may be off by, per y max(1, 1 / tau) / tau. A device's
+/// samples are within their bound b by design, which puts y off by b y and dot by b times the mean
+/// of |grad - dot|; in peaked rows, where |grad - dot| comes to twice the steepest gradient, that
+/// is more than the bound of gradients. No sample of a CPU is off by that much.
 double gradient_error(const Bound& bound, double steepest, double difference, double mean) {
   const double promised = bound.gradient * steepest;
   return bound.of_device ? std::max(promised, bound.sample * (std::fabs(difference) + mean))

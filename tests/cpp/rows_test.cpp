@@ -109,7 +109,7 @@ TEST(RowAt, MoreThanTwoToThe31Rows) {
 
 TEST(KeyOf, HostKeyOrTheKeyOfTheRow) {
   const uint64_t keys[] = {1, 2, 3, 4};
-  Arguments a;
+  KernelParams a;
   a.host_key = {5, 6};
   Row row;
   row.offset[static_cast<int>(Operand::kKey)] = 2;

@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kSpecial = 2;  // of five rows
 
 /// Makes a row special; `best` is then the value of its argmax, -inf or NaN.
-struct Spoiler {
+struct Invalidator {
   const char* name;
   double best;
   std::function<void(Problem&, int64_t last)> apply;
@@ -26,7 +26,7 @@ void fill_row(Problem& problem, double value) {
   for (int64_t k = 0; k < problem.classes(); ++k) problem.set_input(kSpecial, k, value);
 }
 
-std::vector<Spoiler> spoilers() {
+std::vector<Invalidator> invalidators() {
   const auto set = [](int64_t numerator, double value) {
     return [=](Problem& p, int64_t last) { p.set_input(kSpecial, last * numerator / 2, value); };
   };
@@ -57,7 +57,7 @@ std::vector<Spoiler> spoilers() {
 
 bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
-void expect_spoilt_row(const Problem& problem, double best) {
+void expect_undefined_row(const Problem& problem, double best) {
   if (problem.wanted().op == Op::kArgmax) {
     EXPECT_EQ(problem.index(kSpecial), 0);
     EXPECT_TRUE(same(problem.row_value(kSpecial), best)) << problem.row_value(kSpecial);
@@ -112,8 +112,8 @@ class SpecialRows : public ::testing::TestWithParam<Op> {
             wanted.op = GetParam();
             wanted.input = wanted.grad = wanted.output = type;
             wanted.dim = dim;
-            const int64_t side = classes == 600 ? 18 : 5;  // 18 are kept class by class, and pruned
-            wanted.sizes = dim == 0 ? Sizes{classes, side} : Sizes{5, classes};
+            const int64_t neighbours = classes == 600 ? 18 : 5;  // 18 are spatial, and pruned
+            wanted.sizes = dim == 0 ? Sizes{classes, neighbours} : Sizes{5, classes};
             SCOPED_TRACE(::testing::Message() << builds[i].kernels->name << " " << name_of(type)
                                               << " K " << classes << " dim " << dim);
             f(wanted, *builds[i].kernels);
@@ -125,12 +125,12 @@ TEST_P(SpecialRows, RowsWithoutADistributionAreNanAndContained) {
   for_each_case([](const Case& wanted, const cpu::Kernels& kernels) {
     Problem clean(wanted);
     clean.run(kernels);
-    for (const Spoiler& spoiler : spoilers()) {
-      SCOPED_TRACE(spoiler.name);
+    for (const Invalidator& invalidator : invalidators()) {
+      SCOPED_TRACE(invalidator.name);
       Problem problem(wanted);
-      spoiler.apply(problem, problem.classes() - 1);
+      invalidator.apply(problem, problem.classes() - 1);
       problem.run(kernels);
-      expect_spoilt_row(problem, spoiler.best);
+      expect_undefined_row(problem, invalidator.best);
       expect_clean_neighbours(problem, clean);
     }
   });
@@ -143,21 +143,21 @@ TEST_P(SpecialRows, BadTemperaturesOfOneRowAreContained) {
     clean.run(kernels);
     constexpr double kInfinity = INFINITY, kNan = NAN;
     for (const double tau : {0.0, -0.0, -1.0, kInfinity, -kInfinity, kNan}) {
-      if (wanted.op == Op::kArgmax && tau == 0) continue;  // a good one there: see PlainRows
+      if (wanted.op == Op::kArgmax && tau == 0) continue;  // a good one there: see GreedyRows
       SCOPED_TRACE(tau);
       Problem problem(wanted);
       set_temperature(problem, tau);
       problem.run(kernels);
-      expect_spoilt_row(problem, NAN);
+      expect_undefined_row(problem, NAN);
       expect_clean_neighbours(problem, clean);
     }
   });
 }
 
 /// A row at a temperature of 0 among others.
-class PlainRows : public SpecialRows {};
+class GreedyRows : public SpecialRows {};
 
-TEST_P(PlainRows, ChooseTheFirstLargestLogit) {
+TEST_P(GreedyRows, ChooseTheFirstLargestLogit) {
   for_each_case([](Case wanted, const cpu::Kernels& kernels) {
     wanted.tau_per_row = true;
     Problem clean(wanted);
@@ -176,24 +176,24 @@ TEST_P(PlainRows, ChooseTheFirstLargestLogit) {
   });
 }
 
-TEST_P(PlainRows, WithoutADistributionGiveZero) {
+TEST_P(GreedyRows, WithoutADistributionGiveZero) {
   for_each_case([](Case wanted, const cpu::Kernels& kernels) {
     wanted.tau_per_row = true;
     Problem clean(wanted);
     clean.run(kernels);
-    for (const Spoiler& spoiler : spoilers()) {
-      SCOPED_TRACE(spoiler.name);
+    for (const Invalidator& invalidator : invalidators()) {
+      SCOPED_TRACE(invalidator.name);
       Problem problem(wanted);
       set_temperature(problem, 0);
-      spoiler.apply(problem, problem.classes() - 1);
+      invalidator.apply(problem, problem.classes() - 1);
       problem.run(kernels);
-      expect_spoilt_row(problem, spoiler.best);
+      expect_undefined_row(problem, invalidator.best);
       expect_clean_neighbours(problem, clean);
     }
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, PlainRows, ::testing::Values(Op::kArgmax),
+INSTANTIATE_TEST_SUITE_P(Kernels, GreedyRows, ::testing::Values(Op::kArgmax),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 TEST_P(SpecialRows, OnlyOneClassLeft) {

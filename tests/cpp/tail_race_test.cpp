@@ -32,7 +32,7 @@ std::vector<float> race_logits() {
 /// Draws [first, first + count) of one long tensor whose rows all lie in the same memory.
 void draw(const cpu::Kernels& kernels, const std::vector<float>& logits, int64_t first,
           int64_t count, int64_t* index) {
-  Arguments a;
+  KernelParams a;
   a.rows.count = count;
   a.rows.classes = kClasses;
   a.rows.dims = 1;

@@ -72,17 +72,17 @@ TEST(FillWords, EqualsBlocksForManySeeds) {
 
 void expect_runs(const IsaProbe& probe, Key key, uint64_t first, uint64_t step, int64_t runs,
                  int64_t count, Plane plane) {
-  const int64_t room = probe.run_room(count);
-  std::vector<uint32_t> words(runs * room + probe.word_slack + 16, kGuard);
+  const int64_t stride = probe.run_stride(count);
+  std::vector<uint32_t> words(runs * stride + probe.word_slack + 16, kGuard);
   probe.fill_runs(key, first, step, runs, count, plane, words.data());
   for (int64_t k = 0; k < runs; ++k)
     for (int64_t i = 0; i < count; ++i) {
       const uint64_t position = first + k * step;
-      ASSERT_EQ(words[k * room + position % 4 + i], math::key_word(key, position + i, plane))
+      ASSERT_EQ(words[k * stride + position % 4 + i], math::key_word(key, position + i, plane))
           << probe.name << " offset " << key.offset << " first " << first << " step " << step
           << " run " << k << " of " << count << ", word " << i;
     }
-  for (size_t i = runs * room + probe.word_slack; i < words.size(); ++i)
+  for (size_t i = runs * stride + probe.word_slack; i < words.size(); ++i)
     ASSERT_EQ(words[i], kGuard) << probe.name << ": wrote beyond its slack";
 }
 
@@ -97,7 +97,7 @@ TEST(FillRuns, EqualsWordsForEveryLengthAndAlignment) {
   });
 }
 
-// Runs before, across, and behind the carry into the second counter word.
+// Runs before, over, and after the carry into the second counter word.
 TEST(FillRuns, EqualsWordsAroundEveryWrap) {
   for_each_probe([](const IsaProbe& probe) {
     for (const uint64_t wrap : {uint64_t{1} << 32, uint64_t{5} << 32, uint64_t{0}})

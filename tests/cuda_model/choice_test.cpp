@@ -10,13 +10,14 @@ namespace {
 
 using cuda::Family;
 
-/// Of those that have kernels by shape: all; those that hold 64 classes in registers; the others.
-enum class Ops { kAll, kHoldMost, kOthers };
+/// Of those that have kernels by shape: all; those with 64 classes per thread in registers; the
+/// others.
+enum class Ops { kAll, kMaxItems, kOthers };
 
-bool holds_most(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
+bool uses_max_items(Op op) { return op == Op::kSoft || op == Op::kHardSoft; }
 
 bool among(Op op, Ops ops) {
-  return op != Op::kNoise && (ops == Ops::kAll || holds_most(op) == (ops == Ops::kHoldMost));
+  return op != Op::kNoise && (ops == Ops::kAll || uses_max_items(op) == (ops == Ops::kMaxItems));
 }
 
 /// For every number of classes in [from, to]: "soft_" family "_kernel<" arguments ", false" (what
@@ -34,24 +35,24 @@ constexpr int64_t kMost = 300'000;
 const Choice kFloat32[] = {
     {1, 4, "tile", "Float32, 4"},
     {5, 128, "tile", "Float32, 8"},
-    {129, 259, "row", "Float32, 2, WarpTeam"},
-    {260, 515, "row", "Float32, 4, WarpTeam"},
-    {516, 1027, "row", "Float32, 8, WarpTeam"},
-    {1028, 8192, "row", "Float32, 8, BlockTeam"},
-    {8193, 16384, "row", "Float32, 16, BlockTeam", "", Ops::kHoldMost},
-    {8193, kMost, "long", "Float32", ", (Stage)0", Ops::kOthers},
-    {16385, kMost, "long", "Float32", ", (Stage)0", Ops::kHoldMost},
+    {129, 259, "row", "Float32, 2, WarpThreadGroup"},
+    {260, 515, "row", "Float32, 4, WarpThreadGroup"},
+    {516, 1027, "row", "Float32, 8, WarpThreadGroup"},
+    {1028, 8192, "row", "Float32, 8, BlockThreadGroup"},
+    {8193, 16384, "row", "Float32, 16, BlockThreadGroup", "", Ops::kMaxItems},
+    {8193, kMost, "looped", "Float32", ", (Stage)0", Ops::kOthers},
+    {16385, kMost, "looped", "Float32", ", (Stage)0", Ops::kMaxItems},
 };
 const Choice kBFloat16[] = {
     {1, 4, "tile", "BFloat16, 4"},
     {5, 128, "tile", "BFloat16, 8"},
-    {129, 263, "row", "BFloat16, 1, WarpTeam"},
-    {264, 519, "row", "BFloat16, 2, WarpTeam"},
-    {520, 1031, "row", "BFloat16, 4, WarpTeam"},
-    {1032, 8192, "row", "BFloat16, 4, BlockTeam"},
-    {8193, 16384, "row", "BFloat16, 8, BlockTeam", "", Ops::kHoldMost},
-    {8193, kMost, "long", "BFloat16", ", (Stage)0", Ops::kOthers},
-    {16385, kMost, "long", "BFloat16", ", (Stage)0", Ops::kHoldMost},
+    {129, 263, "row", "BFloat16, 1, WarpThreadGroup"},
+    {264, 519, "row", "BFloat16, 2, WarpThreadGroup"},
+    {520, 1031, "row", "BFloat16, 4, WarpThreadGroup"},
+    {1032, 8192, "row", "BFloat16, 4, BlockThreadGroup"},
+    {8193, 16384, "row", "BFloat16, 8, BlockThreadGroup", "", Ops::kMaxItems},
+    {8193, kMost, "looped", "BFloat16", ", (Stage)0", Ops::kOthers},
+    {16385, kMost, "looped", "BFloat16", ", (Stage)0", Ops::kMaxItems},
 };
 
 const char* prefix_of(Op op) {
@@ -62,22 +63,22 @@ const char* prefix_of(Op op) {
 
 std::string kernel_of(Op op, const Choice& choice, bool device_key = false) {
   const std::string family = choice.family;
-  const bool keyed = family != "any" && op != Op::kBackward;
+  const bool keyed = family != "generic" && op != Op::kBackward;
   return std::string(prefix_of(op)) + "_" + family + "_kernel<" + choice.arguments +
          (keyed ? device_key ? ", true" : ", false" : "") + choice.stage + ">";
 }
 
 /// Both launches of a row that several blocks share, and the third of a gradient at tau.
-std::string split_kernels_of(Op op, const char* element) {
+std::string multi_block_kernels_of(Op op, const char* element) {
   const auto stage = [&](Op of, const char* number, bool key) {
-    return std::string(prefix_of(of)) + "_long_kernel<" + element + (key ? ", false" : "") +
+    return std::string(prefix_of(of)) + "_looped_kernel<" + element + (key ? ", false" : "") +
            ", (Stage)" + number + ">";
   };
   const bool draws = op != Op::kBackward;
   const std::string first = stage(op, "1", draws);
-  if (op == Op::kArgmax) return first + " + argmax_parts_kernel";
+  if (op == Op::kArgmax) return first + " + argmax_multi_block_kernel";
   const bool gradient = op == Op::kBackward || op == Op::kHardBackward;
-  return first + " + " + stage(op, "2", draws) + (gradient ? " + sum_parts_kernel" : "");
+  return first + " + " + stage(op, "2", draws) + (gradient ? " + sum_multi_block_kernel" : "");
 }
 
 template <typename Check>
@@ -120,10 +121,10 @@ TEST_P(Choices, OfContiguousRows) {
 TEST_P(Choices, OfContiguousRowsHaveNoOtherSwitches) {
   const Sketch one = sketch();
   for (const int64_t at : switches(one.op, one.type, kMost)) {
-    Sketch before = one, behind = one;
-    before.classes = at - 1, behind.classes = at;
-    before.rows = behind.rows = 100'000;
-    if (kernels_of(before) == kernels_of(behind)) continue;
+    Sketch before = one, after = one;
+    before.classes = at - 1, after.classes = at;
+    before.rows = after.rows = 100'000;
+    if (kernels_of(before) == kernels_of(after)) continue;
     bool known = false;
     for_each_choice(one.op, one.type, [&](const Choice& choice) { known |= choice.from == at; });
     EXPECT_TRUE(known) << at;
@@ -135,31 +136,32 @@ TEST_P(Choices, FewLongRowsAreSharedByBlocksThatHaveAWorkspace) {
   for (const int64_t classes : {16384, 16385, 20'001, 300'000})
     for (const int64_t rows : {1, 8, 131}) {
       one.rows = rows, one.classes = classes, one.workspace = true;
-      EXPECT_EQ(kernels_of(one), split_kernels_of(one.op, element())) << rows << " of " << classes;
+      EXPECT_EQ(kernels_of(one), multi_block_kernels_of(one.op, element()))
+          << rows << " of " << classes;
       const cuda::Plan plan = plan_of(one);
-      EXPECT_EQ(plan.blocks, rows * plan.parts);
-      EXPECT_GE(plan.parts, 2);
-      EXPECT_LE(plan.parts, 264 / rows + 1);
+      EXPECT_EQ(plan.blocks, rows * plan.blocks_per_row);
+      EXPECT_GE(plan.blocks_per_row, 2);
+      EXPECT_LE(plan.blocks_per_row, 264 / rows + 1);
     }
   one.rows = 132;
   EXPECT_EQ(plan_of(one).parts, 1);
   one.rows = 1, one.classes = 16383;
-  EXPECT_EQ(plan_of(one).family, holds_most(one.op) ? Family::kRow : Family::kLong);
+  EXPECT_EQ(plan_of(one).family, uses_max_items(one.op) ? Family::kRow : Family::kLooped);
 }
 
-TEST_P(Choices, OfRowsSideBySide) {
+TEST_P(Choices, OfSpatialRows) {
   Sketch one = sketch();
-  const Choice columns = {1, kMost, "columns", element()};
-  const Choice any = {1, kMost, "any", "float"};
+  const Choice spatial = {1, kMost, "spatial", element()};
+  const Choice generic = {1, kMost, "generic", "float"};
   for (const int64_t classes : {2, 7, 64, 1000, 20'000}) {
     one.classes = classes;
     for (const int64_t inner : {8, 16, 200, 3136}) {
       one.inner = inner, one.rows = 3 * inner;
-      EXPECT_EQ(kernels_of(one), kernel_of(one.op, columns)) << classes << ", " << inner;
+      EXPECT_EQ(kernels_of(one), kernel_of(one.op, spatial)) << classes << ", " << inner;
     }
     one.inner = 49, one.rows = 3 * 49;
-    EXPECT_EQ(kernels_of(one), kernel_of(one.op, any)) << classes;
-    EXPECT_TRUE(plan_of(one).across);
+    EXPECT_EQ(kernels_of(one), kernel_of(one.op, generic)) << classes;
+    EXPECT_TRUE(plan_of(one).spatial);
   }
 }
 
@@ -169,21 +171,21 @@ TEST_P(Choices, OfRowsOffAVectorsBoundary) {
   one.lead = 1, one.rows = 100;
   for (const int64_t classes : {3, 32, 33, 300, 20'000}) {
     one.classes = classes;
-    const Family wanted = one.op != Op::kBackward || classes < 33 ? Family::kAny
+    const Family wanted = one.op != Op::kBackward || classes < 33 ? Family::kGeneric
                           : classes <= 8192                       ? Family::kRow
-                                                                  : Family::kLong;
+                                                                  : Family::kLooped;
     EXPECT_EQ(plan_of(one).family, wanted) << classes;
   }
 }
 
 /// Two outputs that differ by their boundaries have no vectors in common.
-TEST_P(Choices, OfAOneHotOffTheSamplesBoundaryAreAny) {
+TEST_P(Choices, OfAOneHotOffTheSamplesBoundaryAreGeneric) {
   Sketch one = sketch();
   one.one_hot_lead = 1;
   for (const int64_t classes : {8, 300, 2000, 20'000})
     for (const int64_t inner : {1, 8}) {
       one.classes = classes, one.inner = inner, one.rows = 4 * inner;
-      EXPECT_EQ(plan_of(one).family == Family::kAny, one.op == Op::kHardSoft) << classes;
+      EXPECT_EQ(plan_of(one).family == Family::kGeneric, one.op == Op::kHardSoft) << classes;
     }
 }
 
@@ -195,16 +197,16 @@ TEST_P(Choices, OfMixedTypes) {
     for (const DType other : {DType::kFloat32, DType::kFloat16, DType::kFloat64}) {
       one.classes = classes, one.other = other;
       const bool fast = other == DType::kFloat32 || one.op == Op::kArgmax;
-      EXPECT_EQ(plan_of(one).family == Family::kAny, !fast) << classes << name_of(other);
+      EXPECT_EQ(plan_of(one).family == Family::kGeneric, !fast) << classes << name_of(other);
     }
 }
 
-TEST_P(Choices, OfFloat64AreAny) {
+TEST_P(Choices, OfFloat64AreGeneric) {
   Sketch one = sketch();
   one.type = DType::kFloat64;
   for (const int64_t classes : {1, 8, 200, 300'000}) {
     one.classes = classes;
-    EXPECT_EQ(kernels_of(one), std::string(prefix_of(one.op)) + "_any_kernel<double>");
+    EXPECT_EQ(kernels_of(one), std::string(prefix_of(one.op)) + "_generic_kernel<double>");
   }
 }
 
@@ -218,11 +220,12 @@ INSTANTIATE_TEST_SUITE_P(Model, Choices,
                                   name_of(std::get<1>(info.param));
                          });
 
-TEST(NoiseChoices, AreAny) {
+TEST(NoiseChoices, AreGeneric) {
   for (const DType type : {DType::kFloat32, DType::kFloat64})
     for (const int64_t classes : {1, 70, 300'000}) {
       const std::string wanted = type == DType::kFloat64 ? "double" : "float";
-      EXPECT_EQ(kernels_of({Op::kNoise, type, 100, classes}), "noise_any_kernel<" + wanted + ">");
+      EXPECT_EQ(kernels_of({Op::kNoise, type, 100, classes}),
+                "noise_generic_kernel<" + wanted + ">");
     }
 }
 
@@ -234,15 +237,15 @@ TEST(PlannedThreads, KeepTheLaunchBounds) {
         for (const int64_t classes : {at - 1, at}) {
           const cuda::Plan plan = plan_of({op, type, 100, classes});
           const bool grads = op == Op::kBackward || op == Op::kHardBackward;
-          const int held = plan.classes_per_thread * (grads ? 2 : 1);
-          const int row = !plan.block_per_row ? 128 : held <= 32 ? 256 : 512;
+          const int items = plan.classes_per_thread * (grads ? 2 : 1);
+          const int row = !plan.block_per_row ? 128 : items <= 32 ? 256 : 512;
           const int longest = op == Op::kSoft || op == Op::kBackward ? 512
                               : op == Op::kHardSoft                  ? 384
                               : op == Op::kHardBackward              ? 384
                                                                      : 256;
-          const int bound = plan.family == Family::kRow    ? row
-                            : plan.family == Family::kLong ? longest
-                                                           : 256;
+          const int bound = plan.family == Family::kRow      ? row
+                            : plan.family == Family::kLooped ? longest
+                                                             : 256;
           EXPECT_LE(plan.threads, bound) << name_of(op) << " of " << classes;
         }
 }

@@ -13,15 +13,15 @@ namespace {
 constexpr int64_t kFar = int64_t{1} << 31;  // elements
 
 /// Memory of which only what is touched exists.
-class Room {
+class SparseMemory {
  public:
-  explicit Room(int64_t bytes) : bytes_(bytes) {
+  explicit SparseMemory(int64_t bytes) : bytes_(bytes) {
     data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   }
-  ~Room() { munmap(data_, bytes_); }
-  Room(const Room&) = delete;
-  Room& operator=(const Room&) = delete;
+  ~SparseMemory() { munmap(data_, bytes_); }
+  SparseMemory(const SparseMemory&) = delete;
+  SparseMemory& operator=(const SparseMemory&) = delete;
   bool exists() const { return data_ != MAP_FAILED; }
   void* data() const { return data_; }
 
@@ -62,9 +62,10 @@ class FarOnModel : public ::testing::TestWithParam<std::tuple<Op, DType>> {
   void stretch(Problem& problem, int64_t count, int64_t size, Work work) {
     const int64_t stride = kFar + size, bytes = size_of(problem.wanted().input);
     const int64_t run = size * bytes, step = stride * bytes;
-    const Room input(step * count), grad(step * count), output(step * count), ones(step * count);
+    const SparseMemory input(step * count), grad(step * count), output(step * count),
+        ones(step * count);
     ASSERT_TRUE(input.exists() && grad.exists() && output.exists() && ones.exists());
-    Arguments& a = problem.arguments();
+    KernelParams& a = problem.arguments();
     for (const Operand operand : {Operand::kInput, Operand::kGrad, Operand::kOutput}) {
       const auto o = static_cast<int>(operand);
       (problem.wanted().dim == 0 ? a.rows.class_stride[o] : a.rows.stride[o][0]) = stride;

@@ -201,18 +201,18 @@ void run_large(size_t dynamic_shared) {
   launch(large_kernel, 1, 1, dynamic_shared, &out);
 }
 
-void run_with_arguments(Arguments arguments) {
+void run_with_arguments(KernelParams arguments) {
   int x = 3, out = 0, more = 0;
   int* to = &out;
-  if (arguments == Arguments::kNone) {
+  if (arguments == KernelParams::kNone) {
     cudaLaunchKernel(two_arguments_kernel, 1, 1, nullptr);
-  } else if (arguments == Arguments::kNullOne) {
+  } else if (arguments == KernelParams::kNullOne) {
     void* pointers[] = {nullptr, &to};
     cudaLaunchKernel(two_arguments_kernel, 1, 1, pointers);
-  } else if (arguments == Arguments::kTooFew) {
+  } else if (arguments == KernelParams::kTooFew) {
     void* pointers[] = {&x};
     cudaLaunchKernel(two_arguments_kernel, 1, 1, pointers);
-  } else if (arguments == Arguments::kTooMany) {
+  } else if (arguments == KernelParams::kTooMany) {
     void* pointers[] = {&x, &to, &more};
     cudaLaunchKernel(two_arguments_kernel, 1, 1, pointers);
   } else {

@@ -60,8 +60,8 @@ void run_planted(Planted planted, float* data, size_t count);
 void run_idle(dim3 grid, dim3 block, size_t dynamic_shared);
 /// With 40 KiB of static shared memory.
 void run_large(size_t dynamic_shared);
-enum class Arguments { kNone, kNullOne, kTooFew, kTooMany, kRight };
-void run_with_arguments(Arguments arguments);
+enum class KernelParams { kNone, kNullOne, kTooFew, kTooMany, kRight };
+void run_with_arguments(KernelParams arguments);
 /// Whether the kernels are built with optimization, without which nobody knows how many there are.
 bool arguments_are_counted();
 void run_null_kernel();

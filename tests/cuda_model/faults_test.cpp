@@ -208,16 +208,16 @@ TEST(Launches, StaticAndDynamicSharedMemoryCountTogether) {
 }
 
 TEST(Launches, ArgumentsAreWhatTheKernelHas) {
-  const auto said = [](Arguments arguments) {
+  const auto said = [](KernelParams arguments) {
     return fault_of([&] { run_with_arguments(arguments); });
   };
   const std::string who = "kernel two_arguments_kernel, launch: ";
-  EXPECT_EQ(said(Arguments::kRight), "");
-  EXPECT_EQ(said(Arguments::kNone), who + "no arguments");
-  EXPECT_EQ(said(Arguments::kNullOne), who + "argument 0 is null");
+  EXPECT_EQ(said(KernelParams::kRight), "");
+  EXPECT_EQ(said(KernelParams::kNone), who + "no arguments");
+  EXPECT_EQ(said(KernelParams::kNullOne), who + "argument 0 is null");
   if (arguments_are_counted()) {
-    EXPECT_EQ(said(Arguments::kTooFew), who + "1 arguments for 2 parameters");
-    EXPECT_EQ(said(Arguments::kTooMany), who + "3 arguments for 2 parameters");
+    EXPECT_EQ(said(KernelParams::kTooFew), who + "1 arguments for 2 parameters");
+    EXPECT_EQ(said(KernelParams::kTooMany), who + "3 arguments for 2 parameters");
   }
   EXPECT_EQ(fault_of(run_null_kernel), "launch: the kernel is null");
   EXPECT_NE(fault_of(run_from_a_kernel).find("a launch from a kernel"), std::string::npos);

@@ -56,7 +56,7 @@ TEST(KeysOnModel, FoldInReadsANumberOnTheDevice) {
 TEST(KeysOnModel, NothingIsLaunchedForNothing) {
   cuda_model::take_launches();
   for (const Op op : kAllOps) {
-    Arguments a;
+    KernelParams a;
     a.rows.classes = 5;
     launch(op, a);
     a.rows.classes = 0;

@@ -11,7 +11,7 @@ void launch(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared,
             std::type_identity_t<A>... arguments) {
   void* pointers[] = {const_cast<std::remove_const_t<A>*>(&arguments)..., nullptr};
   void** all = pointers;
-  asm("" : "+r"(all));  // the null behind them is not an argument
+  asm("" : "+r"(all));  // the null after them is not an argument
   cudaLaunchKernel(kernel, grid, block, all, shared, nullptr);
 }
 

@@ -92,7 +92,7 @@ TEST_P(LayoutsOnModel, OperandsThatLieDifferently) {
   });
 }
 
-/// Of rows end to end, and side by side.
+/// Of contiguous rows, and of spatial rows.
 TEST_P(LayoutsOnModel, EveryOutputAndGradientType) {
   const std::vector<Shape> mixed = {{{3, 17}, 1},   {{3, 32}, 1}, {{3, 300}, 1},
                                     {{3, 2100}, 1}, {{5, 16}, 0}, {{60, 16}, 0}};
@@ -129,7 +129,7 @@ TEST_P(LayoutsOnModel, OneTemperatureOnTheDevice) {
         return true;
       },
       [](Problem& problem) {
-        Arguments& a = problem.arguments();
+        KernelParams& a = problem.arguments();
         a.tau = &tau;
         a.tau_type = DType::kFloat32;
         a.host_tau = -1;

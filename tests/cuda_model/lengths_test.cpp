@@ -79,7 +79,8 @@ TEST_P(Lengths, EveryStartAgreesWithTheCpu) {
     }
 }
 
-/// All operands and the words begin as far behind a boundary: vectors with scalar heads and tails.
+/// All operands and the words begin equally far after a boundary: vectors with scalar heads and
+/// tails.
 TEST_P(Lengths, LinesThatBeginAnywhereAgreeWithTheCpu) {
   for (const int64_t classes : {3, 33, 40, 300, 1024, 1500, 9001, 17'000})
     for (int lead = 0; lead < 8; ++lead) {

@@ -69,8 +69,8 @@ Tally& tally() {
   return the_tally;
 }
 
-void launch(Op op, const Arguments& a, const cuda::Resources& resources) {
-  using Function = void (*)(const Arguments&, cudaStream_t, const cuda::Resources&);
+void launch(Op op, const KernelParams& a, const cuda::Resources& resources) {
+  using Function = void (*)(const KernelParams&, cudaStream_t, const cuda::Resources&);
   if (op == Op::kNoise) return cuda::noise(a, nullptr);
   constexpr Function kFunctions[] = {cuda::soft_forward,      cuda::hard_forward,
                                      cuda::hard_soft_forward, cuda::argmax,
@@ -80,9 +80,9 @@ void launch(Op op, const Arguments& a, const cuda::Resources& resources) {
 
 void run_on_model(Problem& problem, const Conditions& under) {
   const Op op = problem.wanted().op;
-  const Arguments& a = problem.arguments();
+  const KernelParams& a = problem.arguments();
   const bool given = under.multiprocessors > 0;
-  const GuardedRoom workspace(given ? cuda::workspace_bytes(op, a, under.multiprocessors) : 0);
+  const GuardedBuffer workspace(given ? cuda::workspace_bytes(op, a, under.multiprocessors) : 0);
   cuda_model::settings() = {under.order, tally().cases, true};
   try {
     launch(op, a,

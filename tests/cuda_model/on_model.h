@@ -28,7 +28,7 @@ constexpr double kDeviceAllowance = 2.5;
 bool is_exact(Op op);
 
 /// Calls the op's function of cuda/kernels.h.
-void launch(Op op, const Arguments& a, const cuda::Resources& resources = {});
+void launch(Op op, const KernelParams& a, const cuda::Resources& resources = {});
 
 /// How a problem is run.
 struct Conditions {

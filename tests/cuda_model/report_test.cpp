@@ -51,7 +51,7 @@ Report sum_of_reports() {
 }
 
 TEST(Report, EveryKernelRan) {
-  if (folder() == nullptr) GTEST_SKIP() << "run by CTest, behind the other tests of the model";
+  if (folder() == nullptr) GTEST_SKIP() << "run by CTest, after the other tests of the model";
   const Report sum = sum_of_reports();
   const std::vector<std::string> all =
       cuda_model::functions_with("torch_gumbel::cuda::", "_kernel");

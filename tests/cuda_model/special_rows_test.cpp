@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows without a distribution: what the CPU op makes of them, and nothing for their neighbours.
+// Rows without a distribution: results of the CPU op, and neighbours unchanged.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -11,19 +11,19 @@
 namespace torch_gumbel::testing {
 namespace {
 
-constexpr int64_t kSpecial = 2;  // of five rows, or of eight that lie side by side
+constexpr int64_t kSpecial = 2;  // of five rows, or of eight spatial ones
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// What is put over the special row: everywhere `all`, if that is not 0, and `one` at a class.
-struct Spoiler {
+struct Invalidator {
   double all;
   double one;
   double where;  // of the classes; 2: nowhere
 };
 
-std::vector<Spoiler> spoilers() {
-  std::vector<Spoiler> every = {{-kInfinity, 0, 2}, {kNan, 0, 2}, {kInfinity, 0, 2}};
+std::vector<Invalidator> invalidators() {
+  std::vector<Invalidator> every = {{-kInfinity, 0, 2}, {kNan, 0, 2}, {kInfinity, 0, 2}};
   for (const double all : {0.0, -kInfinity})
     for (const double one : {kNan, kInfinity})
       for (const double where : {0.0, 0.5, 1.0}) every.push_back({all, one, where});
@@ -31,12 +31,12 @@ std::vector<Spoiler> spoilers() {
   return every;
 }
 
-void spoil(Problem& problem, const Spoiler& spoiler) {
+void invalidate(Problem& problem, const Invalidator& invalidator) {
   const int64_t last = problem.classes() - 1;
-  for (int64_t k = 0; k <= last && spoiler.all != 0; ++k)
-    problem.set_input(kSpecial, k, spoiler.all);
-  const auto at = static_cast<int64_t>(spoiler.where * static_cast<double>(last));
-  if (spoiler.where <= 1) problem.set_input(kSpecial, at, spoiler.one);
+  for (int64_t k = 0; k <= last && invalidator.all != 0; ++k)
+    problem.set_input(kSpecial, k, invalidator.all);
+  const auto at = static_cast<int64_t>(invalidator.where * static_cast<double>(last));
+  if (invalidator.where <= 1) problem.set_input(kSpecial, at, invalidator.one);
 }
 
 double value(uint64_t bits) { return std::bit_cast<double>(bits); }
@@ -85,7 +85,7 @@ void expect_same_neighbours(const Problem& problem, const Problem& clean) {
 
 class SpecialRowsOnModel : public ::testing::TestWithParam<std::tuple<Op, DType>> {
  protected:
-  /// Runs what `change` makes of a case on the model and on the CPU, over lengths and dimensions.
+  /// Runs a case as changed by `change` on the model and on the CPU, over lengths and dimensions.
   void check(bool tau_per_row, const Change& change) {
     for (const int64_t classes : {1, 5, 17, 32, 61, 300, 2500, 9000, 17'000})
       for (const int dim : {0, 1}) {
@@ -119,10 +119,10 @@ class SpecialRowsOnModel : public ::testing::TestWithParam<std::tuple<Op, DType>
 };
 
 TEST_P(SpecialRowsOnModel, AreAsTheCpuMakesThem) {
-  for (const Spoiler& spoiler : spoilers()) {
+  for (const Invalidator& invalidator : invalidators()) {
     SCOPED_TRACE(::testing::Message()
-                 << spoiler.all << " with " << spoiler.one << " at " << spoiler.where);
-    check(false, [&](Problem& problem) { spoil(problem, spoiler); });
+                 << invalidator.all << " with " << invalidator.one << " at " << invalidator.where);
+    check(false, [&](Problem& problem) { invalidate(problem, invalidator); });
     if (HasFailure()) return;
   }
 }

@@ -14,15 +14,15 @@ constexpr int kMultiprocessors = 132;
 /// Never read or written.
 alignas(256) unsigned char somewhere[256];
 
-void lay(Arguments& a, Operand operand, const Sketch& sketch) {
+void lay(KernelParams& a, Operand operand, const Sketch& sketch) {
   const auto o = static_cast<int>(operand);
   a.rows.class_stride[o] = sketch.inner;
   a.rows.stride[o][0] = sketch.inner * sketch.classes;
   a.rows.stride[o][1] = 1;
 }
 
-Arguments arguments_of(const Sketch& sketch) {
-  Arguments a;
+KernelParams arguments_of(const Sketch& sketch) {
+  KernelParams a;
   a.rows.count = sketch.rows;
   a.rows.classes = sketch.classes;
   a.rows.dims = sketch.inner > 1 ? 2 : 1;
@@ -45,7 +45,7 @@ Arguments arguments_of(const Sketch& sketch) {
 /// What of a plan makes another way through the kernels; parts only whether there are any.
 auto way_of(const cuda::Plan& plan) {
   return std::tuple(plan.family, plan.threads, plan.classes_per_thread, plan.block_per_row,
-                    plan.across, plan.lanes, plan.parts > 1);
+                    plan.spatial, plan.threads_per_row, plan.blocks_per_row > 1);
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ cuda::Plan plan_of(const Sketch& sketch) {
 std::string kernels_of(const Sketch& sketch) {
   cuda_model::take_launches();
   cuda_model::settings().run = false;
-  const Arguments a = arguments_of(sketch);
+  const KernelParams a = arguments_of(sketch);
   launch(sketch.op, a, {sketch.workspace ? somewhere : nullptr, kMultiprocessors});
   cuda_model::settings() = {};
   std::string names;

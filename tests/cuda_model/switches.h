@@ -15,8 +15,8 @@ struct Sketch {
   Op op = Op::kSoft;
   DType type = DType::kFloat32;
   int64_t rows = 1, classes = 1;
-  int64_t inner = 1;              // rows that lie side by side
-  int lead = 0;                   // elements that every tensor begins behind a multiple of 16 bytes
+  int64_t inner = 1;              // spatial rows, contiguous
+  int lead = 0;                   // elements from a multiple of 16 bytes to every tensor's first
   bool workspace = false;         // and 132 multiprocessors
   bool device_key = false;        // one for all rows
   DType other = DType::kFloat32;  // output's and gradients' type where `mixed`
@@ -30,7 +30,7 @@ std::string kernels_of(const Sketch& sketch);
 cuda::Plan plan_of(const Sketch& sketch);
 
 /// Every number of classes up to `most` that is planned otherwise than the number before it (other
-/// kernels, threads, or lanes), for some number of rows, with a workspace or without.
+/// kernels, threads, or threads per row), for some number of rows, with a workspace or without.
 std::set<int64_t> switches(Op op, DType type, int64_t most);
 
 }  // namespace torch_gumbel::testing

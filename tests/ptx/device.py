@@ -46,8 +46,8 @@ class Rows(ctypes.Structure):
     ]
 
 
-class Arguments(ctypes.Structure):
-    """csrc/math/rows.h: Arguments."""
+class KernelParams(ctypes.Structure):
+    """csrc/math/rows.h: KernelParams."""
 
     POINTERS: ClassVar = ["input", "grad", "output", "one_hot", "tau", "key", "row_value", "index"]
     _fields_ = [
@@ -197,7 +197,7 @@ class Device:
                 self._recorded.add(symbol)
                 return
             self.ran.add(symbol)
-            if "_any_kernel" in symbol or "fold_in" in symbol:
+            if "_generic_kernel" in symbol or "fold_in" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
             self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,
@@ -212,7 +212,7 @@ class Device:
             return [addresses.of(w) if i in (0, 3, 5) else w for i, w in enumerate(words)]
         size = self._library.problem_bytes()
         words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
-        pointers = [getattr(Arguments, name).offset for name in Arguments.POINTERS]
+        pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
         for offset in [*pointers, self._library.workspace_offset()]:
             words[offset // 8] = addresses.of(words[offset // 8])
         return [[("u64", word) for word in words]]
@@ -245,7 +245,7 @@ class Device:
         """
         like = tensors.get("input", output)
         shape = list(like.shape)
-        a = Arguments(host_tau=tau if isinstance(tau, float) else 1.0)
+        a = KernelParams(host_tau=tau if isinstance(tau, float) else 1.0)
         strides = {}
         strides["word"], first = word_strides(shape, batch_dims, full_shape, start)
         if isinstance(key, torch.Tensor):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Problems for each way in which rows are shared out on a GPU: tiles, registers, columns, long."""
+"""Problems for each way in which rows are shared out on a GPU: tiles, registers, spatial, loops."""
 
 import cases
 import torch
@@ -82,53 +82,59 @@ def registers():
     yield Case("registers, huge logits", x, tau=0.5)
 
 
-def long_rows():
+def looped():
     for dtype in FAST:
-        yield Case(f"long {dtype}", normal(1, 33001, dtype=dtype), tau=0.7)
-        yield Case(f"long, device key {dtype}", normal(1, 32800, dtype=dtype), key=keys())
-        yield Case(f"split {dtype}", normal(2, 16399, dtype=dtype), tau=0.7, multiprocessors=6)
-        yield Case(f"split, device keys {dtype}", normal(2, 16400, dtype=dtype), key=keys(2),
+        yield Case(f"looped {dtype}", normal(1, 33001, dtype=dtype), tau=0.7)
+        yield Case(f"looped, device key {dtype}", normal(1, 32800, dtype=dtype), key=keys())
+        yield Case(
+            f"multi-block {dtype}", normal(2, 16399, dtype=dtype), tau=0.7, multiprocessors=6
+        )
+        yield Case(f"multi-block, device keys {dtype}", normal(2, 16400, dtype=dtype), key=keys(2),
                    multiprocessors=6)  # fmt: skip
     some = with_special_rows(normal(6, 16400))
-    yield Case("split, special rows", some, tau=0.5, multiprocessors=12)
+    yield Case("multi-block, special rows", some, tau=0.5, multiprocessors=12)
     some = with_special_rows(normal(6, 32772))
-    yield Case("long, special rows", some, tau=0.5)
-    yield Case("split, half to float32", normal(1, 16385, dtype=torch.float16),
+    yield Case("looped, special rows", some, tau=0.5)
+    yield Case("multi-block, half to float32", normal(1, 16385, dtype=torch.float16),
                dtype=torch.float32, multiprocessors=2)  # fmt: skip
-    yield Case("long, half to float32", normal(1, 32785, dtype=torch.bfloat16), dtype=torch.float32)
+    yield Case(
+        "looped, half to float32", normal(1, 32785, dtype=torch.bfloat16), dtype=torch.float32
+    )
     x = normal(1, 33000)
     x[0, :32000] = -INF
-    yield Case("long, masked at first", x)
-    yield Case("long, very low", torch.full((1, 32900), -3e38))
-    yield Case("long, ties", torch.full((1, 32900), 1e9))
-    yield Case("split, offset", normal(1, 16400), key=(2**64 - 1, 2**32 - 2050), multiprocessors=3)
+    yield Case("looped, masked at first", x)
+    yield Case("looped, very low", torch.full((1, 32900), -3e38))
+    yield Case("looped, ties", torch.full((1, 32900), 1e9))
+    yield Case(
+        "multi-block, offset", normal(1, 16400), key=(2**64 - 1, 2**32 - 2050), multiprocessors=3
+    )
     at = SMALL_WORDS[1]
     for multiprocessors in [0, 4]:
         near = {"start": [at // 33000 - 1, 0], "full_shape": [2**17, 33000]}
-        yield Case(f"long, word {at}, {multiprocessors}", normal(2, 33000), key=SMALL_WORD_KEY,
+        yield Case(f"looped, word {at}, {multiprocessors}", normal(2, 33000), key=SMALL_WORD_KEY,
                    multiprocessors=multiprocessors, **near)  # fmt: skip
 
 
-def columns():
+def spatial():
     for dtype in FAST:
         for shape in [(2, 35, 8, 4), (3, 1, 8), (1, 5, 16), (2, 9, 264)]:
-            yield Case(f"columns {dtype} {shape}", normal(*shape, dtype=dtype), dim=1, tau=0.7)
+            yield Case(f"spatial {dtype} {shape}", normal(*shape, dtype=dtype), dim=1, tau=0.7)
         some = with_special_rows(normal(8, 45, dtype=dtype)).t().contiguous()
-        yield Case(f"columns, special rows {dtype}", some, dim=0, tau=0.5)
+        yield Case(f"spatial, special rows {dtype}", some, dim=0, tau=0.5)
         per_row = torch.linspace(0.5, 2, 8)[None, None, :]
-        yield Case(f"columns, tau per inner row {dtype}", normal(2, 20, 8, dtype=dtype), dim=1,
+        yield Case(f"spatial, tau per inner row {dtype}", normal(2, 20, 8, dtype=dtype), dim=1,
                    tau=per_row)  # fmt: skip
-        yield Case(f"columns, a key per matrix {dtype}", normal(3, 21, 16, dtype=dtype), dim=1,
+        yield Case(f"spatial, a key per matrix {dtype}", normal(3, 21, 16, dtype=dtype), dim=1,
                    key=keys(3))  # fmt: skip
-    yield Case("columns, half to float32", normal(2, 11, 16, dtype=torch.float16), dim=1,
+    yield Case("spatial, half to float32", normal(2, 11, 16, dtype=torch.float16), dim=1,
                dtype=torch.float32)  # fmt: skip
-    yield Case("columns, permuted", normal(3, 2, 8, 19).permute(0, 3, 1, 2), dim=1)
-    yield Case("columns, shard", normal(21, 8), dim=0, full_shape=[100, 24], start=[50, 8])
-    yield Case("columns, offset", normal(20, 8), dim=0, key=(2**64 - 1, 2**32 - 3))
-    yield Case("columns, tail offset", normal(20, 8), dim=0, key=(2**64 - 1, 2**64 - 3))
+    yield Case("spatial, permuted", normal(3, 2, 8, 19).permute(0, 3, 1, 2), dim=1)
+    yield Case("spatial, shard", normal(21, 8), dim=0, full_shape=[100, 24], start=[50, 8])
+    yield Case("spatial, offset", normal(20, 8), dim=0, key=(2**64 - 1, 2**32 - 3))
+    yield Case("spatial, tail offset", normal(20, 8), dim=0, key=(2**64 - 1, 2**64 - 3))
     for at in SMALL_WORDS:
         near = {"start": [at // 8 - 2, 0], "full_shape": [2**27, 8]}
-        yield Case(f"columns, word {at}", normal(9, 8), dim=0, key=SMALL_WORD_KEY, **near)
+        yield Case(f"spatial, word {at}", normal(9, 8), dim=0, key=SMALL_WORD_KEY, **near)
 
 
 def small_weights():
@@ -138,7 +144,7 @@ def small_weights():
             x = (10 * normal(rows, classes, dtype=torch.float64)).to(dtype)
             yield Case(f"small weights {dtype} {classes}", x, tau=0.1)
         x = (10 * normal(2, 60, 8, dtype=torch.float64)).to(dtype)
-        yield Case(f"columns, small weights {dtype}", x, dim=1, tau=0.1)
+        yield Case(f"spatial, small weights {dtype}", x, dim=1, tau=0.1)
 
 
 def without_noise():
@@ -152,18 +158,18 @@ def without_noise():
             yield Case(f"some argmax {dtype} {rows}x{classes}", some, tau=zeros[:rows, None],
                        only="argmax")  # fmt: skip
         some = with_special_rows(normal(8, 45, dtype=dtype).round()).t().contiguous()
-        yield Case(f"argmax, columns {dtype}", some, dim=0, tau=0.0, only="argmax")
-        yield Case(f"some argmax, columns {dtype}", some, dim=0, tau=zeros[None, :8],
+        yield Case(f"argmax, spatial {dtype}", some, dim=0, tau=0.0, only="argmax")
+        yield Case(f"some argmax, spatial {dtype}", some, dim=0, tau=zeros[None, :8],
                    only="argmax")  # fmt: skip
         some = with_special_rows(normal(6, 33001, dtype=dtype).round())
         for multiprocessors in [0, 12]:
-            yield Case(f"argmax, long {dtype} {multiprocessors}", some, tau=zeros[:6, None],
+            yield Case(f"argmax, looped {dtype} {multiprocessors}", some, tau=zeros[:6, None],
                        multiprocessors=multiprocessors, only="argmax")  # fmt: skip
         yield Case(f"argmax, unaligned {dtype}", normal(7, 207, dtype=dtype)[:, 3:].round(),
                    tau=0.0, only="argmax")  # fmt: skip
 
 
-GROUPS = [tiles, registers, columns, long_rows, small_weights, without_noise]
+GROUPS = [tiles, registers, spatial, looped, small_weights, without_noise]
 
 
 def all_cases():

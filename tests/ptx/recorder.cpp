@@ -64,11 +64,11 @@ int64_t problem_bytes() { return sizeof(cuda::Problem); }
 int64_t workspace_offset() { return offsetof(cuda::Problem, workspace); }
 
 /// Bytes of workspace that an op asks for.
-int64_t workspace_bytes(int op, const Arguments* a, int multiprocessors) {
+int64_t workspace_bytes(int op, const KernelParams* a, int multiprocessors) {
   return cuda::workspace_bytes(static_cast<Op>(op), *a, multiprocessors);
 }
 
-void run_op(int op, const Arguments* a, void* workspace, int multiprocessors) {
+void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors) {
   const cuda::Resources resources = {workspace, multiprocessors};
   switch (static_cast<Op>(op)) {
     case Op::kSoft:

@@ -17,7 +17,7 @@ namespace torch_gumbel {
 
 /// gumbel_softmax(logits, tau, hard) times a codebook. Hard: the code of the drawn class, a gather
 /// and no product, with the straight-through gradients of that product: at the codebook's drawn
-/// row, and at the logits through the soft sample of the same noise, which is made again.
+/// row, and at the logits through the soft sample of the same noise, which is recomputed.
 ///
 /// \param logits  [*, K], as for gumbel_softmax.
 /// \param codebook  [K, D], or [K], as if D were 1 and then dropped: with 0, 1, ..., K - 1 the

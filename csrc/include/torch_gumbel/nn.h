@@ -43,8 +43,8 @@ struct GumbelSoftmaxOptions {
   /// The class dimension.
   TORCH_ARG(int64_t, dim) = -1;
 
-  /// As for torch_gumbel::gumbel_softmax: hard samples keep logits and key for their backward, which
-  /// must not be edited until then, instead of the soft sample.
+  /// As for torch_gumbel::gumbel_softmax: hard samples keep logits and key for their backward,
+  /// which must not be edited until then, instead of the soft sample.
   TORCH_ARG(bool, recompute) = false;
 
   /// Learn the temperature, as its logarithm: it stays > 0.

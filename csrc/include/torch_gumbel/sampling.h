@@ -128,8 +128,8 @@ at::Tensor gumbel_argmax(const at::Tensor&, const at::Tensor&, int64_t, bool, Co
 
 /// k different classes per row: the k largest of logits / temperature + g, an exact sample without
 /// replacement (P(i, then j) = p_i p_j / (1 - p_i), Plackett-Luce). The first is gumbel_argmax of
-/// the same key, whose domain of exactness it shares. Kool, van Hoof, Welling, "Stochastic beams and
-/// where to find them", 2019.
+/// the same key, whose domain of exactness it shares. Kool, van Hoof, Welling, "Stochastic beams
+/// and where to find them", 2019.
 ///
 /// \param k  in [1, K].
 /// \return  (values, indices), [*, k, *], in falling order; equal values in the order of classes,

@@ -37,7 +37,7 @@ class Fiber {
 #endif
 };
 
-/// Stacks for `count` fibers, each behind a page that nobody may touch. They stay.
+/// Stacks for `count` fibers, each after a page without access. They stay.
 class Stacks {
  public:
   char* at(size_t index);

@@ -8,7 +8,7 @@
 
 namespace cuda_model {
 
-/// "void room::kernel<float>(room::Arguments)"; empty if nothing begins at the address.
+/// "void space::kernel<float>(space::KernelParams)"; empty if nothing begins at the address.
 const std::string& function_at(const void* address);
 
 /// The same without return type, namespaces, and parameters: "kernel<float>".

@@ -41,7 +41,7 @@ struct Pointer {
 
 }  // namespace
 
-/// A thread that ends with a fault leaves the words of its message behind.
+/// A thread that ends with a fault leaves its message.
 extern "C" [[gnu::visibility("default")]] const char* __asan_default_options() {
   return "detect_leaks=0";
 }

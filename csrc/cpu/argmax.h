@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Argmax: the class of each row's first maximum, long rows by pruning, others by evaluating every
+// score.
+#pragma once
+
+#include "first_maximum.h"
+#include "prune.h"
+#include "small_rows.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// First maximum of evaluated scores.
+template <typename T>
+static inline Best best_of_scores(const T* scores, int64_t count, int64_t first_class) {
+  Best best;
+  T sum = 0;  // of zeros; NaN as soon as a score is NaN or +inf
+  for (int64_t k = 0; k < count; ++k) {
+    sum += scores[k] > -static_cast<T>(__builtin_inf()) || scores[k] != scores[k] ? scores[k] * 0
+                                                                                  : T{0};
+    if (scores[k] > best.score) best.score = scores[k], best.index = first_class + k;
+  }
+  if (sum != 0) best.invalidate();
+  return best;
+}
+
+/// Whether a score is NaN or +inf.
+template <typename T>
+static inline bool any_undefined(const T* scores, int64_t count) {
+  int bad = 0;
+  for (int64_t k = 0; k < count; ++k) bad |= !(scores[k] < static_cast<T>(__builtin_inf()));
+  return bad != 0;
+}
+
+/// Logits of a group, in place or in `buffer`, by the op's own convention of temperature.
+template <typename T>
+static const T* search_logits(const KernelParams& a, const Group& group, int64_t begin,
+                              int64_t count, bool scaled, T* buffer) {
+  const T* x =
+      values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, count, buffer);
+  if (!scaled) return x;
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const T inverse = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
+    for (int64_t k = i * count; k < (i + 1) * count; ++k)
+      buffer[k] = math::scaled_logit(x[k], inverse);
+  }
+  return buffer;
+}
+
+/// Whether a row of the sampler's convention is greedy: its argmax without noise.
+static inline bool is_greedy(const KernelParams& a, const Row& row, bool scaled) {
+  return scaled && math::without_noise(tau_at(a, row));
+}
+
+/// Whether some row of a group is.
+static inline bool any_greedy(const KernelParams& a, const Group& group, bool scaled) {
+  const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
+  for (int64_t i = 0; scaled && i < rows; ++i)
+    if (is_greedy(a, row_of(group, i), scaled)) return true;
+  return false;
+}
+
+/// Best class of tile [begin, begin + count) of a row whose words are consecutive.
+static void prune_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                       bool scaled, Best& best) {
+  alignas(64) float buffer[kTile];
+  const float* x = search_logits(a, row, begin, count, scaled, buffer);
+  prune_parts(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin), 1,
+              count, begin, prefetch_after(a, row, Operand::kInput, begin, count), &best);
+}
+
+/// The same by evaluating every score.
+template <typename T>
+static void evaluate_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                          bool scaled, Best& best, T* scores) {
+  const T* x = search_logits(a, row, begin, count, scaled, scores);
+  apply_group_noise<AddNoise>(a, row, begin, count, x, scores);
+  const Best here = best_of_scores(scores, count, begin);
+  merge(best, {.max = here.score, .index = here.index});
+}
+
+/// The same without noise.
+template <typename T>
+static void greedy_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+                        Best& best, T* buffer) {
+  const T* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
+  const Best here = best_of_scores(x, count, begin);
+  merge(best, {.max = here.score, .index = here.index});
+}
+
+template <typename T>
+static inline bool prunes(const KernelParams& a) {
+  return sizeof(T) == sizeof(float) && words_run_along_classes(a.rows) &&
+         a.rows.classes >= kPruneFrom;
+}
+
+/// Best classes of tiles [begin, end) of one row, by the op's own convention of temperature.
+template <typename T>
+static Best search_tiles(const KernelParams& a, const Group& row, bool scaled, int64_t begin,
+                         int64_t end, T* scores) {
+  Best best;
+  const bool greedy = is_greedy(a, row.first, scaled);
+  for (int64_t t = begin; t < end && !best.invalid(); ++t) {
+    const int64_t first = t * kTile, count = min64(kTile, a.rows.classes - first);
+    if (greedy)
+      greedy_tile(a, row, first, count, best, scores);
+    else if (prunes<T>(a))
+      prune_tile(a, row, first, count, scaled, best);
+    else
+      evaluate_tile(a, row, first, count, scaled, best, scores);
+  }
+  return best;
+}
+
+/// Whether the sampler's temperature changes anything: a product with exactly 1 does not.
+static inline bool scales(const KernelParams& a) { return a.tau != nullptr || a.host_tau != 1.0; }
+
+/// Transposed rows: the class of each row's first maximum in `index`, the score in `top`. Returns
+/// whether some row may be undefined: a score is NaN or +inf, or all are -inf.
+template <int width, typename T>
+TG_STAGE bool search_transposed(const T* padded, int classes, T* index, T* top) {
+  const auto transposed = Transposed<T, width>::load(padded);
+  const auto infinity = Vec<T>{} + static_cast<T>(__builtin_inf());
+  auto largest = -infinity, at = Vec<T>{}, bad = Vec<T>{};
+  for (int k = 0; k < classes; ++k) {
+    const auto score = transposed.of_class(k);
+    at = score > largest ? Vec<T>{} + static_cast<T>(k) : at;
+    largest = score > largest ? score : largest;
+    bad = score < infinity ? bad : Vec<T>{} + T{1};
+  }
+  bad = largest > -infinity ? bad : Vec<T>{} + T{1};
+  storeu(at, index);
+  storeu(largest, top);
+  T each[kVecRows<T>];
+  storeu(bad, each);
+  T any = 0;
+  for (T one : each) any += one;
+  return any != 0;
+}
+
+/// First maxima of small rows, block by block: f(width, first row, rows, index, top), with `top`
+/// null where best_of_scores must look at each row. Row i of a block is at transposed_index<T,
+/// width>(i).
+template <typename T, typename F>
+static void search_small_rows(const T* scores, int64_t rows, int64_t classes, F&& f) {
+  alignas(64) T padded[kPadded], index[kPadded], top[kPadded];
+  for_each_padded_block<T>(rows, classes, [&](auto width, int64_t begin, int64_t block_rows) {
+    constexpr int kWidth = decltype(width)::value;
+    pad_rows<kWidth>(scores + begin * classes, block_rows, classes, padded);
+    bool bad = false;
+    for (int64_t i = 0; i < block_rows; i += kVecRows<T>)
+      bad |= search_transposed<kWidth>(padded + i * kWidth, static_cast<int>(classes), index + i,
+                                       top + i);
+    f(width, begin, block_rows, index, bad ? nullptr : top);
+  });
+}
+
+/// Scores of a group, by the op's own convention of temperature.
+template <typename T>
+static void load_search_scores(const KernelParams& a, const Group& group, bool scaled, T* scores) {
+  const int64_t classes = a.rows.classes;
+  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+  const bool greedy = any_greedy(a, group, scaled);
+  if (greedy && uniform_tau(a, group)) return load_matrix(logits, group.rows, classes, scores);
+  const T* x = search_logits(a, group, 0, classes, scaled, scores);
+  apply_group_noise<AddNoise>(a, group, 0, classes, x, scores);
+  for (int64_t i = 0; greedy && i < group.rows; ++i)
+    if (is_greedy(a, row_of(group, i), scaled))
+      load_matrix(part_of(logits, i, 0), 1, classes, scores + i * classes);
+}
+
+/// Calls f(i, best) for every row i of a group that prunes. Rows whose words are consecutive are
+/// processed together, as many as fill a tile.
+template <typename F>
+static void prune_group(const KernelParams& a, const Group& group, bool scaled, float* buffer,
+                        F&& f) {
+  const int64_t classes = a.rows.classes;
+  const bool together = group.step_of(Operand::kWord) == classes && uniform_key(a, group);
+  if (classes > kTile || !together || any_greedy(a, group, scaled)) {
+    for (int64_t i = 0; i < group.rows; ++i)
+      f(i, search_tiles(a, single_row(group, i), scaled, 0, tiles_of(classes), buffer));
+    return;
+  }
+  Best best[kTile / kPruneFrom];
+  prune_parts(search_logits(a, group, 0, classes, scaled, buffer), key_of(a, group.first),
+              static_cast<uint64_t>(group.first[Operand::kWord]), group.rows, classes, 0,
+              prefetch_after(a, group, Operand::kInput, 0, classes), best);
+  for (int64_t i = 0; i < group.rows; ++i) f(i, best[i]);
+}
+
+/// Calls f(i, best) for every row i of a group.
+template <typename T, typename F>
+static void search_group(const KernelParams& a, const Group& group, bool scaled, T* scores, F&& f) {
+  const int64_t classes = a.rows.classes;
+  if constexpr (std::is_same_v<T, float>)
+    if (prunes<T>(a)) return prune_group(a, group, scaled, scores, f);
+  load_search_scores(a, group, scaled, scores);
+  const bool bad = any_undefined(scores, group.rows * classes);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const T* row = scores + i * classes;
+    if (bad) {
+      f(i, best_of_scores(row, classes, 0));
+    } else {
+      const auto first = first_maximum(row, classes);
+      f(i, Best{first.value, first.index});
+    }
+  }
+}
+
+template <typename T>
+static inline void write_choice(const KernelParams& a, int64_t row, const Best& best) {
+  a.index[row] = best.index;
+  if (a.row_value != nullptr) static_cast<T*>(a.row_value)[row] = static_cast<T>(best.score);
+}
+
+/// argmax_group of rows of at most kVecRows classes.
+template <typename T>
+static void argmax_small(const KernelParams& a, const Group& group, T* scores) {
+  const int64_t classes = a.rows.classes;
+  load_search_scores(a, group, scales(a), scores);
+  search_small_rows(
+      scores, group.rows, classes,
+      [&](auto width, int64_t begin, int64_t rows, const T* index, const T* top) {
+        constexpr int kWidth = decltype(width)::value;
+        const int64_t first = group.index + begin;
+        auto* score = static_cast<T*>(a.row_value);
+        for (int64_t i = 0; i < rows; ++i) {
+          if (top == nullptr)
+            write_choice<T>(a, first + i,
+                            best_of_scores(scores + (begin + i) * classes, classes, 0));
+          else
+            a.index[first + i] = static_cast<int64_t>(index[transposed_index<T, kWidth>(i)]);
+        }
+        for (int64_t i = 0; score != nullptr && top != nullptr && i < rows; ++i)
+          score[first + i] = top[transposed_index<T, kWidth>(i)];
+      });
+}
+
+template <typename T>
+static void argmax_group(const KernelParams& a, const Group& group, T* scores) {
+  if (a.rows.classes <= kVecRows<T>) return argmax_small(a, group, scores);
+  search_group(a, group, scales(a), scores,
+               [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// Backward: d loss / d logits = y (grad - sum y grad) / tau, and d loss / d tau = -sum (d loss / d
+// logits) log y, with y saved (soft samples) or recomputed from logits and key (hard samples).
+#pragma once
+
+#include "soft.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// gradients = y (grad - dot) / tau. Returns this tile's share of d loss / d tau.
+template <typename T>
+static inline T differentiate(T* gradients, const T* y, const T* grad, int64_t count, T dot,
+                              T inverse_tau) {
+  alignas(64) T terms[kTile + kLanes];
+  for (int64_t k = 0; k < count; ++k) {
+    const T gradient = y[k] * (grad[k] - dot) * inverse_tau;
+    terms[k] = gradient * math::log_probability(y[k]);
+    gradients[k] = gradient;
+  }
+  return -sum_of(terms, count);
+}
+
+/// The same gradients, where nothing else is wanted; `gradients` may be y. `of` gives y from what
+/// is stored.
+template <typename T, typename Of = Identity>
+static inline void make_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
+                                  T* gradients, Of&& of = {}) {
+  for (int64_t k = 0; k < count; ++k) gradients[k] = of(y[k]) * (grad[k] - dot) * inverse_tau;
+}
+
+/// The same, from memory that may end there to memory.
+template <typename T, typename Of = Identity>
+static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
+                            const Strided& to, bool nontemporal, Of&& of = {}) {
+  const auto value = [&](int64_t k) { return of(y[k]) * (grad[k] - dot) * inverse_tau; };
+  dispatch_dtype(to.type, to.data, [&](auto* elements) {
+    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
+    constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
+    auto* data = const_cast<Element*>(elements);
+    const auto one = [&](int64_t k) { return narrow<Element>(value(k)); };
+    store_lines(
+        data, count, nontemporal,
+        [&](int64_t k, Element* line) TG_INLINE {
+          if constexpr (std::is_same_v<Element, T>)
+            for (int j = k; j < k + kStep; j += kWidth)
+              storeu(of(loadu(y + j)) * (loadu(grad + j) - dot) * inverse_tau, line + j - k);
+          else
+            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+        },
+        one);
+  });
+}
+
+/// Gradients of one row held in memory or in scratch: directly to `to`, or in `buffer`, which may
+/// be y.
+template <typename T>
+static void differentiate_row(const KernelParams& a, int64_t row, const T* y, const T* grad, T dot,
+                              double tau, const Strided& to, bool direct, bool nontemporal,
+                              T* buffer) {
+  const int64_t classes = a.rows.classes;
+  const T inverse = math::inverse_temperature<T>(tau);
+  if (direct) return store_gradients(y, grad, classes, dot, inverse, to, nontemporal);
+  if (a.row_value == nullptr) return make_gradients(y, grad, classes, dot, inverse, buffer);
+  T tau_gradient = 0;
+  for (int64_t begin = 0; begin < classes; begin += kTile)
+    tau_gradient += differentiate(buffer + begin, y + begin, grad + begin,
+                                  min64(kTile, classes - begin), dot, inverse);
+  static_cast<T*>(a.row_value)[row] = tau_gradient;
+}
+
+template <typename T>
+static inline T dot_of_row(const T* y, const T* grad, int64_t classes) {
+  T dot = 0;
+  for (int64_t begin = 0; begin < classes; begin += kTile)
+    dot += dot_of(y + begin, grad + begin, min64(kTile, classes - begin));
+  return dot;
+}
+
+/// Sums of rows that fit a vector: visit(first row of kVecRows, their sums by lane).
+template <int width, typename T, typename Visitor>
+TG_STAGE void sum_small_rows(const T* values, int64_t rows, int64_t classes, Visitor&& visit) {
+  alignas(64) T padded[kPadded];
+  pad_rows<width>(values, rows, classes, padded);
+  for (int64_t i = 0; i < rows; i += kVecRows<T>)
+    visit(i, Transposed<T, width>::load(padded + i * width).sum(static_cast<int>(classes)));
+}
+
+/// Rows of at most kVecRows classes and one temperature; only their sums are computed transposed.
+/// Directly to `direct`, or to `buffer`, which may be y.
+template <typename T>
+static void differentiate_small(const KernelParams& a, const Group& group, const T* y,
+                                const T* grads, double tau, T* direct, T* buffer) {
+  constexpr int64_t kStep = kLine / sizeof(T), kWide = kVectorBytes / sizeof(T);
+  const int64_t classes = a.rows.classes;
+  const T inverse = math::inverse_temperature<T>(tau);
+  auto* tau_gradients = static_cast<T*>(a.row_value);
+  alignas(64) T products[kPadded], dots[kPadded], sums[kPadded];
+  for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
+    constexpr int kWidth = decltype(width)::value;
+    const RowBroadcast<T, kWidth> row_values(classes);
+    const int64_t count = rows * classes;
+    const T *value = y + begin * classes, *grad = grads + begin * classes;
+    for (int64_t k = 0; k < count; ++k) products[k] = value[k] * grad[k];
+    sum_small_rows<kWidth>(products, rows, classes, [&](int64_t i, Vec<T> dot) TG_INLINE {
+      row_values.broadcast(dot, dots + i * classes);
+    });
+    const auto gradient = [&](auto v, auto g, auto dot)
+                              TG_INLINE { return v * (g - dot) * inverse; };
+    store_lines(
+        direct != nullptr ? direct + begin * classes : products, count,
+        direct != nullptr && uses_nontemporal(a),
+        [&](int64_t k, T* line) TG_INLINE {
+          for (int64_t j = k; j < k + kStep; j += kWide)
+            storeu(gradient(loadu(value + j), loadu(grad + j), loadu(dots + j)), line + j - k);
+        },
+        [&](int64_t k) { return gradient(value[k], grad[k], dots[k]); });
+    if (tau_gradients != nullptr) {
+      for (int64_t k = 0; k < count; ++k) dots[k] = products[k] * math::log_probability(value[k]);
+      sum_small_rows<kWidth>(dots, rows, classes, [&](int64_t i, Vec<T> sum) TG_INLINE {
+        storeu(0 - sum, sums + i);  // never -0, as sums of tiles are not
+      });
+      for (int64_t i = 0; i < rows; ++i)
+        tau_gradients[group.index + begin + i] = sums[transposed_index<T, kWidth>(i)];
+    }
+    if (direct == nullptr) memcpy(buffer + begin * classes, products, count * sizeof(T));
+  });
+}
+
+/// Whether gradients at the logits go straight to memory.
+static inline bool stores_directly(const KernelParams& a, const Strided& output, bool nontemporal) {
+  const bool few_ends = whole_lines(a.rows.classes, output.type) || a.rows.classes > kTile;
+  return a.row_value == nullptr && output.class_step == 1 && (few_ends || !nontemporal);
+}
+
+/// Backward of a group from y. `buffer` may be y. `nontemporal`: whether to use nontemporal stores;
+/// they pay where other work comes between them: arithmetic, or the reads of a long row.
+template <typename T>
+static void differentiate_group(const KernelParams& a, const Group& group, const T* y, T* buffer,
+                                T* grad_buffer, bool nontemporal) {
+  const int64_t classes = a.rows.classes;
+  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const T* grads =
+      values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes, grad_buffer);
+  const bool uniform = uniform_tau(a, group);
+  double tau = tau_at(a, group.first);
+  if (uniform && classes <= kVecRows<T>) {
+    T* direct = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
+    differentiate_small(a, group, y, grads, tau, direct, buffer);
+    if (direct == nullptr) store_group(buffer, group.rows, classes, output, nontemporal);
+    return;
+  }
+  const bool direct = stores_directly(a, output, nontemporal);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const T *row_y = y + i * classes, *grad = grads + i * classes;
+    if (!uniform) tau = tau_at(a, row_of(group, i));
+    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes), tau,
+                      part_of(output, i, 0), direct, nontemporal, buffer + i * classes);
+  }
+  if (!direct) store_group(buffer, group.rows, classes, output, nontemporal);
+}
+
+template <typename T>
+static void backward_group(const KernelParams& a, const Group& group, T* buffer, T* grad_buffer) {
+  const int64_t classes = a.rows.classes;
+  const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, buffer);
+  const bool lines = classes >= kShortRow && whole_lines(classes, a.output_type);
+  differentiate_group(a, group, y, buffer, grad_buffer,
+                      uses_nontemporal(a) && (lines || classes > kTile));
+}
+
+/// Gradients of a row of one tile whose probabilities are weights times `factor`: directly to `to`,
+/// or in place. The probabilities are not stored in between; bitwise equal to gradients from stored
+/// ones.
+template <typename T>
+static void differentiate_weights(T* weights, const T* grad, int64_t classes, Factor<T> factor,
+                                  T inverse_tau, const Strided& to, bool direct, bool nontemporal) {
+  with_product(factor, [&](auto product) TG_INLINE {
+    const T dot = T{0} + dot_of(weights, grad, classes, product);
+    if (direct)
+      store_gradients(weights, grad, classes, dot, inverse_tau, to, nontemporal, product);
+    else
+      make_gradients(weights, grad, classes, dot, inverse_tau, weights, product);
+  });
+}
+
+/// hard_backward_group of rows of one tile and one temperature, without a gradient at it.
+template <typename T>
+static void differentiate_scores(const KernelParams& a, const Group& group, T* scores,
+                                 T* grad_buffer) {
+  const int64_t classes = a.rows.classes;
+  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const Strided grad = operand_matrix(a, group, Operand::kGrad, 0);
+  const T* grads = values_of(grad, group.rows, classes, grad_buffer);
+  const T inverse = math::inverse_temperature<T>(tau_at(a, group.first));
+  const bool direct = stores_directly(a, output, uses_nontemporal(a));
+  softmax_rows(
+      a, group, scores, [](auto...) {},
+      [&](int64_t i, int64_t, int64_t, const Factor<T>& factor) {
+        differentiate_weights(scores + i * classes, grads + i * classes, classes, factor, inverse,
+                              part_of(output, i, 0), direct, uses_nontemporal(a));
+      });
+  if (!direct) store_group(scores, group.rows, classes, output, uses_nontemporal(a));
+}
+
+template <typename T>
+static void hard_backward_group(const KernelParams& a, const Group& group, T* scores,
+                                T* grad_buffer) {
+  const bool one_tile = a.rows.classes > kVecRows<T> && a.rows.classes <= kTile;
+  const bool lines = a.rows.classes * element_size(a.output_type) >= kLine;
+  if (one_tile && (lines || uses_nontemporal(a)) && a.row_value == nullptr && uniform_tau(a, group))
+    return differentiate_scores(a, group, scores, grad_buffer);
+  softmax_group(a, group, scores);
+  differentiate_group(a, group, scores, scores, grad_buffer, uses_nontemporal(a));
+}
+
+// Long rows, tile by tile. Not by quotients: without the noise inside the exponential, the dot
+// product of a row with one class left would be no more than nearly that class's gradient.
+
+template <typename T>
+static inline const T* grads_of(const KernelParams& a, const Group& row, int64_t begin,
+                                int64_t count, T* buffer) {
+  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, buffer);
+}
+
+template <typename T>
+static void backward_reduce_tile(const KernelParams& a, const Group& row, int64_t begin,
+                                 int64_t count, TileStat& stat, T* buffer) {
+  alignas(64) T grad_buffer[kTile];
+  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
+  stat.dot = dot_of(y, grads_of(a, row, begin, count, grad_buffer), count);
+}
+
+template <typename T>
+static void hard_backward_reduce_tile(const KernelParams& a, const Group& row, int64_t begin,
+                                      int64_t count, TileStat& stat, T* scores,
+                                      void* weight_cache) {
+  alignas(64) T grad_buffer[kTile];
+  soft_reduce_tile(a, row, begin, count, stat, false, scores, weight_cache);
+  const T* stored = stored_weights<T>(a, row.first, begin, weight_cache);
+  stat.dot = dot_of(stored != nullptr ? stored : scores,
+                    grads_of(a, row, begin, count, grad_buffer), count);
+}
+
+template <typename T>
+static void write_gradient_tile(const KernelParams& a, const Group& row, int64_t begin,
+                                int64_t count, const T* y, T dot, TileStat& stat, T* buffer) {
+  alignas(64) T grad_buffer[kTile + kLanes];
+  const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
+  const T* grad = grads_of(a, row, begin, count, grad_buffer);
+  const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
+  if (a.row_value == nullptr && output.class_step == 1)
+    return store_gradients(y, grad, count, dot, inverse, output, uses_nontemporal(a));
+  stat.tau = differentiate(buffer, y, grad, count, dot, inverse);
+  store_matrix(buffer, 1, count, output);
+}
+
+/// Whether the lines that tiles share are written once, with the tile that they begin in.
+static inline bool writes_lines(const KernelParams& a) {
+  return a.row_value == nullptr && uses_nontemporal(a) && a.rows.step(Operand::kOutput) == 1;
+}
+
+template <typename T>
+static void backward_finish_tile(const KernelParams& a, const Group& row, int64_t begin,
+                                 int64_t count, T dot, TileStat& stat, T* buffer) {
+  if (writes_lines(a)) {
+    const int64_t end = next_line(a, row, begin + count);
+    begin = next_line(a, row, begin), count = end - begin;
+  }
+  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
+  write_gradient_tile(a, row, begin, count, y, dot, stat, buffer);
+}
+
+/// `dot`: of y and grad over the whole row. `next`: the next tile's factor.
+template <typename T>
+static void hard_backward_finish_tile(const KernelParams& a, const Group& row, int64_t begin,
+                                      int64_t count, Factor<T> factor, Factor<T> next, T dot,
+                                      TileStat& stat, T* scores, void* weight_cache) {
+  if (weight_cache == nullptr || !writes_lines(a)) {
+    const T* weights = weights_of_tile(a, row, begin, count, false, scores, weight_cache);
+    for (int64_t k = 0; k < count; ++k) scores[k] = factor.of(weights[k]);
+    return write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);
+  }
+  const auto* weights = static_cast<const T*>(weight_cache);
+  const int64_t first = next_line(a, row, begin), end = next_line(a, row, begin + count);
+  int64_t k = first;
+  for (; k < begin + count; ++k) scores[k - first] = factor.of(weights[k]);
+  for (; k < end; ++k) scores[k - first] = next.of(weights[k]);
+  write_gradient_tile(a, row, first, end - first, scores, dot, stat, scores);
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA

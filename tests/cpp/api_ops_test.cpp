@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The functions around the op, from C++: their values and gradients.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch_gumbel/torch_gumbel.h>
+
+#include <cmath>
+
+namespace torch_gumbel {
+namespace {
+
+using at::Tensor;
+using std::nullopt;
+
+Tensor logits() { return at::arange(60, at::kDouble).mul(0.7).sin().mul(3).view({3, 4, 5}); }
+
+TEST(Noise, IsWhatAnIndexAdds) {
+  const Tensor x = logits().to(at::kFloat);
+  const Tensor noise = sample_gumbel(x.sizes(), {}, nullopt, key(5));
+  EXPECT_TRUE(at::equal(noise, gumbel_like(x, nullopt, nullopt, key(5))));
+  EXPECT_TRUE(at::equal((x + noise).argmax(-1),
+                        gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(5))));
+  EXPECT_EQ(sample_gumbel({3}, at::kHalf).scalar_type(), at::kHalf);
+  EXPECT_EQ(gumbel_like(x, at::kDouble).scalar_type(), at::kDouble);
+  EXPECT_THROW(sample_gumbel({-1}), c10::ValueError);
+  EXPECT_THROW(sample_gumbel({3}, at::kInt), c10::TypeError);
+}
+
+TEST(Argmax, AtTemperatureZeroIsGreedy) {
+  const Tensor x = logits(), rows = at::tensor({0.0, 1.0, 0.0}).view({3, 1, 1});
+  EXPECT_TRUE(at::equal(gumbel_argmax(x, -1, false, nullopt, 0.0), x.argmax(-1)));
+  const Tensor drawn = gumbel_argmax(x, rows, -1, false, nullopt, nullopt, key(5));
+  EXPECT_TRUE(at::equal(drawn[0], x[0].argmax(-1)));
+  EXPECT_TRUE(at::equal(drawn[1], gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(5))[1]));
+}
+
+TEST(Topk, IsTheLargestScoresInOrder) {
+  const Tensor x = logits();
+  const auto [values, indices] = gumbel_topk(x, 3, 1, 1.0, nullopt, key(5));
+  const auto sorted = (x + gumbel_like(x, nullopt, nullopt, key(5))).sort(1, true);
+  EXPECT_TRUE(at::equal(values, std::get<0>(sorted).narrow(1, 0, 3)));
+  EXPECT_TRUE(at::equal(indices, std::get<1>(sorted).narrow(1, 0, 3)));
+  EXPECT_THROW(gumbel_topk(x, 5, 1), c10::ValueError);
+  EXPECT_THROW(gumbel_topk(x, 0, 1), c10::ValueError);
+}
+
+TEST(Probabilities, ZerosStayZeros) {
+  Tensor p = at::tensor({3.0, 0.0, 1.0}, at::kDouble).set_requires_grad(true);
+  const Tensor y = sample_categorical(p, 0.5, false, -1, true, nullopt, key(5));
+  (y * at::tensor({1.0, 2.0, 5.0}, at::kDouble)).sum().backward();
+  EXPECT_EQ(y[1].item<double>(), 0);
+  EXPECT_EQ(p.grad()[1].item<double>(), 0);
+  EXPECT_NE(p.grad()[0].item<double>(), 0);
+  EXPECT_THROW(sample_categorical(-p, 0.5), c10::ValueError);
+  EXPECT_TRUE(sample_categorical(-p, 0.5, false, -1, false).isnan().all().item<bool>());
+}
+
+TEST(Information, KlIsItsFormula) {
+  const Tensor x = logits().set_requires_grad(true), y = logits().set_requires_grad(true);
+  const Tensor log_q = y.log_softmax(1);
+  const Tensor formula = (log_q.exp() * (log_q + std::log(4.0))).sum(1);
+  const Tensor kl = kl_categorical(x, nullopt, nullopt, 1);
+  EXPECT_TRUE(at::allclose(kl, formula));
+  kl.sum().backward();
+  formula.sum().backward();
+  EXPECT_TRUE(at::allclose(x.grad(), y.grad()));
+  EXPECT_TRUE(at::allclose(kl_categorical(nullopt, logits().softmax(1), nullopt, 1), formula));
+  EXPECT_THROW(kl_categorical(nullopt), c10::ValueError);
+}
+
+TEST(Information, ElboAndPerplexity) {
+  const Tensor x = logits(), likelihood = at::zeros({3}, at::kDouble);
+  EXPECT_TRUE(at::allclose(categorical_elbo(likelihood, x), -kl_categorical(x).sum(-1)));
+  const Tensor codes = at::eye(4).index_select(0, at::tensor({0, 1, 0, 1}, at::kLong));
+  EXPECT_NEAR(perplexity(codes).item<double>(), 2, 1e-6);
+  EXPECT_EQ(perplexity(x.softmax(-1), -1, at::IntArrayRef{0}).sizes(), (at::IntArrayRef{4}));
+}
+
+TEST(Lookup, IsTheProductWithTheOneHot) {
+  const Tensor codes = at::arange(10, at::kDouble).view({5, 2}).cos();
+  const auto run = [&](auto&& look) {
+    const Tensor x = logits().set_requires_grad(true), c = codes.clone().set_requires_grad(true);
+    const Tensor out = look(x, c);
+    out.pow(2).sum().backward();
+    return std::vector<Tensor>{out, x.grad(), c.grad()};
+  };
+  const auto ours = run([](const Tensor& x, const Tensor& c) {
+    return std::get<0>(straight_through_lookup(x, c, 0.5, true, false, nullopt, key(5)));
+  });
+  const auto product = run([](const Tensor& x, const Tensor& c) {
+    return gumbel_softmax(x, 0.5, true, -1, false, nullopt, key(5)).matmul(c);
+  });
+  for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], product[i])) << i;
+}
+
+}  // namespace
+}  // namespace torch_gumbel
