@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A timing of a wrong answer is worth nothing: results are checked before they are timed."""
+"""Checks of results, made before they are timed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from cases import BACKWARD, HARD, INDEX, Entry, Task
-from contestants import Call, Inputs, call_of
-from peers import as_torch
+from baselines import as_torch
+from cases import BACKWARD, HARD, INDEX, Call, Entry, Task
+from implementations import Inputs, call_of
 from torch import Tensor
 
 import torch_gumbel
@@ -29,7 +29,7 @@ def require(right: bool | Tensor, what: str) -> None:
 
 
 def check(entry: Entry, inputs: Inputs, call: Call) -> None:
-    """Ours: number by number against plain formulas in float64. Others: the form of a sample."""
+    """Ours: number by number against formulas in float64. Others: the form of a sample."""
     if entry.who == "ours":
         check_ours(entry.task)
         require(torch.isfinite(as_torch(call())).all(), "the result is not finite")

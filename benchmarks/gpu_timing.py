@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from cases import BACKWARD, INDEX, Task
-from contestants import Call, Inputs, call_of
+from cases import BACKWARD, INDEX, Call, Task
+from implementations import Inputs, call_of
 
 ROUNDS = 7
 LEAST_MS = 10.0  # of a round

@@ -15,7 +15,7 @@ from cases import cores
 
 import torch_gumbel
 
-PEERS = {"jax": "JAX", "jaxlib": "jaxlib", "paddlepaddle": "Paddle"}
+BASELINES = {"jax": "JAX", "jaxlib": "jaxlib", "paddlepaddle": "Paddle"}
 
 
 def processor() -> str:
@@ -68,7 +68,7 @@ def describe(threads: int) -> dict[str, str]:
         "torch": torch.__version__,
         "torch's instruction set": torch.backends.cpu.get_cpu_capability(),
         "g++ (torch.compile)": compiler(),
-        **{name: version(package) for package, name in PEERS.items()},
+        **{name: version(package) for package, name in BASELINES.items()},
         "Python": platform.python_version(),
         "NumPy": version("numpy"),
     }

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import torch
+from baselines import as_torch
 from cases import LABELS, SAMPLERS, SOFT, Task
-from contestants import Inputs, call_of
-from peers import as_torch
+from implementations import Inputs, call_of
 
 LIBRARIES = SAMPLERS
 ROW = 2**22

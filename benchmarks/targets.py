@@ -23,8 +23,8 @@ from results import Case, classes, first_of, nanoseconds, over_rounds, ratio, se
 
 Results = dict[str, Any]
 Figure = Callable[[Case], float | None]
-NARROW = tuple(k for k in (2, *ODD_CLASSES) if k < 10)
-WIDE = tuple(sorted({10, 31, 32, 33, 100}))
+SMALL_K = tuple(k for k in (2, *ODD_CLASSES) if k < 10)
+MEDIUM_K = tuple(sorted({10, 31, 32, 33, 100}))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def index_targets(cases: Cases) -> list[Target]:
     return [
         Target("index", 0.5, " ns/element", found, per_element, True, "avx512"),
         Target("index, against softmax + multinomial", 40, "x", found, against("multinomial")),
-        Target("index, against plain argmax", 1, "x", found, against("argmax")),
+        Target("index, against torch.argmax", 1, "x", found, against("argmax")),
     ]
 
 
@@ -182,8 +182,8 @@ def shape_targets(cases: Cases) -> list[Target]:
     eager = f"against {LABELS['eager']}"
     back, half = cases("scaling", BACKWARD), (SOFT, HARD_TRAINING)
     return [
-        Target(f"soft, K >= 10, {eager}", 12, "x", everywhere(WIDE), against("eager")),
-        Target(f"soft, K < 10, {eager}", 8, "x", everywhere(NARROW), against("eager")),
+        Target(f"soft, K >= 10, {eager}", 12, "x", everywhere(MEDIUM_K), against("eager")),
+        Target(f"soft, K < 10, {eager}", 8, "x", everywhere(SMALL_K), against("eager")),
         Target(
             "soft, rows that end within cache lines, against K 1024",
             1.08,

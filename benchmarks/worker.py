@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 
 import noise
 import torch
-from cases import FULL_GAIN, Case, Entry, Grid, Setting
+from cases import FULL_GAIN, Call, Case, Entry, Grid, Setting
 from checks import Wrong, check
-from contestants import Call, Inputs, call_of
+from implementations import Inputs, call_of
 
 import torch_gumbel
 

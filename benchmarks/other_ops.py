@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions around the op beside what they replace, on one thread of a CPU.
+"""torch_gumbel's other functions against the PyTorch code they replace, on one thread of a CPU.
 
-Each line is the fastest of several rounds, both sides in turn in every round; float32.
+Each line is the fastest of several rounds, with both timed alternately in every round; float32.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
     wanted = parser.parse_args().part or list(PARTS)
     torch.set_num_threads(1)
-    print(f"{'torch_gumbel | instead of it':<58} {'ours':>11} {'theirs':>12} {'ratio':>8}")
+    print(f"{'torch_gumbel | replaced code':<58} {'ours':>11} {'theirs':>12} {'ratio':>8}")
     for part in wanted:
         PARTS[part]()
 

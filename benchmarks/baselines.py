@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contestants of other frameworks, each imported when it is first asked for.
+"""The calls of other frameworks, JAX and Paddle, each imported at its first use.
 
-The logits are handed over once, before the timing; each call draws anew and waits for its result.
+The logits are converted once, before the timing; each call draws anew and waits for its result.
 """
 
 from __future__ import annotations
@@ -15,26 +15,21 @@ from typing import Any
 
 import numpy
 import torch
-from cases import INDEX, Setting, Task
-from contestants import Absent, Call, Maker
+from cases import INDEX, Absent, Call, Maker, Setting, Task
 from torch import Tensor
 
-#: The C library keeps freed memory: whether a fresh output costs page faults is otherwise luck.
+#: The C library keeps freed memory: whether a fresh output costs page faults is otherwise chance.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
 def environment(setting: Setting) -> dict[str, str]:
-    """How thread counts are told to everyone, before anything is imported."""
+    """Variables that set the number of threads of every library, to be set before any import."""
     threads = str(setting.threads)
     openmp = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     # NPROC is what XLA's CPU client sizes its thread pool by.
     kept = {name: os.environ.get(name, str(2**30)) for name in KEEP_MEMORY}
     others = {"NPROC": threads, "JAX_PLATFORMS": "cpu", "FLAGS_paddle_num_threads": threads}
     return {**openmp, **others, **kept, **setting.environment}
-
-
-def maker(who: str) -> Maker:
-    return {"jax": jax_call, "paddle": paddle_call}[who]
 
 
 def installed(name: str) -> ModuleType:
@@ -47,7 +42,7 @@ def installed(name: str) -> ModuleType:
 
 
 def as_torch(result: Any) -> Tensor:
-    """Any contestant's result; of several, the last (the gradient)."""
+    """The result of any implementation; of several, the last (the gradient)."""
     if isinstance(result, tuple):
         result = result[-1]
     if isinstance(result, Tensor):
@@ -118,18 +113,21 @@ def paddle_call(task: Task, logits: Tensor, grad: Tensor) -> Call:
     paddle.base.core.set_num_threads(task.threads)
     functional, tau, hard, dim = paddle.nn.functional, task.tau, task.hard, task.dim
 
-    def handed_over(tensor: Tensor, leaf: bool = False) -> Any:
+    def converted(tensor: Tensor, leaf: bool = False) -> Any:
         exact = torch.float64 if task.dtype == "float64" else torch.float32
         array = paddle.to_tensor(tensor.to(exact).numpy()).astype(task.dtype).detach()
         array.stop_gradient = not leaf
         return array
 
-    x = handed_over(logits, task.training)
+    x = converted(logits, task.training)
     if task.kind == INDEX:
         if logits.dim() != 2:
             raise Absent("its multinomial takes rows along the last dimension only")
         return lambda: paddle.multinomial(functional.softmax(x), 1)
     if not task.training:
         return lambda: functional.gumbel_softmax(x, tau, hard, dim)
-    upstream = handed_over(grad)
+    upstream = converted(grad)
     return lambda: paddle.grad(functional.gumbel_softmax(x, tau, hard, dim), x, upstream)[0]
+
+
+MAKERS: dict[str, Maker] = {"jax": jax_call, "paddle": paddle_call}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contestants: each makes, for a task and its inputs, the call that is timed."""
+"""The calls that are timed, for a task and its inputs: torch_gumbel, PyTorch, and baselines.py."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from cases import BACKWARD, INDEX, Task
+from cases import BACKWARD, INDEX, Call, Maker, Task
 from torch import Tensor
 
 import torch_gumbel
 
-Call = Callable[[], object]
 Sampler = Callable[[Tensor], Tensor]
-Maker = Callable[[Task, Tensor, Tensor], Call]
-
-
-class Absent(Exception):
-    """A contestant cannot take part; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +40,12 @@ class Inputs:
 
 
 def call_of(who: str, task: Task, inputs: Inputs) -> Call:
-    """The call of one contestant; raises Absent, or whatever its library raises."""
+    """The call of one implementation; raises Absent, or whatever its library raises."""
     maker = MAKERS.get(who)
     if maker is None:
-        import peers
+        import baselines  # it needs numpy, which gpu.py does not
 
-        maker = peers.maker(who)
+        maker = baselines.MAKERS[who]
     calls = [maker(task, *pair) for pair in zip(inputs.logits, inputs.grads, strict=True)]
     return calls[0] if len(calls) == 1 else in_turn(calls)
 
