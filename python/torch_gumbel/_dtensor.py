@@ -2,7 +2,7 @@
 """The front door for DTensors: every rank draws its part of the whole.
 
 A rank's part is told by the placements; it draws the noise of that part, so nothing is gathered but
-what rows cut by class need (see ``_vocabulary``). Partial tensors, and what is sharded in ways that
+what rows cut by class need (see ``_vocab_parallel``). Partial tensors, and what is sharded in ways that
 are not plain, are made whole first.
 """
 
@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
-from torch_gumbel import _front, _vocabulary
+from torch_gumbel import _global_checks, _vocab_parallel
 from torch_gumbel._arguments import check_types
 
 
@@ -35,13 +35,13 @@ def gumbel_softmax(
     """A sample with the placements of logits (Replicate where they are Partial)."""
     check_types("gumbel_softmax", logits, tau, "tau", generator, key)
     key, plain_tau = _whole(key), _as_plain(tau)
-    _front.check_softmax(logits.shape, logits, plain_tau, hard, dim, generator, key)
+    _global_checks.check_softmax(logits.shape, logits, plain_tau, hard, dim, generator, key)
     if _is_outside(logits):
         return logits
     part = _part(logits, dim, generator, key, index=False)
-    local_tau = _local_tau(_front.temperature_tensor(tau, logits.shape, dim), part)
-    dtype = _front.output_type(part.local)
-    local = _vocabulary.sample(
+    local_tau = _local_tau(_global_checks.temperature_tensor(tau, logits.shape, dim), part)
+    dtype = _global_checks.output_type(part.local)
+    local = _vocab_parallel.sample(
         part.local, local_tau, part.key, hard, dtype, part.shard, recompute=recompute
     )
     return _as_dtensor(local, part.mesh, part.placements, logits.shape)
@@ -59,8 +59,8 @@ def gumbel_argmax(
     """Indices, sharded as the rows are."""
     check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
     key, plain = _whole(key), _as_plain(temperature)
-    _front.check_argmax(logits.shape, logits, dim, num_samples, plain, generator, key)
-    of_rows = _front.temperature_tensor(temperature, logits.shape, dim)
+    _global_checks.check_argmax(logits.shape, logits, dim, num_samples, plain, generator, key)
+    of_rows = _global_checks.temperature_tensor(temperature, logits.shape, dim)
     if num_samples is not None:
         logits, dim = _repeated(logits, dim, num_samples, key)
     if _is_outside(logits):
@@ -68,7 +68,7 @@ def gumbel_argmax(
         return _as_dtensor_of_rows(none, logits, logits.placements, dim, keepdim)
     part = _part(logits, dim, generator, key, index=True)
     local = _local_tau(of_rows, part).detach()
-    _, index = _vocabulary.choose(part.local, local, part.key, part.shard)
+    _, index = _vocab_parallel.choose(part.local, local, part.key, part.shard)
     if not keepdim and logits.dim() > 0:
         index = index.squeeze(part.shard.dim)
     return _as_dtensor_of_rows(index, logits, part.placements, dim, keepdim)
@@ -78,7 +78,7 @@ def _repeated(
     logits: DTensor, dim: int, num_samples: int, key: Tensor | None
 ) -> tuple[DTensor, int]:
     """Logits with the samples as a leading dimension, and where that leaves ``dim``."""
-    if key is not None and _front.unpadded(key, logits.dim()).dim() > 1:
+    if key is not None and _global_checks.unpadded(key, logits.dim()).dim() > 1:
         raise ValueError("gumbel_argmax: num_samples of a DTensor wants one key, got batched keys")
     if logits.dim() == 0:
         raise ValueError("gumbel_argmax: num_samples of a DTensor wants a dimension, got a scalar")
@@ -97,7 +97,7 @@ class _Part:
 
     local: Tensor
     key: Tensor
-    shard: _vocabulary.Shard
+    shard: _vocab_parallel.Shard
     mesh: DeviceMesh
     placements: list[Placement]
 
@@ -113,11 +113,11 @@ def _part(
         logits = logits.redistribute(mesh, placements)
     local = logits.to_local()
     if key is None:
-        shape = _front.shape_of_rows(local.shape, dim) if index else local.shape
-        _front.reserve(shape, torch.int64 if index else local.dtype, local.device)
+        shape = _global_checks.shape_of_rows(local.shape, dim) if index else local.shape
+        _global_checks.reserve(shape, torch.int64 if index else local.dtype, local.device)
         groups = [mesh.get_group(i) for i in range(mesh.ndim)]
-        key = _front.common_key(generator, local.device, groups)
-    key = _front.unpadded(key, rank)
+        key = _global_checks.common_key(generator, local.device, groups)
+    key = _global_checks.unpadded(key, rank)
     ranks = [(mesh.size(i), mesh.get_local_rank(i)) for i in range(mesh.ndim)]
     start = part_start(logits.shape, placements, ranks)
     batch = key.dim() - 1
@@ -126,9 +126,9 @@ def _part(
     group = _class_group(mesh, placements, dim)
     full_shape = list(logits.shape[batch:])
     shard = (
-        _vocabulary.Shard(dim, full_shape, start[batch:], group, start[dim])
+        _vocab_parallel.Shard(dim, full_shape, start[batch:], group, start[dim])
         if rank > 0
-        else _vocabulary.Shard(0)
+        else _vocab_parallel.Shard(0)
     )
     return _Part(local, key, shard, mesh, placements)
 

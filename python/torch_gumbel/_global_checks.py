@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The front door where a rank sees only a part: every check on the whole, before any rank talks.
+"""Checks of a distributed call on its global shape, and what all ranks of the call share.
 
-The checks are the C++ front door's own, run on meta tensors of the whole's shape.
+The checks are those of the public ops, run on meta tensors before the first collective: bad
+arguments raise on every rank, and no rank is left waiting.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import torch.distributed as dist
 from torch import Generator, Tensor
 from torch.distributed import _functional_collectives as collectives
 
-from torch_gumbel._arguments import real_number
-from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+from torch_gumbel._arguments import check_integer, checked_call, flag, integer, real_number
 from torch_gumbel.keys import new_key
+
+_ops = torch.ops.torch_gumbel
 
 
 def check_softmax(
@@ -28,9 +30,12 @@ def check_softmax(
     key: Tensor | None,
 ) -> None:
     """Raises what ``gumbel_softmax`` of a tensor of that shape would raise."""
-    whole = torch.empty(shape, dtype=logits.dtype, device="meta")
-    source = None if key is None else generator  # alone, it is checked where it is read
-    gumbel_softmax(whole, _meta(tau), hard, dim=dim, generator=source, key=_meta_key(key))
+    who, source = "gumbel_softmax", _checked_generator(generator, key)
+    anchor = torch.empty(shape, dtype=logits.dtype, device="meta")
+    tau = checked_call(who, anchor, _meta(tau), "tau", source, key)
+    op = _ops.gumbel_softmax.tensor_tau if isinstance(tau, Tensor) else _ops.gumbel_softmax.default
+    hard, dim = flag(who, "hard", hard), integer(who, "dim", dim)
+    op(anchor, tau, hard, dim, generator=source, key=_meta_key(key))
 
 
 def check_argmax(
@@ -43,16 +48,22 @@ def check_argmax(
     key: Tensor | None,
 ) -> None:
     """Raises what ``gumbel_argmax`` of a tensor of that shape would raise."""
-    whole = torch.empty(shape, dtype=logits.dtype, device="meta")
-    source = None if key is None else generator
-    gumbel_argmax(
-        whole,
-        dim,
-        num_samples=num_samples,
-        temperature=_meta(temperature),
-        generator=source,
-        key=_meta_key(key),
-    )
+    who, source = "gumbel_argmax", _checked_generator(generator, key)
+    anchor = torch.empty(shape, dtype=logits.dtype, device="meta")
+    taken = checked_call(who, anchor, _meta(temperature), "temperature", source, key, zero=True)
+    if num_samples is not None:
+        check_integer(who, "num_samples", num_samples)
+    dim = integer(who, "dim", dim)
+    options = {"num_samples": num_samples, "generator": source, "key": _meta_key(key)}
+    if isinstance(taken, Tensor):
+        _ops.gumbel_argmax.tensor_temperature(anchor, taken, dim, **options)
+    else:
+        _ops.gumbel_argmax.default(anchor, dim, temperature=taken, **options)
+
+
+def _checked_generator(generator: Generator | None, key: Tensor | None) -> Generator | None:
+    """The generator, if it is checked against a key; without one, drawing the key checks it."""
+    return None if key is None else generator
 
 
 def common_key(
@@ -60,7 +71,8 @@ def common_key(
     device: torch.device | str | None,
     groups: Sequence[dist.ProcessGroup],
 ) -> Tensor:
-    """Drawn on every rank, so that generators stay in step; that of the first rank for all."""
+    """The first rank's key, broadcast over the groups; every rank draws one, so that the
+    generators of all ranks advance equally."""
     words = new_key(generator, device).view(torch.int64)  # not every backend knows uint64
     for group in groups:
         words = collectives.wait_tensor(collectives.broadcast(words, 0, group))  # type: ignore[no-untyped-call]
@@ -68,8 +80,8 @@ def common_key(
 
 
 def temperature_tensor(value: float | Tensor, shape: Sequence[int], dim: int) -> Tensor:
-    """A checked temperature for logits of that shape as private ops take it: one of the shape of
-    the rows has size 1 at ``dim``."""
+    """A checked temperature in the form of the private ops: one value per row gets size 1 at
+    ``dim``."""
     if not isinstance(value, Tensor):
         return torch.tensor(real_number(value), dtype=torch.float64, device="cpu")
     value = value if value.is_floating_point() else value.double()
@@ -80,25 +92,25 @@ def temperature_tensor(value: float | Tensor, shape: Sequence[int], dim: int) ->
 
 
 def reserve(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
-    """Raises what an allocation raises, before a key is drawn for such a result."""
+    """Raises the error of an allocation of that size before a key is drawn."""
     if not torch.compiler.is_compiling():
         torch.empty(shape, dtype=dtype, device=device)
 
 
 def shape_of_rows(shape: Sequence[int], dim: int) -> list[int]:
-    """Without the class dimension, which a 0-d tensor has not."""
+    """The shape without the class dimension; ``[]`` for a 0-d tensor."""
     return [n for i, n in enumerate(shape) if i != dim % len(shape)]
 
 
 def output_type(logits: Tensor) -> torch.dtype:
-    """That of logits; under autocast on CUDA float32 for half types, as the front door has it."""
+    """The dtype of the result: that of logits; float32 for half types under autocast on CUDA."""
     half = logits.dtype in (torch.float16, torch.bfloat16)
     wide = half and logits.is_cuda and torch.is_autocast_enabled("cuda")
     return torch.float32 if wide else logits.dtype
 
 
 def unpadded(key: Tensor, rank: int) -> Tensor:
-    """``[*batch, 2]`` of a key that may be padded with ones to the rank of logits."""
+    """A key without the trailing batch sizes of 1 that pad it to the rank of logits."""
     if key.dim() - 1 < rank:
         return key
     batch = list(key.shape[:-1])

@@ -65,7 +65,7 @@ def sample(
     if hard and not differentiated:
         return _one_hot(*choose(logits, _one(), key, shard), logits, tau, dtype, shard)
     soft: Tensor
-    soft, best, index = _VocabularySoftmax.apply(logits, tau, key, hard, dtype, shard)
+    soft, best, index = _VocabParallelSoftmax.apply(logits, tau, key, hard, dtype, shard)
     if not hard:
         return soft
     one_hot = _one_hot(best, index, logits, tau, dtype, shard)
@@ -185,7 +185,7 @@ def _classes(key: Tensor, shard: Shard) -> int:
     return shard.full_shape[shard.dim - (key.dim() - 1)]
 
 
-class _VocabularySoftmax(torch.autograd.Function):
+class _VocabParallelSoftmax(torch.autograd.Function):
     """The soft sample here and, without a gradient, the choice among all classes."""
 
     @staticmethod

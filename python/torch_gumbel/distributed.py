@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
 
-from torch_gumbel import _front, _vocabulary
+from torch_gumbel import _global_checks, _vocab_parallel
 from torch_gumbel._arguments import check_types, integer, is_dtensor
 from torch_gumbel.keys import fold_in
 
@@ -80,15 +80,15 @@ def vocab_parallel_gumbel_softmax(
             key=key,
         ).view(())
     start, shape = _place(who, logits, dim, group, first_class, classes)
-    _front.check_softmax(shape, logits, tau, hard, dim, generator, key)
-    common = _common_key(logits.shape, _front.output_type(logits), logits, generator, group, key)
+    _global_checks.check_softmax(shape, logits, tau, hard, dim, generator, key)
+    common = _common_key(logits.shape, _global_checks.output_type(logits), logits, generator, group, key)
     shard, common = _shard(logits, dim, start, shape, group, common)
-    return _vocabulary.sample(
+    return _vocab_parallel.sample(
         logits,
-        _front.temperature_tensor(tau, shape, dim),
+        _global_checks.temperature_tensor(tau, shape, dim),
         common,
         hard,
-        _front.output_type(logits),
+        _global_checks.output_type(logits),
         shard,
     )
 
@@ -129,12 +129,12 @@ def vocab_parallel_gumbel_argmax(
             key=key,
         )
     start, shape = _place(who, logits, dim, group, first_class, classes)
-    _front.check_argmax(shape, logits, dim, None, temperature, generator, key)
-    rows = _front.shape_of_rows(logits.shape, dim)
+    _global_checks.check_argmax(shape, logits, dim, None, temperature, generator, key)
+    rows = _global_checks.shape_of_rows(logits.shape, dim)
     common = _common_key(rows, torch.int64, logits, generator, group, key)
     shard, common = _shard(logits, dim, start, shape, group, common)
-    of_rows = _front.temperature_tensor(temperature, shape, dim)
-    _, index = _vocabulary.choose(logits, of_rows, common, shard)
+    of_rows = _global_checks.temperature_tensor(temperature, shape, dim)
+    _, index = _vocab_parallel.choose(logits, of_rows, common, shard)
     return index if keepdim else index.squeeze(shard.dim)
 
 
@@ -155,7 +155,7 @@ def shared_key(
     Returns:
         A uint64 tensor ``[2]``.
     """
-    return _front.common_key(generator, device, [_group(group)])
+    return _global_checks.common_key(generator, device, [_group(group)])
 
 
 def rank_key(key: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
@@ -191,7 +191,7 @@ def _common_key(
     """The key of a call with a result of that shape."""
     if key is not None:
         return key
-    _front.reserve(shape, dtype, logits.device)
+    _global_checks.reserve(shape, dtype, logits.device)
     return shared_key(generator, group=group, device=logits.device)
 
 
@@ -248,10 +248,10 @@ def _shard(
     shape: list[int],
     group: dist.ProcessGroup | None,
     key: Tensor,
-) -> tuple[_vocabulary.Shard, Tensor]:
+) -> tuple[_vocab_parallel.Shard, Tensor]:
     """The shard of these logits, and the key without padding."""
-    key = _front.unpadded(key, logits.dim())
+    key = _global_checks.unpadded(key, logits.dim())
     batch, dim = key.dim() - 1, dim % len(shape)
     start = [first_class if i == dim else 0 for i in range(len(shape))]
-    shard = _vocabulary.Shard(dim, shape[batch:], start[batch:], _group(group), first_class)
+    shard = _vocab_parallel.Shard(dim, shape[batch:], start[batch:], _group(group), first_class)
     return shard, key
