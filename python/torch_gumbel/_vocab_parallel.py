@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of rows whose classes lie on several ranks.
+"""Samples of rows whose classes are sharded over several ranks.
 
-Every rank draws the noise of its own classes by their place in the whole, so choices are those of
-one process in bits. What ranks tell each other is a few numbers per row: the best score and its
-class and, for a soft sample, the sum of the exponentials relative to that score. That is one
-all-gather, because the reduction of such a tuple is not one of those that backends know; all ranks
-merge the parts in the same order and so hold the same bits. A backward takes one all-reduce.
+Every rank draws the noise of its own classes by their global position, so choices are bitwise equal
+to those of one process. Ranks exchange a few numbers per row: the best score, its class and, for a
+soft sample, the sum of the weights relative to that score. This takes one all-gather, since no
+backend reduces such a tuple; all ranks merge in the same order and so hold the same bits. A
+backward takes one all-reduce.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ops = torch.ops.torch_gumbel
 
 @dataclass(frozen=True)
 class Shard:
-    """Where a local tensor lies in the whole.
+    """The position of a local tensor in the global one.
 
     ``full_shape`` and ``start`` cover the dimensions after the key's batch (None: the local tensor
-    is the whole). ``group``: the ranks that hold the other classes of the same rows (None: all are
-    here). ``first_class``: the whole's index of the first class here.
+    is the global one). ``group``: the ranks that hold the other classes of the same rows (None: all
+    classes are local). ``first_class``: the global index of the first local class.
     """
 
     dim: int
@@ -53,17 +53,17 @@ def sample(
     *,
     recompute: bool = False,
 ) -> Tensor:
-    """The local part of a sample, of type ``dtype``.
+    """The local shard of a sample, of type ``dtype``.
 
-    ``recompute`` is for samples whose classes are all here; others keep the soft sample.
+    ``recompute`` applies if all classes are local; otherwise the soft sample is kept.
     """
     if shard.group is None:
         if hard and not recompute:
-            return _hard_here(logits, tau, key, dtype, shard)
-        return _sample_here(logits, tau, key, hard, dtype, shard)
+            return _local_hard(logits, tau, key, dtype, shard)
+        return _local_sample(logits, tau, key, hard, dtype, shard)
     differentiated = torch.is_grad_enabled() and (logits.requires_grad or tau.requires_grad)
     if hard and not differentiated:
-        return _one_hot(*choose(logits, _one(), key, shard), logits, tau, dtype, shard)
+        return _one_hot(*argmax(logits, _one(), key, shard), logits, tau, dtype, shard)
     soft: Tensor
     soft, best, index = _VocabParallelSoftmax.apply(logits, tau, key, hard, dtype, shard)
     if not hard:
@@ -73,31 +73,31 @@ def sample(
     return straight
 
 
-def choose(logits: Tensor, temperature: Tensor, key: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
-    """(score, class) of the best of all classes, the same on every rank; size 1 at ``dim``.
+def argmax(logits: Tensor, temperature: Tensor, key: Tensor, shard: Shard) -> tuple[Tensor, Tensor]:
+    """(score, class) of the maximum over all classes, equal on every rank; size 1 at ``dim``.
 
-    The class is 0 where the row has no distribution; its score is then NaN or -inf.
+    A row without a distribution has class 0, and NaN or -inf as its score.
     """
-    value, index = _choose_here(logits, temperature, key, shard)
+    value, index = _local_argmax(logits, temperature, key, shard)
     if shard.group is None:
         return value, index
     # float64 holds every score and every index below 2**53 exactly.
     values, indices = _gather([value, index + shard.first_class], shard)
-    best, first = _best_of(values, indices)
+    best, first = _merged(values, indices)
     return best.to(value.dtype), first
 
 
-def _best_of(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The ranks' best scores and classes -> the best of them; the smaller class on ties."""
+def _merged(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and classes of the ranks -> the largest score; the smaller class on ties."""
     best = values.amax(0)  # NaN if any is
     first = torch.where(values == best, indices, math.inf).amin(0)
     return best, torch.where(best > -math.inf, first, 0).long()
 
 
-def _sample_here(
+def _local_sample(
     logits: Tensor, tau: Tensor, key: Tensor, hard: bool, dtype: torch.dtype, shard: Shard
 ) -> Tensor:
-    """The sample of the classes here alone."""
+    """The sample over the local classes alone."""
     drawn: Tensor = _ops._gumbel_softmax(
         logits,
         tau,
@@ -111,16 +111,16 @@ def _sample_here(
     return drawn
 
 
-def _hard_here(
+def _local_hard(
     logits: Tensor, tau: Tensor, key: Tensor, dtype: torch.dtype, shard: Shard
 ) -> Tensor:
-    """The hard sample of the classes here alone, which keeps the soft one for its backward."""
+    """The hard sample over the local classes alone; keeps the soft one for its backward."""
     place = {"full_shape": shard.full_shape, "start": shard.start}
     drawn: Tensor = _ops._gumbel_softmax_hard(logits, tau, key, shard.dim, dtype=dtype, **place)
     return drawn
 
 
-def _choose_here(
+def _local_argmax(
     logits: Tensor, temperature: Tensor, key: Tensor, shard: Shard
 ) -> tuple[Tensor, Tensor]:
     if logits.dim() > 0 and logits.size(shard.dim) == 0:
@@ -146,10 +146,10 @@ def _one_hot(
     return out.masked_fill_(~valid, math.nan)
 
 
-def _soft_here(logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shard) -> Tensor:
-    """The soft sample of the classes here alone, as one process would form it.
+def _local_soft(logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shard) -> Tensor:
+    """The soft sample over the local classes alone, as one process would compute it.
 
-    That of a hard sample is made of the rounded scores that the choice is made by.
+    For a hard sample it is computed from the rounded scores that the argmax is taken of.
     """
     # Half types are rounded once, after the merge.
     wide, place = (
@@ -160,9 +160,9 @@ def _soft_here(logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shar
     if hard:
         _, y = _ops._gumbel_softmax_hard_soft(logits, tau, key, shard.dim, dtype=wide, **place)
         return y
-    y = _sample_here(logits, tau, key, False, wide, shard)
+    y = _local_sample(logits, tau, key, False, wide, shard)
     if _unrounded.is_wanted(logits, _classes(key, shard)):
-        exact = _unrounded.softmax_of_narrow(logits, key, shard.dim, **place)
+        exact = _unrounded.unrounded_softmax(logits, key, shard.dim, **place)
         if exact is not None:
             y = torch.where(tau == 1, exact, y)
     return y
@@ -171,7 +171,7 @@ def _soft_here(logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shar
 def _merging_score(
     value: Tensor, index: Tensor, logits: Tensor, tau: Tensor, key: Tensor, hard: bool, shard: Shard
 ) -> Tensor:
-    """The best score here as the soft sample here is made of it."""
+    """The largest local score, in the precision that the local soft sample is computed in."""
     if hard or logits.numel() == 0 or not _unrounded.is_wanted(logits, _classes(key, shard)):
         return value.double()
     assert shard.full_shape is not None and shard.start is not None
@@ -180,13 +180,13 @@ def _merging_score(
 
 
 def _classes(key: Tensor, shard: Shard) -> int:
-    """On all ranks."""
+    """The number of classes over all ranks."""
     assert shard.full_shape is not None
     return shard.full_shape[shard.dim - (key.dim() - 1)]
 
 
 class _VocabParallelSoftmax(torch.autograd.Function):
-    """The soft sample here and, without a gradient, the choice among all classes."""
+    """The local shard of the soft sample and, without a gradient, the argmax over all classes."""
 
     @staticmethod
     def forward(
@@ -198,8 +198,8 @@ class _VocabParallelSoftmax(torch.autograd.Function):
         dtype: torch.dtype,
         shard: Shard,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        y = _soft_here(logits, tau, key, hard, shard)
-        value, index = _choose_here(logits, _one(), key, shard)
+        y = _local_soft(logits, tau, key, hard, shard)
+        value, index = _local_argmax(logits, _one(), key, shard)
         score = _merging_score(value, index, logits, tau, key, hard, shard)
         # The best class has exp(0) = 1: its sample is 1 / sum.
         has_classes = logits.size(shard.dim) > 0
@@ -207,14 +207,14 @@ class _VocabParallelSoftmax(torch.autograd.Function):
         values, indices, scores, totals = _gather(
             [value, index + shard.first_class, score, total], shard
         )
-        best, first = _best_of(values, indices)
-        # Relative to the best of all, so that no temperature overflows.
+        best, first = _merged(values, indices)
+        # Relative to the global maximum, so that nothing overflows at any temperature.
         weights = ((scores - scores.amax(0)) / tau.double()).exp() * totals
         weights = torch.where(values == -math.inf, 0, weights)
-        everything = weights.sum(0)
-        y.mul_(weights[dist.get_rank(shard.group)] / everything)
-        # A rank whose classes are all masked has NaN, where other ranks have classes to draw.
-        y.masked_fill_((value == -math.inf) & (everything > 0), 0)
+        whole = weights.sum(0)
+        y.mul_(weights[dist.get_rank(shard.group)] / whole)
+        # With all local classes masked, the local sample is NaN; other ranks may have finite ones.
+        y.masked_fill_((value == -math.inf) & (whole > 0), 0)
         y = y.to(dtype)
         ctx.save_for_backward(y, tau)
         ctx.mark_non_differentiable(best, first)
@@ -235,7 +235,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor | None]:
     """y (g - s) / tau and, for tau, -sum of it times log y; sums are over the classes of all ranks.
 
-    All of it is differentiable, so that every order exists.
+    The formulas are differentiable, which gives every higher order.
     """
     wide = _compute_type(y.dtype)
     y, grad, temperature = y.to(wide), grad.to(wide), tau.to(wide)
@@ -267,12 +267,13 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _one() -> Tensor:
-    """A temperature; made at the call, as at import another device or a mode may be active."""
+    """A temperature of 1; created per call, since a mode or another default device may be active at
+    import."""
     return torch.ones((), dtype=torch.float64, device="cpu")
 
 
 def _gather(rows: Sequence[Tensor], shard: Shard) -> Sequence[Tensor]:
-    """Tensors of one value per row -> those of every rank, stacked in front; in one collective."""
+    """Tensors of one value per row -> the same of all ranks, stacked in front; one collective."""
     packed = torch.stack([part.double() for part in rows])
     parts = packed.new_empty(dist.get_world_size(shard.group), packed.numel())
     dist.all_gather_into_tensor(parts.view(-1), packed.view(-1), group=shard.group)

@@ -11,7 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from torch_gumbel._arguments import check_tensor, integer, listed, refuse_dtensor
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
 
 _ops = torch.ops.torch_gumbel
@@ -26,8 +26,8 @@ def kl_categorical(
 ) -> Tensor:
     r"""KL(q || prior) = sum_k q_k (log q_k - log prior_k) of every row, in nats.
 
-    One pass forward and one backward, no intermediate tensor on a CPU (other devices take PyTorch's
-    own ops); 0 log 0 = 0.
+    Takes one pass forward and one backward on a CPU, without intermediate tensors; other devices
+    use PyTorch's ops. 0 log 0 = 0.
 
     Args:
         logits: ``[*, K, *]``, q = softmax(logits); -inf masks a class. Or
@@ -41,8 +41,8 @@ def kl_categorical(
     Returns:
         ``[*, *]``, >= 0, float32 (float64 for float64 rows; half types are computed and returned in
         float32), differentiable in every argument, twice and in forward mode. A class of
-        probability 0 gets a gradient of exactly 0. A row that has no distribution (NaN, negative or
-        infinite probabilities, nothing but zeros or masks) is NaN.
+        probability 0 gets a gradient of exactly 0. A row without a distribution (NaN, negative or
+        infinite probabilities, only zeros or masks) gives NaN.
 
     Raises:
         ValueError: both or neither of logits and probs; a prior of the wrong shape or device.
@@ -76,12 +76,12 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
     r"""The evidence lower bound of a model with categorical latents, one value per batch element.
 
     log_likelihood - sum over latents of KL(softmax(logits) || prior), in nats. It is a bound when
-    ``log_likelihood`` is that of one-hot samples; with relaxed ones it is a common stand-in.
+    ``log_likelihood`` is that of one-hot samples; with relaxed samples it is an approximation.
 
     Args:
         log_likelihood: ``[*batch]``, log p(x | codes).
-        logits: ``[*batch, *latents, K]``, classes last. The sizes of ``log_likelihood`` say how
-            many dimensions are the batch.
+        logits: ``[*batch, *latents, K]``, classes last. The shape of ``log_likelihood``
+            determines the batch dimensions.
         prior: as for :func:`kl_categorical`.
 
     Returns:
@@ -117,7 +117,7 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
 
 
 def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = None) -> Tensor:
-    r"""How many codes are in use: exp of the entropy of the mean code, in [1, K].
+    r"""The effective number of codes in use: exp of the entropy of the mean code, in [1, K].
 
     Args:
         codes: ``[*, K, *]``, one-hot or soft; floating point.
@@ -125,7 +125,7 @@ def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = 
         over: the dimensions to average over (default: all but ``dim``).
 
     Returns:
-        What is left of the sizes, one value by default; float32, or float64 for float64 codes.
+        The remaining dimensions, by default one value; float32, or float64 for float64 codes.
         Differentiable.
 
     Raises:

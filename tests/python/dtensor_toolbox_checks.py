@@ -33,7 +33,7 @@ def check_several_draws_and_temperatures_are_those_of_one_process(rank):
             assert got.shape == wanted.shape
             assert torch.equal(got.full_tensor(), wanted), (cut, temperature)
     keys = torch.randint(0, 2**60, (6, 2))
-    with pytest.raises(ValueError, match="num_samples of a DTensor wants one key"):
+    with pytest.raises(ValueError, match="num_samples of a DTensor needs one key"):
         gumbel_argmax(part, num_samples=3, key=keys)
 
 

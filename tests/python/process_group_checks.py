@@ -118,7 +118,7 @@ def check_a_compiled_call_wants_its_place_and_equals_eager(rank):
     compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")
     y = compiled(half, first_class=4 * rank, classes=8)
     assert torch.equal(y, draw(half)) and y.requires_grad
-    words = "torch.compile wants first_class= and classes="
+    words = "torch.compile needs first_class= and classes="
     refused(Exception, words, lambda: compiled(half))
 
 

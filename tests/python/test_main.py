@@ -69,7 +69,7 @@ def test_bench_does_without_a_compiler(monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", broken)
     assert _bench._compiled(torch.device("cpu")) is None
     told = capsys.readouterr().err
-    assert told == "without torch.compile, which fails here: no C++ compiler here\n"
+    assert told == "without torch.compile, which failed: no C++ compiler here\n"
 
 
 def test_bench_does_without_tqdm(monkeypatch):

@@ -223,7 +223,7 @@ def test_a_layer_is_exported_with_its_temperature(strict):
     assert torch.equal(exported.module()(x, key=KEY), gumbel_softmax(x, 0.37, key=KEY))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_captured_graph_follows_the_temperature(moved):
     layer, x = GumbelSoftmax(tau=1.0), torch.randn(8, 6, device="cuda")

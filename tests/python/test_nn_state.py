@@ -210,7 +210,7 @@ def test_a_schedule_is_taken_stepped_and_saved_by_a_layer():
     fresh.load_state_dict(torch.load(file, weights_only=True))
     assert fresh.tau == layer.tau and fresh.schedule.count == 1
     plain = GumbelSoftmax()
-    with pytest.raises(ValueError, match=r"GumbelSoftmax: step\(\) wants a TemperatureSchedule"):
+    with pytest.raises(ValueError, match=r"GumbelSoftmax: step\(\) needs a TemperatureSchedule"):
         plain.step()
     plain.tau = schedule()
     assert plain.step() == pytest.approx(0.91) and list(plain.children()) == [plain.schedule]

@@ -140,7 +140,7 @@ def test_what_cannot_be_drawn_is_refused(call, message):
 
 def test_without_matplotlib_the_way_to_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"wants matplotlib: pip install torch-gumbel\[plots\]"):
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install torch-gumbel\[plots\]"):
         plots.noise(100)
 
 

@@ -153,7 +153,7 @@ def test_its_schedule_is_stepped_saved_and_loaded():
     fresh.load_state_dict(through_file(quantizer))
     assert torch.equal(fresh.tau, quantizer.tau) and fresh.schedule.count == 3
     plain = GumbelVectorQuantizer(8, 10, 6, 2)
-    with pytest.raises(ValueError, match=r"step\(\) wants a TemperatureSchedule"):
+    with pytest.raises(ValueError, match=r"step\(\) needs a TemperatureSchedule"):
         plain.step()
 
 
