@@ -48,13 +48,13 @@ def as_torch(result: Any) -> Tensor:
     if isinstance(result, Tensor):
         return result.detach()
     array = result.numpy() if hasattr(result, "numpy") else numpy.asarray(result)
-    if array.dtype.kind not in "iuf":  # a float that numpy does not know
+    if array.dtype.kind not in "iuf":  # a float type that numpy does not support
         array = array.astype(numpy.float32)
     return torch.from_numpy(numpy.array(array))
 
 
 def jax_samplers(jax: Any, task: Task) -> dict[str, Callable[..., Any]]:
-    """What a JAX user would write. The hard forward alone needs no softmax, so it has none."""
+    """Samplers in idiomatic JAX; the hard forward has no softmax, since it needs none."""
     dim, tau, classes = task.dim, task.tau, task.classes
 
     def scores(key: Any, step: Any, x: Any) -> Any:

@@ -49,7 +49,7 @@ OTHER_DTYPES = ("bfloat16", "float16", "float64")
 SMALL = (4, 10)
 IMAGES, IMAGES_LAST = (32, 1024, 16, 16), (32, 16, 16, 1024)
 ELEMENTS, QUICK_ELEMENTS = 2**22, 2**18
-FULL_GAIN = 1.9  # of arithmetic from a second thread, or the machine gave it no core
+FULL_GAIN = 1.9  # speed-up of arithmetic with a second thread, if it has a core of its own
 COLD_SETS = 6  # inputs and outputs in rotation: more than any cache holds
 
 
@@ -99,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Case:
-    """Entries that are timed in turn; the first is the one that the others are compared with."""
+    """Entries that are timed in turn; the others are compared with the first."""
 
     section: str
     entries: tuple[Entry, ...]
@@ -107,7 +107,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """A process: what is fixed for all that runs in it."""
+    """The settings of one process."""
 
     name: str
     threads: int
@@ -119,7 +119,7 @@ def cores() -> int:
 
 
 def settings(threads: int, builds: Iterable[str]) -> list[Setting]:
-    """`builds`: the instruction sets that run here."""
+    """The processes of a run; `builds`: the instruction sets that this machine supports."""
     found = [Setting("one thread", 1)]
     if threads > 1:
         found += [Setting("many threads", threads), Setting("scaling", threads)]
@@ -135,7 +135,7 @@ def side_by_side(section: str, task: Task, who: Iterable[str] | None = None) -> 
 
 
 def ours_varied(section: str, tasks: dict[str, Task]) -> Case:
-    """torch_gumbel against itself."""
+    """A case of torch_gumbel with several tasks."""
     return Case(section, tuple(Entry(f"{OURS}, {what}", "ours", t) for what, t in tasks.items()))
 
 
@@ -183,7 +183,7 @@ class Grid:
         ]
 
     def implementations(self, kind: str, classes: int = 0) -> tuple[str, ...]:
-        """Compiling takes seconds for each case, so a quick run does it twice."""
+        """The implementations timed on a kind; a quick run compiles only two cases."""
         compiled = not self.quick or (kind in (SOFT, SOFT_TRAINING) and classes == 1024)
         return tuple(name for name in IMPLEMENTATIONS[kind] if compiled or name != "compiled")
 
@@ -246,7 +246,7 @@ class Grid:
         ]
 
     def memory(self, threads: int) -> list[Case]:
-        """Full size even in a quick run: it is about memory, not caches."""
+        """Cases that exceed the caches, full size even in a quick run."""
         shapes = [(ELEMENTS // k, k) for k in self.pick((32, *MAIN_CLASSES), (1024,))]
         tasks = [Task(BACKWARD, shape, threads=threads, sets=COLD_SETS) for shape in shapes]
         return [side_by_side("memory", task) for task in tasks]
@@ -261,7 +261,7 @@ class Grid:
         return found
 
     def scaling(self) -> list[Case]:
-        """Two threads against one: ours, a copy, and arithmetic alone, in the same rounds."""
+        """Two threads against one: torch_gumbel, a copy, and arithmetic, in the same rounds."""
         found = []
         for kind in (SOFT, HARD, INDEX, BACKWARD):
             sets = COLD_SETS if kind == BACKWARD else 1

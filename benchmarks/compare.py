@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch_gumbel beside PyTorch, JAX, and Paddle on a CPU, in one run.
+"""torch_gumbel against PyTorch, JAX, and Paddle on a CPU, in one run.
 
     python benchmarks/compare.py [--quick] [--threads N] [--out DIR]
 
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 
 def run_worker(setting: Setting, quick: bool, first: int) -> Iterator[dict[str, Any]]:
-    """Results of the jobs from `first` on; a last one tells if the process died."""
+    """Results of the jobs from `first` on, and a record of the signal if the process died."""
     command = [sys.executable, str(HERE / "worker.py"), json.dumps(asdict(setting))]
     environment = {**os.environ, **baselines.environment(setting)}
     with tempfile.TemporaryFile("w+") as errors:
@@ -69,7 +69,7 @@ def run_setting(setting: Setting, quick: bool, bar: tqdm[Any]) -> list[dict[str,
 
 
 def measure(quick: bool, threads: int) -> dict[str, Any]:
-    where = machine.describe(threads)  # before the run: its load is not the run's own
+    where = machine.describe(threads)  # before the run, whose own load is not counted
     processes = settings(threads, torch_gumbel.build_info()["cpu_builds"].split())
     total = sum(len(jobs(setting, quick)) for setting in processes)
     records = []
@@ -86,7 +86,7 @@ def measure(quick: bool, threads: int) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """One case a line, so that two runs can be compared by diff."""
+    """Writes results.json with one case per line, so that runs can be compared by diff."""
     folder.mkdir(parents=True, exist_ok=True)
     cases = ",\n".join("  " + json.dumps(case, separators=(",", ":")) for case in results["cases"])
     rest = {name: value for name, value in results.items() if name != "cases"}

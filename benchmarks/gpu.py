@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch_gumbel beside PyTorch on a GPU.
+"""torch_gumbel against PyTorch on a GPU.
 
     python benchmarks/gpu.py [--quick] [--out DIR]
 
@@ -80,7 +80,7 @@ def microseconds(record: Record, who: str, how: str) -> float | None:
 
 
 def ratio(record: Record, who: str, how: str = "graph") -> float | None:
-    """How many times as long as ours."""
+    """Time relative to torch_gumbel."""
     ours, other = microseconds(record, "ours", how), microseconds(record, who, how)
     return other / ours if ours and other else None
 

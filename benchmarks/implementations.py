@@ -19,7 +19,7 @@ Sampler = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Inputs:
-    """Random logits and incoming gradients, as many of each as the task uses in turn."""
+    """Random logits and incoming gradients, one of each per buffer of the task."""
 
     logits: Sequence[Tensor]
     grads: Sequence[Tensor]
@@ -51,7 +51,7 @@ def call_of(who: str, task: Task, inputs: Inputs) -> Call:
 
 
 def in_turn(calls: Sequence[Call]) -> Call:
-    """Each in turn. Results live until their turn comes again, so that no buffer is warm."""
+    """Runs the calls in turn. Results live until the next turn, so that no buffer is in a cache."""
     results: list[object] = [None] * len(calls)
     turns = itertools.cycle(range(len(calls)))
 
@@ -122,7 +122,7 @@ def copy(task: Task, logits: Tensor, grad: Tensor) -> Call:
 
 
 def arithmetic(task: Task, logits: Tensor, grad: Tensor) -> Call:
-    """Hundreds of steps for each of some values that stay in the caches."""
+    """Hundreds of operations per element on data that stays in the caches."""
     values = torch.linspace(1, 9, 2**16)
     out = torch.empty_like(values)
     return lambda: torch.lgamma(values, out=out)

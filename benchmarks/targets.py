@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the project asks of itself on a CPU, and whether a run showed it."""
+"""The performance targets on a CPU, and whether a run meets them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def bfloat16_over_float32(case: Case) -> float | None:
 
 
 def against_own(what: str) -> Figure:
-    """How many times as long as torch_gumbel on another layout or number of classes."""
+    """Time relative to torch_gumbel on another layout or number of classes."""
 
     def figure(case: Case) -> float | None:
         beside = ratio(case, f"{OURS}, {what}")
