@@ -14,6 +14,8 @@ import torch
 
 import torch_gumbel
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # common.py, oracle.py, and others
+
 LEFT_OUT = {
     "slow": "takes long or much memory",
     "statistics": "long statistical test",
