@@ -67,7 +67,7 @@ def test_vmap_of_a_derivative_is_a_loop(transform, hard):
     x, keys = torch.randn(3, 5, dtype=torch.float64), torch.randint(0, 2**60, (3, 2))
     derivative = transform(lambda x, key: scalar(x, key, hard))
     got = vmap(derivative)(x, keys)
-    wanted = torch.stack([derivative(*lane) for lane in zip(x, keys, strict=True)])
+    wanted = torch.stack([derivative(*element) for element in zip(x, keys, strict=True)])
     assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-14)
     assert not torch.allclose(wanted[0], derivative(x[0], keys[1]))  # the noise does matter
 
@@ -79,11 +79,11 @@ def test_derivatives_of_a_vmap_are_those_of_the_batched_call(hard):
     def whole(x):
         return gumbel_softmax(x, 0.5, hard, key=keys)
 
-    def lanes(x):
+    def elements(x):
         return vmap(lambda row, key: gumbel_softmax(row, 0.5, hard, key=key))(x, keys)
 
-    assert torch.allclose(jacrev(lanes)(x), jacrev(whole)(x), rtol=1e-12)
-    assert torch.allclose(jacfwd(lanes)(x), jacfwd(whole)(x), rtol=1e-12)
+    assert torch.allclose(jacrev(elements)(x), jacrev(whole)(x), rtol=1e-12)
+    assert torch.allclose(jacfwd(elements)(x), jacfwd(whole)(x), rtol=1e-12)
 
 
 @pytest.mark.parametrize("argnums", [0, 1, (0, 1)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Derivatives: numerical checks in float64, straight-through, and the graph around them."""
+"""Derivatives: numerical checks in float64, straight-through gradients, and the autograd graph."""
 
 import pytest
 import torch
@@ -123,8 +123,8 @@ def test_sample_with_log_sum_exp_has_right_derivatives(form, dim):
 
 
 def pair_of_gradients(x, tau, dim, grad):
-    """Of the soft sample, and of a hard one that makes it again (one that keeps it, of any dtype
-    and length: test_hard_samples.py)."""
+    """Gradients of the soft sample, and of a hard one that recomputes it (test_hard_samples.py
+    has the one that keeps it, for every dtype and length)."""
     results = []
     for form in ("soft", "hard again"):
         leaf, t = x.clone().requires_grad_(), tau.clone().requires_grad_()
@@ -149,7 +149,7 @@ def test_straight_through_gradient_is_the_soft_one_in_bits(dtype, dim, k):
 @pytest.mark.parametrize("k", [8193, 50_000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_straight_through_gradient_of_a_long_row_is_the_soft_one_but_for_rounding(dtype, k):
-    # Long rows take their dot product before the exponentials are scaled: the bits differ.
+    # Long rows take their dot product before the weights are scaled: the bits differ.
     x, grad = torch.randn(3, k, dtype=dtype), torch.randn(3, k, dtype=dtype)
     soft, hard = pair_of_gradients(x, torch.rand(3, 1, dtype=dtype) + 0.5, 1, grad)
     small = 20 * torch.finfo(dtype).eps

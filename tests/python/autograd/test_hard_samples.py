@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hard sample keeps the soft one for its backward, so that its logits may be edited meanwhile, as
-programs written for F.gumbel_softmax do; with recompute=True it keeps logits and key instead."""
+"""A hard sample saves the soft one for its backward, so that logits may be modified in between, as
+in programs for F.gumbel_softmax; with recompute=True it saves logits and key instead."""
 
 import pytest
 import torch
@@ -67,7 +67,7 @@ LEAF_EDITS = {
 
 
 def gradient(draw, edit=None, on_leaf=False):
-    """Of a leaf whose logits are edited between forward and backward, under one seed."""
+    """The gradient of a leaf whose logits are modified before the backward, with a seed."""
     generator = torch.Generator().manual_seed(1)
     leaf = torch.randn(4, 9, generator=generator).requires_grad_()
     weights = torch.randn(4, 9, generator=generator)
@@ -98,7 +98,7 @@ def test_with_recompute_an_edit_in_place_raises_and_one_through_data_changes_the
         return gumbel_softmax(h, 0.5, hard=True, recompute=True)
 
     change = (EDITS | LEAF_EDITS)[edit]
-    if edit == "alpha.data.add_":  # nothing can see it: the docstring warns
+    if edit == "alpha.data.add_":  # undetectable, as documented
         assert not torch.equal(gradient(draw, change, True), gradient(draw, on_leaf=True))
         return
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -150,7 +150,7 @@ def test_the_gradient_is_that_of_the_soft_sample_in_bits(shape, dim, dtype):
 
 @pytest.mark.parametrize("k", [8, 33, 3000])
 def test_at_temperature_1_the_kept_sample_is_that_of_the_rounded_scores(k):
-    """A soft sample alone is made without rounding logits + noise there."""
+    """A soft sample without a hard one does not round logits + noise at temperature 1."""
     x = torch.randn(20, k)
     one_hot, kept = ops._gumbel_softmax_hard_soft(x, torch.tensor(1.0), KEY, 1)
     assert torch.allclose(kept, gumbel_softmax(x, key=KEY), rtol=2e-5, atol=0)
@@ -161,7 +161,7 @@ def test_at_temperature_1_the_kept_sample_is_that_of_the_rounded_scores(k):
 
 
 def test_a_gradient_of_the_kept_sample_adds_to_that_of_the_one_hot():
-    """The pair is differentiable in both, which second derivatives want."""
+    """Both outputs of the pair are differentiable, which second derivatives need."""
     x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     a, b = torch.randn(2, 4, 5, dtype=torch.float64)
     tau = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -191,7 +191,7 @@ ONE_HOT_ALONE = ["torch_gumbel._gumbel_softmax_hard.default"]
 
 
 class Layer(torch.nn.Module):
-    """Its weights require a gradient, so that a graph of it may have to be told that none is."""
+    """A model whose weights require a gradient: inference graphs must be traced under no_grad."""
 
     def __init__(self):
         super().__init__()
@@ -212,5 +212,5 @@ def test_inference_graphs_contain_only_the_one_hot():
     assert fused(program.run_decompositions()) == ONE_HOT_ALONE
     trained = torch.export.export(
         layer, (x,)
-    )  # with gradients on: it is for inference all the same
+    )  # with gradients enabled, but without inputs that require one
     assert fused(trained.run_decompositions()) == ONE_HOT_ALONE

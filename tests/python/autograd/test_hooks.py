@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The autograd graph around a sample: hooks, what is saved, anomaly mode, duals, kept graphs."""
+"""The autograd graph of a sample: hooks, saved tensors, anomaly mode, duals, retained graphs."""
 
 import pytest
 import torch
@@ -92,7 +92,7 @@ def test_hooks_of_a_module_see_and_change_its_gradients(form):
 
 
 def saved_by(x, tau, form):
-    """The tensors that a call keeps for its backward, and its sample."""
+    """The tensors that a call saves for its backward, and its sample."""
     saved = []
     with saved_tensors_hooks(lambda t: (saved.append(t), t)[1], lambda t: t):
         y = draw(x, form, tau)
@@ -212,7 +212,7 @@ def test_a_dual_carries_the_tangent_of_the_soft_sample(form, with_tau):
 
 @forms
 def test_a_tangent_has_a_gradient(form):
-    """Forward over reverse: of a dual whose primal requires a gradient."""
+    """Forward over reverse: a dual whose primal requires a gradient."""
     x = torch.randn(9, dtype=torch.float64, requires_grad=True)
     dx, weights = torch.randn(9, dtype=torch.float64), torch.randn(9, dtype=torch.float64)
     with forward_ad.dual_level():

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A forward that is run again for the backward: checkpoints, and compiled memory budgets.
+"""Recomputation of a forward for the backward: checkpoints, and compiled memory budgets.
 
-With a key the noise of the second run is that of the first, under every option. Without one it is
-as right as PyTorch restores the generator; where it does not, every random op is wrong, which the
-controls show.
+With a key the noise of both runs is equal, under every option. Without one this depends on PyTorch
+restoring the generator; where it does not, every random op is wrong, as the controls show.
 """
 
 import functools
@@ -37,12 +36,12 @@ THEIRS = {"dropout": F.dropout, "F.gumbel_softmax": lambda x: F.gumbel_softmax(x
 
 
 def block(draw):
-    """The gradient of what follows the sample depends on the sample, and on its noise."""
+    """A function whose gradient depends on the sample, and so on its noise."""
     return lambda x, w: (draw(x @ w).tanh() * torch.arange(8.0)).sin()
 
 
 def gradients(function, dtype=torch.float32):
-    """Of one call under one seed. `.backward()`, since reentrant checkpoints refuse `.grad()`."""
+    """Gradients by `.backward()`, with a seed: reentrant checkpoints refuse `autograd.grad`."""
     generator = torch.Generator().manual_seed(8)
     x, w = (torch.randn(8, 8, generator=generator).to(dtype).requires_grad_() for _ in range(2))
     torch.manual_seed(1)
@@ -61,7 +60,7 @@ def differ(function, reference):
 
 
 def samples_drawn(graph):
-    """How many samples, of any kind, a graph draws."""
+    """The number of samples of any kind in a graph."""
     kinds = ("_gumbel_softmax", "_gumbel_softmax_hard", "_gumbel_softmax_hard_soft")
     return sum(count(graph, f"{kind}.default") for kind in kinds)
 
@@ -139,7 +138,7 @@ def test_a_compiled_keyless_call_is_exact_by_default(name, reentrant):
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("name", KEYLESS)
 @pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="nobody restores the generator: other noise"
+    strict=True, raises=AssertionError, reason="the generator is not restored: other noise"
 )
 def test_a_keyless_call_without_the_generators_state(name, reentrant):
     options = {"use_reentrant": reentrant, "preserve_rng_state": False}
@@ -157,7 +156,7 @@ def test_control_every_random_op_is_wrong_without_the_generators_state(name, ree
 
 
 def selective(*saved):
-    """A checkpoint that saves what these ops return, and computes the rest again."""
+    """A checkpoint that saves the results of these ops and recomputes the others."""
 
     def policy(context, op, *args, **kwargs):
         keep = op in saved
@@ -186,7 +185,7 @@ def test_a_selective_checkpoint_is_exact(name, preserve, saved):
 
 @pytest.mark.parametrize("name", KEYLESS)
 def test_a_selective_checkpoint_that_saves_keys_is_exact_without_the_generators_state(name):
-    """16 bytes a call instead of a sample, and the generator may be anywhere."""
+    """Saves 16 bytes per call instead of a sample, and does not depend on the generator."""
     function = block(DRAWS[name])
     kept = functools.partial(selective(ops._new_key.default), preserve_rng_state=False)
     assert_same_gradients(lambda x, w: kept(function, x, w), function)
@@ -204,7 +203,7 @@ def test_a_compiled_selective_checkpoint_is_exact(name, saved):
 
 
 def deep(draw, layers=4):
-    """Some layers, so that a memory budget has something to give up."""
+    """Several layers, so that a memory budget causes recomputation."""
 
     def function(x, w):
         for layer in range(layers):

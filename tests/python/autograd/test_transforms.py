@@ -50,7 +50,7 @@ def test_vmap_same_draws_one_key_of_the_generator():
     y = vmap(call(), randomness="same")(x)
     torch.manual_seed(1)
     key = new_key()
-    assert_same_bits(y, torch.stack([gumbel_softmax(lane, 0.5, key=key) for lane in x]))
+    assert_same_bits(y, torch.stack([gumbel_softmax(element, 0.5, key=key) for element in x]))
 
 
 def test_nested_vmap_different_gives_every_batch_element_its_own_noise():
@@ -64,7 +64,7 @@ def test_nested_vmap_different_gives_every_batch_element_its_own_noise():
 def test_vmap_over_logits_is_a_loop(in_dim, hard, dtype):
     x = torch.randn(5, 5, 5).to(dtype)
     got = vmap(call(hard, key=KEY), in_dims=in_dim)(x)
-    wanted = [gumbel_softmax(lane, 0.5, hard, key=KEY) for lane in x.unbind(in_dim)]
+    wanted = [gumbel_softmax(element, 0.5, hard, key=KEY) for element in x.unbind(in_dim)]
     assert_same_bits(got, torch.stack(wanted))
 
 
@@ -76,7 +76,7 @@ def test_batched_keys_are_a_loop_over_slices(batch, hard):
     got = gumbel_softmax(x, 0.5, hard, key=keys)
     padded = gumbel_softmax(x, 0.5, hard, key=keys.view(*batch, 1, 1, 2))
     flat = zip(x.reshape(-1, 2, 7), keys.reshape(-1, 2), strict=True)
-    wanted = torch.stack([gumbel_softmax(lane, 0.5, hard, key=key) for lane, key in flat])
+    wanted = torch.stack([gumbel_softmax(element, 0.5, hard, key=key) for element, key in flat])
     assert_same_bits(got, wanted.view(x.shape))
     assert_same_bits(padded, got)
 
@@ -102,10 +102,10 @@ def test_nested_vmap_over_keys_and_logits_is_a_loop():
     assert_same_bits(got, torch.stack([torch.stack(rows) for rows in wanted]))
 
 
-@pytest.mark.parametrize("lane", [(), (1,), (4, 1)], ids=str)
+@pytest.mark.parametrize("element", [(), (1,), (4, 1)], ids=str)
 @pytest.mark.parametrize("hard", [False, True])
-def test_vmap_over_tau_is_a_loop(hard, lane):
-    x, taus = torch.randn(4, 7), torch.rand(3, *lane) + 0.3
+def test_vmap_over_tau_is_a_loop(hard, element):
+    x, taus = torch.randn(4, 7), torch.rand(3, *element) + 0.3
 
     def run(tau):
         return gumbel_softmax(x, tau, hard, key=KEY)
@@ -118,7 +118,7 @@ def test_vmap_over_tau_is_a_loop(hard, lane):
 def test_vmap_over_logits_and_tau_is_a_loop():
     x, taus = torch.randn(3, 2, 4, 7), torch.rand(3, 4, 1) + 0.3
     got = vmap(lambda x, tau: gumbel_softmax(x, tau, key=KEY))(x, taus)
-    wanted = [gumbel_softmax(lane, tau, key=KEY) for lane, tau in zip(x, taus, strict=True)]
+    wanted = [gumbel_softmax(element, tau, key=KEY) for element, tau in zip(x, taus, strict=True)]
     assert_same_bits(got, torch.stack(wanted))
 
 
@@ -145,8 +145,8 @@ def test_vmap_reaches_every_private_op():
     ]
     for function in functions:
         got = tree_leaves(vmap(function)(x, keys))
-        lanes = [tree_leaves(function(*lane)) for lane in zip(x, keys, strict=True)]
-        for value, parts in zip(got, zip(*lanes, strict=True), strict=True):
+        elements = [tree_leaves(function(*element)) for element in zip(x, keys, strict=True)]
+        for value, parts in zip(got, zip(*elements, strict=True), strict=True):
             assert_same_bits(value, torch.stack(parts))
 
 
@@ -164,9 +164,9 @@ def test_per_sample_gradients_are_a_loop():
 
     taus = torch.rand(5) + 0.5
     got = vmap(grad(loss, argnums=(0, 2)))(x, keys, taus)
-    lanes = [grad(loss, argnums=(0, 2))(*lane) for lane in zip(x, keys, taus, strict=True)]
-    assert_same_bits(got[0], torch.stack([a for a, _ in lanes]))
-    assert torch.allclose(got[1], torch.stack([b for _, b in lanes]), rtol=1e-5)
+    elements = [grad(loss, argnums=(0, 2))(*element) for element in zip(x, keys, taus, strict=True)]
+    assert_same_bits(got[0], torch.stack([a for a, _ in elements]))
+    assert torch.allclose(got[1], torch.stack([b for _, b in elements]), rtol=1e-5)
 
 
 def test_vmap_in_chunks_with_a_key_equals_one_chunk():

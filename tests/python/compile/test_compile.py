@@ -25,7 +25,7 @@ def tau_form(form):
 
 
 def forward_and_gradients(function, x, tau, weights):
-    """One call under one seed: its sample, and the gradients of what needs them."""
+    """One call with a seed: its sample, and the gradients of the inputs that require one."""
     torch.manual_seed(3)
     y = function(x, tau)
     leaves = [x, *([tau] if isinstance(tau, torch.Tensor) else [])]
@@ -57,7 +57,7 @@ def test_a_call_without_a_key_is_new_and_one_with_a_key_is_not(draw, keyed):
 
 
 def pairs_under_one_seed(function, backend, x):
-    """Results of the compiled function beside those of eager."""
+    """Results of the compiled function, and those of eager."""
     run = compiled(function, backend)
     torch.manual_seed(3)
     wanted = tree_leaves(function(x))
@@ -89,11 +89,13 @@ def test_draws_of_one_graph_come_in_the_order_of_eager_as_those_of_torch_do(back
     def theirs(x):
         return torch.bernoulli(x.sigmoid()), torch.poisson(x.abs()), torch.bernoulli(x.sigmoid())
 
-    with torch._inductor.config.patch(fallback_random=True):  # theirs by the kernels of eager
+    with torch._inductor.config.patch(
+        fallback_random=True
+    ):  # PyTorch's sampler, by the kernels of eager
         order_is_kept = in_the_order_of_eager(theirs, backend)
     if order_is_kept:
         assert in_the_order_of_eager(ours, backend)
-    else:  # inductor of torch 2.11 moves random ops about
+    else:  # inductor of torch 2.11 reorders random ops
         assert backend == "inductor" and torch.__version__ < "2.15"
 
 
@@ -252,22 +254,22 @@ def test_eps_is_ignored_in_a_graph():
 BAD = [-1.0, 0.0, torch.nan, -torch.inf]
 
 
-# Once tau is a symbol, which no tracer takes for infinite, +inf makes its rows NaN as in a tensor.
+# A symbolic tau is never infinite for the tracer: +inf makes its rows NaN, as in a tensor.
 @pytest.mark.parametrize(
     ("before", "bad"), [((), b) for b in [*BAD, torch.inf]] + [((1.0, 0.9), b) for b in BAD]
 )
 def test_a_bad_tau_shows_its_message_when_compiled(before, bad):
-    def law(x, t):
+    def distribution(x, t):
         return RelaxedOneHotCategorical(t, logits=x).rsample()
 
-    for draw, who in [(gumbel_softmax, "gumbel_softmax: tau"), (law, "temperature")]:
+    for draw, who in [(gumbel_softmax, "gumbel_softmax: tau"), (distribution, "temperature")]:
         run = compiled(lambda x, t, draw=draw: draw(x, t))
         for tau in before:
             run(zeros(), tau)
         with pytest.raises(Exception, match=rf"{who} must be > 0 and finite, got {bad}"):
             run(zeros(), bad)
     argmax = compiled(lambda x, t: gumbel_argmax(x, temperature=t))
-    if bad == 0:  # the plain argmax
+    if bad == 0:  # greedy
         return
     with pytest.raises(Exception, match=r"gumbel_argmax: temperature must be >= 0 and finite, got"):
         argmax(zeros(), bad)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys inside compiled functions: made, drawn, split, folded, and brought along."""
+"""Keys inside compiled functions: made, drawn, split, folded, and passed as arguments."""
 
 import pytest
 import torch

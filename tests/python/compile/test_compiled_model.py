@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model that samples in its middle, trained by inductor: one graph, and the run of eager."""
+"""A model with samples in the middle, trained by inductor: one graph, equal to eager."""
 
 import copy
 
@@ -39,7 +39,7 @@ def batches(sizes):
 
 
 def train(model, run, sizes, hard, keyed):
-    """Losses of one step a batch, with an annealed tau; the model keeps what it learned."""
+    """Losses of one step per batch, with an annealed tau; the model is trained."""
     optimizer, losses = torch.optim.Adam(model.parameters(), lr=0.05), []
     torch.manual_seed(3)
     for step, x in enumerate(batches(sizes)):
@@ -55,7 +55,7 @@ def train(model, run, sizes, hard, keyed):
 # With sizes dynamic from the start, or from the first batch of another size.
 @pytest.mark.parametrize(("hard", "keyed", "dynamic"), [(False, False, True), (True, True, None)])
 def test_training_by_inductor_is_that_of_eager(hard, keyed, dynamic):
-    """Under one seed, or with one key a step; tau is annealed, and the last batches are smaller."""
+    """With a seed, or one key per step; tau is annealed, and the last batches are smaller."""
     eager = CategoricalVae()
     model = copy.deepcopy(eager)
     run, counter = counted(model, "inductor", dynamic=dynamic)
@@ -68,7 +68,7 @@ def test_training_by_inductor_is_that_of_eager(hard, keyed, dynamic):
 
 
 def test_another_noise_would_train_another_model():
-    """That the comparison above can fail."""
+    """The comparison above can fail."""
     first, second = CategoricalVae(), None
     second = copy.deepcopy(first)
     train(first, first, [16] * 6, True, True)

@@ -39,7 +39,7 @@ class Bottleneck(torch.nn.Module):
 
 
 def example(rows):
-    key = make_key(5).view(torch.int64)  # files that C++ reads know no uint64
+    key = make_key(5).view(torch.int64)  # files that C++ reads do not support uint64
     return torch.randn(rows, 6), key, torch.rand(rows, 1) + 0.5
 
 
@@ -84,7 +84,7 @@ def test_a_saved_program_of_a_key_gives_the_same(tmp_path):
         assert_same_bits(got, wanted)
 
 
-# torch 2.11 cannot write the type of a drawn key; save programs there that are given theirs.
+# torch 2.11 cannot save the dtype of a drawn key; on it, keys are arguments of the program.
 writes_uint64 = torch.uint64 in torch._export.serde.serialize._TORCH_TO_SERIALIZE_DTYPE
 
 
@@ -156,7 +156,7 @@ def run_in_cpp(package, args, folder):
 def test_a_cpp_program_runs_the_package_and_equals_python(model, package, tmp_path):
     args = example(33)
     got = run_in_cpp(package, args, tmp_path)
-    torch.manual_seed(7)  # as the program seeds itself
+    torch.manual_seed(7)  # the seed of the program
     wanted = torch._inductor.aoti_load_package(package)(*args)
     for a, b in zip(got, wanted, strict=True):
         assert_same_bits(a, b)

@@ -36,7 +36,7 @@ def sampler(hard):
 
 
 def softmax(row, key):
-    """In place of a sampler: what torch itself can do."""
+    """Softmax instead of a sampler, as a control of torch itself."""
     return torch.softmax(row / 0.5, -1)
 
 
@@ -173,10 +173,10 @@ def test_a_compiled_vmap_of_a_gradient_draws_by_its_randomness(mode):
 
 
 def test_a_compiled_nested_vmap_draws_for_every_lane():
-    def lane(row):
+    def element(row):
         return gumbel_softmax(row, 0.5)
 
-    nested = vmap(vmap(lane, randomness="different"), randomness="different")
+    nested = vmap(vmap(element, randomness="different"), randomness="different")
     y, _ = equal_under_one_seed(nested, torch.zeros(5, 6, 8))
     assert len({tuple(row) for row in y.reshape(30, 8).tolist()}) == 30
 
@@ -192,21 +192,21 @@ def test_another_number_of_lanes_is_not_another_graph(mode):
         return vmap(lambda row: gumbel_softmax(row, 0.5), randomness=mode)(x)
 
     run, counter = counted(draw, dynamic=True)
-    for lanes in (4, 7, 50):
+    for elements in (4, 7, 50):
         torch.manual_seed(3)
-        wanted = draw(torch.zeros(lanes, 8))
+        wanted = draw(torch.zeros(elements, 8))
         torch.manual_seed(3)
-        assert_same_bits(run(torch.zeros(lanes, 8)), wanted)
+        assert_same_bits(run(torch.zeros(elements, 8)), wanted)
     assert counter.frame_count == 1
 
 
 def test_lanes_split_and_fold_their_keys():
-    def lane(row, key):
+    def element(row, key):
         first, second = split(key)
         return gumbel_softmax(row, key=first), gumbel_softmax(row, key=fold_in(second, 3))
 
     args = arguments("vmap")
-    for got, wanted in zip(compiled(vmap(lane))(*args), vmap(lane)(*args), strict=True):
+    for got, wanted in zip(compiled(vmap(element))(*args), vmap(element)(*args), strict=True):
         assert_same_bits(got, wanted)
 
 

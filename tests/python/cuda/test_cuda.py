@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On a GPU: the CPU's bits, gradients near the CPU's, keys, memory, and no waiting.
+"""CUDA against the CPU: bits, gradients, keys, memory, and no synchronization.
 
 `make gpu` runs this file with REQUIRE_CUDA=1. C++ tests of the same: tests/cpp/gpu_*_test.cpp.
 """
@@ -229,7 +229,7 @@ def test_compiled_calls_draw_anew_and_keep_the_bits_of_a_key(mode):
 
 
 def test_more_than_two_to_the_31_elements():
-    """Rows of one memory, so that only the results need any; the last rows are compared."""
+    """Expanded rows, so that only the results take memory; the last rows are compared."""
     classes, rows = 1024, 2**21 + 5
     row = normal((1, classes), torch.bfloat16)
     where = {"full_shape": [rows, classes], "start": [rows - 3, 0]}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA kernels' PTX on the interpreter of tests/ptx, a case per kernel and type of elements.
 
-`make ptx` runs the whole list. Of a kernel's variants (keys, elements per thread) one runs here.
+`make ptx` runs all cases, this file one variant (keys, elements per thread) of each kernel.
 """
 
 import pathlib

@@ -97,7 +97,7 @@ def evaluate(instruction, *operands):
     ("lg2.approx.ftz.f32 f f", (2.0**-130,), -INF),
     ("lg2.approx.ftz.f32 f f", (8.0,), 3.0),
     ("neg.f64 d d", (0.0,), -0.0),
-    # One NaN, whichever a CPU gives: its sign must not depend on the place of a thread.
+    # One NaN on every CPU: its sign must not depend on the index of a thread.
     ("sub.rn.f64 d dd", (INF, INF), NAN),
     ("add.rn.f64 d dd", (-NAN, 1.0), NAN),
 ])  # fmt: skip

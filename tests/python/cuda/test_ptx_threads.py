@@ -92,7 +92,7 @@ def test_votes(vote, wanted):
 
 
 def reversed_by_shared_memory(barrier):
-    """Each thread writes its number and reads that of the thread opposite in its block."""
+    """Each thread writes its index and reads that of the mirrored thread in its block."""
     return f"""
         shl.b32 %r5, %r1, 2; mov.u32 %r6, scratch; add.s32 %r7, %r6, %r5;
         st.shared.u32 [%r7], %r0; {barrier}

@@ -259,7 +259,7 @@ def check_compiled_calls_equal_eager_ones(rank):
                 assert_same_bits(y.full_tensor(), wanted.full_tensor())
                 assert_same_bits(got, at)
                 continue
-            # A compiler may form the merge of the parts by other steps.
+            # A compiler may merge the shards by other operations.
             assert not hard or torch.equal(y.full_tensor(), wanted.full_tensor())
             assert torch.allclose(y.full_tensor(), wanted.full_tensor(), rtol=1e-6)
             assert torch.allclose(got, at, rtol=1e-6, atol=1e-6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the functions around the op on DTensors of two ranks (run by test_distributed.py)."""
+"""Checks of the other ops on DTensors of two ranks (run by test_distributed.py)."""
 
 import pytest
 import torch

@@ -45,7 +45,7 @@ def check_the_number_of_collectives(rank):
         assert sent == 1
         back = collectives(lambda y=y: torch.autograd.grad(y, (leaf, tau), torch.ones_like(y)))
         assert back[1] == 1
-    # with a key, rows that are not cut by class say nothing to each other
+    # with a key, rows that are not sharded by class need no communication
     rows = distribute_tensor(x, init_device_mesh("cpu", (2,)), [Shard(0)]).requires_grad_()
     assert collectives(lambda: gumbel_softmax(rows, key=KEY).sum().to_local())[1] == 0
 

@@ -26,7 +26,7 @@ CHECKS = [f"{m.__name__}.{name}" for m in MODULES for name in two_ranks.checks_o
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What failed on each rank, by check."""
+    """The failures of each rank, by check."""
     results = tmp_path_factory.mktemp("two_ranks") / "told"
     folder = os.path.dirname(os.path.abspath(__file__))
     done = subprocess.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the part of a rank begins, against torch.chunk, for meshes larger than tests can start."""
+"""The start of a shard against torch.chunk, for meshes larger than tests can start."""
 
 import itertools
 

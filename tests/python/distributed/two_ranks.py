@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the checks of modules on two processes: python two_ranks.py RESULTS MODULE...
 
-A check is a function `check_*(rank)` that asserts. Both ranks run all of them in order; what
-failed, with its traceback, is written to RESULTS.<rank> as JSON.
+A check is a function `check_*(rank)` that asserts. Both ranks run all of them in order;
+failures, with their tracebacks, are written to RESULTS.<rank> as JSON.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run_rank(rank, results, modules):
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.flush()
-    os._exit(0)  # threads of gloo now and then outlive the interpreter and abort it (torch 2.11)
+    os._exit(0)  # threads of gloo sometimes outlive the interpreter and abort it (torch 2.11)
 
 
 if __name__ == "__main__":

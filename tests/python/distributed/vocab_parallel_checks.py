@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of rows cut by class over two ranks (run by test_distributed.py)."""
+"""Checks of rows sharded by class over two ranks (run by test_distributed.py)."""
 
 import torch
 from common import DTYPES, assert_same_bits, compute_type, make_key
@@ -14,7 +14,7 @@ INF = float("inf")
 
 
 def cut(x, dim=-1):
-    """x with its class dimension cut over the ranks."""
+    """x with its class dimension sharded over the ranks."""
     return distribute_tensor(x, init_device_mesh("cpu", (2,)), [Shard(dim % x.dim())])
 
 
@@ -56,7 +56,7 @@ def check_choices_have_the_bits_of_one_process(rank):
 
 def check_ties_go_to_the_first_class_of_all_ranks(rank):
     huge = torch.full((50, 8), 1e30)
-    huge[:, [1, 6]] = 1e35  # noise is lost beside it: two equal best scores, on two ranks
+    huge[:, [1, 6]] = 1e35  # the noise is below its rounding: two equal maxima, on two ranks
     assert gumbel_argmax(cut(huge), key=KEY).to_local().tolist() == [1] * 50
     assert gumbel_softmax(cut(huge), hard=True, key=KEY).full_tensor()[:, 1].tolist() == [1] * 50
 
@@ -66,7 +66,7 @@ def check_soft_samples_are_within_the_accuracy_bound(rank):
         for dtype in (torch.float32, torch.float64):
             x = (torch.rand(40, 1001, dtype=dtype) - 0.5) * 60
             wanted = gumbel_softmax(x.double(), tau, key=KEY)
-            if dtype == torch.float32:  # of the noise that float32 logits have
+            if dtype == torch.float32:  # the noise of float32 logits
                 noise = torch.ops.torch_gumbel._gumbel_noise(x, KEY)
                 wanted = ((x + noise).double() / tau).softmax(-1)
             got = gumbel_softmax(cut(x), tau, key=KEY).full_tensor()
@@ -86,14 +86,14 @@ def check_half_samples_are_rounded_once(rank):
 
 
 def derivatives(leaf, tau, weights, draw):
-    """Sample, gradients at logits and tau, and the gradients of a function of those."""
+    """Sample, gradients at logits and tau, and the gradients of a function of these."""
     temperature = tau.clone().requires_grad_()
     y = draw(leaf, temperature)
     first = torch.autograd.grad(y, (leaf, temperature), weights, create_graph=True)
     at = first[0] * weights.cos()
     if isinstance(at, DTensor):
         at = at.sum().full_tensor() + (first[1] * first[1]).sum()
-    else:  # the loss of all ranks: parts of one sum, and what all hold alike
+    else:  # the loss of all ranks: sharded and replicated terms
         at = at.sum() + (first[1] * first[1]).sum()
     second = torch.autograd.grad(at, (leaf, temperature))
     return [t.detach() for t in (y, *first, *second)]
@@ -125,7 +125,7 @@ def check_first_and_second_derivatives_are_those_of_one_process(rank):
 
 
 def differentiates_dtensors_twice():
-    """On torch 2.11 not even the way into a DTensor and out has a second derivative."""
+    """On torch 2.11 even the conversion to a DTensor and back has no second derivative."""
     x = cut(torch.randn(4, 8)).requires_grad_()
     y = DTensor.from_local(x.to_local().pow(3), x.device_mesh, x.placements)
     (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
@@ -218,7 +218,7 @@ def check_the_gradient_of_a_masked_class_is_zero(rank):
 
 
 def check_logits_of_a_hard_sample_may_be_edited_before_its_backward(rank):
-    """Rows and classes cut; classes keep the soft sample even with recompute=True."""
+    """Rows and classes sharded; shards of classes save the soft sample even with recompute=True."""
     x, weights = torch.randn(4, 6), torch.randn(4, 6)
     for dim in (0, 1):
         for options in [{}] if dim == 0 else [{}, {"recompute": True}]:
@@ -239,7 +239,7 @@ def check_logits_of_a_hard_sample_may_be_edited_before_its_backward(rank):
 
 def check_soft_samples_merge_from_the_scores_that_one_process_takes(rank):
     """Unrounded at tau 1, rounded elsewhere: at logits of 1e5 they differ by .4 %."""
-    for k in (40, 25, 8):  # parts that are wide, one that is narrow, a narrow whole
+    for k in (40, 25, 8):  # shards of many classes, a shard of few, few classes in all
         x = torch.randn(300, k) + 1e5
         taus = torch.tensor([0.5, 1.0, 1.0]).repeat(100).view(-1, 1)
         for tau in (0.5, 1.0, taus):

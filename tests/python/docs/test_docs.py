@@ -63,7 +63,7 @@ DOCUMENTED = [module for module in modules() if examples_in(module)]
 
 
 def summary():
-    """Told at the end of a run, by conftest.py."""
+    """The summary that conftest.py prints."""
     lines = sum(len(examples_in(module)) for module in DOCUMENTED)
     docstrings = sum(
         bool(test.examples) for m in DOCUMENTED for test in doctest.DocTestFinder().find(m)
@@ -108,7 +108,7 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch
     names = {"__name__": "page"}
     for block in PYTHON:
         if block.page == page:
-            code = "\n" * block.line + block.code  # so that an error has the page's line
+            code = "\n" * block.line + block.code  # so that errors have the line of the page
             exec(compile(code, str(page), "exec"), names)
 
 
@@ -120,7 +120,7 @@ def test_there_are_blocks_and_each_names_its_language():
 
 
 def in_one_file(blocks):
-    """Each block in a scope of its own: a program at namespace scope, statements in a function."""
+    """Each block in its own scope: a program at namespace scope, statements in a function."""
     includes, scopes = [], []
     for number, block in enumerate(blocks):
         includes += re.findall(r"^#include .*$", block.code, re.MULTILINE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Densities against their closed forms, in log space, and the law of the Gumbel distribution."""
+"""Densities against their closed forms, in log space, and draws of the Gumbel distribution."""
 
 import math
 
@@ -24,7 +24,7 @@ def doubles(values, **options):
 
 
 def closed_density(y, probs, tau):
-    """Jang, Gu, Poole, eq. 3, as it stands there."""
+    """Jang, Gu, Poole, eq. 3, as printed."""
     k = len(probs)
     total = sum(p / y[i] ** tau for i, p in enumerate(probs))
     product = math.prod(p / y[i] ** (tau + 1) for i, p in enumerate(probs))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks that PyTorch's own suite makes of its distributions, and what ours promise beyond."""
+"""Distributions: the checks of PyTorch's own test suite, and further guarantees."""
 
 import copy
 import math
@@ -85,20 +85,20 @@ def test_a_sample_has_no_gradient_and_an_rsample_has(family):
     assert (p.grad.abs() > 0).any() and tau.grad.abs() > 0
 
 
-def p_of_counts(indices, law):
-    counts = np.bincount(indices.flatten().numpy(), minlength=len(law))
-    return stats.chisquare(counts, np.asarray(law) * counts.sum()).pvalue
+def p_of_counts(indices, probs):
+    counts = np.bincount(indices.flatten().numpy(), minlength=len(probs))
+    return stats.chisquare(counts, np.asarray(probs) * counts.sum()).pvalue
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("law", [[0.1, 0.9], [0.2, 0.2, 0.6]])
+@pytest.mark.parametrize("probs", [[0.1, 0.9], [0.2, 0.2, 0.6]])
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
-def test_the_largest_class_has_its_distribution_at_every_temperature(family, law, temperature):
+def test_the_largest_class_has_its_distribution_at_every_temperature(family, probs, temperature):
     """torch's own threshold is p > 1e-3; here the draws are many and the rate is 1e-6."""
-    made = family(temperature, torch.tensor(law))
+    made = family(temperature, torch.tensor(probs))
     indices = made.sample((100_000,), key=make_key(3)).argmax(-1)
-    assert p_of_counts(indices, law) > FALSE_ALARM
-    wrong = [law[0] + 0.01, *law[1:-1], law[-1] - 0.01]
+    assert p_of_counts(indices, probs) > FALSE_ALARM
+    wrong = [probs[0] + 0.01, *probs[1:-1], probs[-1] - 0.01]
     assert p_of_counts(indices, wrong) < FALSE_ALARM
 
 
@@ -108,7 +108,7 @@ def test_an_endless_temperature_makes_classes_equal():
 
 
 def test_the_tiniest_temperature_draws_each_of_five_equally():
-    """1,000 draws at tau = 0.001. A law of (.3, .3, .3, .05, .05) is caught."""
+    """1,000 draws at tau = 0.001. A distribution of (.3, .3, .3, .05, .05) is caught."""
     y = RelaxedOneHotCategorical(0.001, torch.full((5,), 0.2)).sample((1000,), key=make_key(5))
     assert y.isfinite().all()
     torch.testing.assert_close(y.sum(-1), torch.ones(1000))
@@ -153,7 +153,7 @@ def test_enumeration_and_moments_are_those_of_the_one_hot_categorical():
 
 
 def test_supports_and_constraints_are_checked():
-    checked = {"validate_args": True}  # torch.compile, in other tests, turns the default off
+    checked = {"validate_args": True}  # torch.compile, in other tests, disables the default
     made = RelaxedOneHotCategorical(0.5, doubles([0.1, 0.9]), **checked)
     assert not made.support.is_discrete and made.support.event_dim == 1
     for value in ([0.5, 0.6], [-0.1, 1.1], [math.nan, 1.0]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Distributions inside vmap, with validation as it is by default: on, and asked of all lanes."""
+"""Distributions inside vmap, with validation on, as by default, over all batch elements."""
 
 import pytest
 import torch
@@ -16,17 +16,21 @@ SIMPLEX = torch.rand(4, 3, 5, generator=MAKE).softmax(-1)
 TAUS = torch.tensor([0.5, 1.0, 2.0, 3.0])
 
 MAKERS = {
-    "RelaxedOneHotCategorical": lambda t, **law: distributions.RelaxedOneHotCategorical(t, **law),
-    "ExpRelaxedCategorical": lambda t, **law: distributions.ExpRelaxedCategorical(t, **law),
-    "OneHotCategoricalStraightThrough": lambda t, **law: (
-        distributions.OneHotCategoricalStraightThrough(temperature=t, **law)
+    "RelaxedOneHotCategorical": lambda t, **parameter: distributions.RelaxedOneHotCategorical(
+        t, **parameter
+    ),
+    "ExpRelaxedCategorical": lambda t, **parameter: distributions.ExpRelaxedCategorical(
+        t, **parameter
+    ),
+    "OneHotCategoricalStraightThrough": lambda t, **parameter: (
+        distributions.OneHotCategoricalStraightThrough(temperature=t, **parameter)
     ),
 }
 
 
 @pytest.fixture(autouse=True)
 def validation():
-    """As in a fresh process: torch.compile switches it off."""
+    """The default of a new process; torch.compile disables it."""
     before = torch.distributions.Distribution._validate_args
     torch.distributions.Distribution.set_default_validate_args(True)
     yield
@@ -34,14 +38,14 @@ def validation():
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("law", ["logits", "probs"])
-def test_a_batch_element_draws_independently(name, law):
-    values = LOGITS if law == "logits" else SIMPLEX
+@pytest.mark.parametrize("parameter", ["logits", "probs"])
+def test_a_batch_element_draws_independently(name, parameter):
+    values = LOGITS if parameter == "logits" else SIMPLEX
 
     def draw(x, t, key):
-        return MAKERS[name](t, **{law: x}).rsample((2,), key=key)
+        return MAKERS[name](t, **{parameter: x}).rsample((2,), key=key)
 
-    alone = torch.stack([draw(*lane) for lane in zip(values, TAUS, KEYS, strict=True)])
+    alone = torch.stack([draw(*element) for element in zip(values, TAUS, KEYS, strict=True)])
     torch.testing.assert_close(vmap(draw)(values, TAUS, KEYS), alone)
 
 
@@ -56,7 +60,7 @@ def test_a_batch_element_has_its_own_log_prob(name):
     def score(x, value):
         return MAKERS[name](0.7, logits=x).log_prob(value)
 
-    alone = torch.stack([score(*lane) for lane in zip(LOGITS, values, strict=True)])
+    alone = torch.stack([score(*element) for element in zip(LOGITS, values, strict=True)])
     torch.testing.assert_close(vmap(score)(LOGITS, values), alone)
     slope = vmap(grad(lambda x, value: score(x, value).sum()))(LOGITS, values)
     assert slope.shape == LOGITS.shape and slope.isfinite().all()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kl_divergence between distributions of ours and of torch."""
+"""kl_divergence between distributions of torch_gumbel and of torch."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_a_relaxed_divergence_is_not_made_up():
 
 
 def test_zeros_are_where_probabilities_are_zero():
-    """torch's distributions take the logarithm of eps there."""
+    """torch's distributions have the logit log(eps) there."""
     theirs = torch.distributions.OneHotCategorical
     sure, half = torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])
     for p in (theirs(sure), one_hot(1.0, sure), one_hot(1.0, logits=sure.log())):

@@ -75,7 +75,7 @@ def test_a_learned_temperature_has_a_gradient_and_stays_positive():
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     for _ in range(
         20
-    ):  # towards one-hot samples: a temperature learned as it is would turn negative
+    ):  # towards one-hot samples: without the logarithm, the temperature would become negative
         optimizer.zero_grad()
         layer(x).square().sum().neg().backward()
         optimizer.step()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Modules in other people's hands: made on meta, cast, saved and loaded by other libraries."""
+"""Modules made on meta, cast, saved, and loaded by other libraries."""
 
 import copy
 import io

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quantizer of wav2vec 2.0: Hugging Face's output from its weights, the law of its codes."""
+"""The quantizer of wav2vec 2.0: the output of Hugging Face's weights, the distribution of codes."""
 
 import io
 import math
@@ -118,14 +118,14 @@ def test_gradients_reach_logits_and_codebooks_as_from_a_matrix_product():
 def test_codes_have_the_distribution_of_their_logits():
     """Two groups of 3 codes, 60,000 draws: max |z| < 6."""
     quantizer = GumbelVectorQuantizer(1, 3, 2, groups=2)
-    law = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
-    quantizer.weight_proj.bias.data = law.log().flatten()
+    probs = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    quantizer.weight_proj.bias.data = probs.log().flatten()
     quantizer.codevectors.data = torch.arange(6.0).view(1, 6, 1)
     codes, _ = quantizer(torch.zeros(60_000, 1), key=KEY)
     for g in range(2):
         counts = torch.bincount(codes[:, g].long() - 3 * g, minlength=3)
-        expected = 60_000 * law[g]
-        assert ((counts - expected) / (expected * (1 - law[g])).sqrt()).abs().max() < 6
+        expected = 60_000 * probs[g]
+        assert ((counts - expected) / (expected * (1 - probs[g])).sqrt()).abs().max() < 6
     joint = (codes[:, 0] == 2).logical_and(codes[:, 1] == 3).sum()
     assert abs(joint - 60_000 * 0.3) < 6 * math.sqrt(60_000 * 0.3 * 0.7)
 

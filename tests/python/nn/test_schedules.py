@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Temperature schedules: their formulas, ends, errors, and a count that is saved and loaded."""
+"""Temperature schedules: formulas, limits, errors, and a count that is saved and loaded."""
 
 import copy
 import io

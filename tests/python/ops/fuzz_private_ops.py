@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random arguments for the private ops: a call returns what it promises, or raises. A script."""
+"""A script that calls private ops with random arguments: a call returns valid results or raises."""
 
 from collections import Counter
 

@@ -24,7 +24,7 @@ GRADIENT = {torch.float64: 1e-13}
 
 
 class Case:
-    """Inputs in a dtype, the oracle's sample of exactly these, and its bounds."""
+    """Inputs in a dtype, the oracle's sample of the same values, and its bounds."""
 
     def __init__(self, dtype, k, tau, rows=6, spread=30.0, dim=-1):
         shape = (rows, k) if dim == -1 else (k, rows)
@@ -99,8 +99,8 @@ def test_soft_sample_and_gradients_are_within_the_bound(dtype, k, tau):
     ids=str,
 )
 def test_hard_gradients_are_those_of_the_soft_sample(form, dtype, k, tau):
-    """Half types: a sample that is made again stays in float32 until the gradient is rounded, once;
-    one that is kept was rounded before, as the soft sample of a soft call."""
+    """Half types: a recomputed sample stays in float32 until the gradient is rounded once; a saved
+    one is rounded before, as the soft sample of a soft call."""
     case = Case(dtype, k, tau)
     y, dx, dtau = case.run(form)
     assert (y.sum(axis=-1) == 1).all()
@@ -121,7 +121,7 @@ def test_half_samples_are_rounded_once(dtype, k, tau):
 @pytest.mark.parametrize("k", [7, 500])
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_half_gradients_are_those_of_the_rounded_sample(dtype, k, form):
-    """The backward from y reads it as it was rounded; given that it is exact in the same sense."""
+    """The backward from y reads the rounded y; relative to it, the same bounds hold."""
     case = Case(dtype, k, 0.5, spread=3.0)
     y, (_, dx, _) = case.run("soft")[0], case.run(form)
     inner = (y * case.g).sum(axis=-1, keepdims=True)
@@ -140,7 +140,7 @@ def test_the_other_dimension_is_as_accurate(dtype):
 
 
 def test_a_dropped_tail_of_three_elements_fails_the_check():
-    """The fault of a kernel that forgets the last elements of a row before it normalises."""
+    """A kernel that ignores the last elements of a row before normalization."""
     for k in (7, 500, 10_000):
         case = Case(torch.float32, k, 1.0, spread=3.0)
         scaled = case.oracle.scores / case.tau
@@ -171,7 +171,7 @@ def test_a_nan_fails_the_check():
 
 
 def test_float64_choices_are_those_of_the_oracle():
-    """Rows whose two best scores are closer than 1e-9 are left to rounding: none of these are."""
+    """Rows whose two largest scores are closer than 1e-9 depend on rounding: none of these are."""
     case = Case(torch.float64, 100, 1.0, rows=500, spread=2.0)
     two = np.sort(case.oracle.scores, axis=-1)[:, -2:]
     assert (two[:, 1] - two[:, 0]).min() > 1e-9

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gumbel_argmax: several draws, temperatures per row, and 0 for the plain argmax."""
+"""gumbel_argmax: several draws, temperatures per row, and greedy at 0."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch_gumbel import gumbel_argmax, split
 KEY = make_key(5)
 NAN, INF = torch.nan, torch.inf
 
-# Every way of the kernels: rows side by side, whole, pruned, in tiles, and in columns.
+# Every path of the kernels: small rows, whole rows, pruned, in tiles, and spatial.
 SHAPES = [
     ((5, 7), 1),
     ((40, 33), 1),
@@ -130,7 +130,7 @@ def test_in_vmap_a_batch_element_draws_independently():
 
     got = torch.func.vmap(draw)(x, temperature, keys)
     assert torch.equal(
-        got, torch.stack([draw(*lane) for lane in zip(x, temperature, keys, strict=True)])
+        got, torch.stack([draw(*element) for element in zip(x, temperature, keys, strict=True)])
     )
 
 
@@ -164,7 +164,7 @@ def test_a_temperature_annealed_to_zero_does_not_recompile():
     x = torch.randn(30, 40)
     for temperature in (1.0, 0.9, 0.5, 0.1, 1e-3, 0.0):
         assert torch.equal(run(x, temperature), draw(x, temperature))
-    # A zero is a graph of its own: Dynamo takes 0.0 and 1.0 for constants.
+    # A zero is another graph: Dynamo specializes on 0.0 and 1.0.
     assert counter.frame_count <= 3
 
 
@@ -208,7 +208,7 @@ def test_samples_take_no_memory_of_the_size_of_the_logits():
 
 
 def test_private_argmax_at_temperature_zero_returns_the_logit():
-    """What ranks compare where classes are cut over them."""
+    """The op whose results ranks compare if classes are sharded."""
     x = torch.randn(3, 50)
     value, index = ops._gumbel_max(x, torch.zeros((), dtype=torch.float64), KEY, 1, False)
     assert torch.equal(value, x.amax(1)) and torch.equal(index, x.argmax(1))
@@ -218,7 +218,7 @@ def test_private_argmax_at_temperature_zero_returns_the_logit():
 @pytest.mark.parametrize("classes", [1, 5, 33, 1000, 9000])
 def test_the_index_equals_that_of_the_pair(classes, keepdim):
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
-        for inner in (1, 6, 20):  # along memory, apart, and in columns
+        for inner in (1, 6, 20):  # contiguous, strided, and spatial
             x = torch.randn(4, classes, inner, dtype=dtype)
             x[0], x[1, :, 0] = -torch.inf, torch.nan
             for tau in (torch.tensor(0.7), torch.rand(4, 1, inner)):

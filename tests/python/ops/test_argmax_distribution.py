@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws of gumbel_argmax follow their laws: temperatures, masks, a whole vocabulary.
+"""Draws of gumbel_argmax have their distributions: temperatures, masks, a full vocabulary.
 
-Keys are fixed; false alarms as said in test_statistics.
+Keys are fixed; false alarms are defined in test_statistics.
 """
 
 import numpy as np
@@ -33,12 +33,12 @@ LOGITS = torch.tensor([1.0, 0.5, 0.0, -0.5, -1.0])
 
 @pytest.mark.parametrize("form", ["number", "tensor"])
 def test_the_sampler_has_the_distribution_of_its_temperature(form):
-    """1e7 draws at 0.7; the law at 1 % more of its top class is rejected."""
+    """1e7 draws at 0.7; the distribution at 1 % more of its top class is rejected."""
     temperature = 0.7 if form == "number" else torch.tensor([0.7])
-    law = (LOGITS.double() / 0.7).softmax(-1).numpy()
+    probs = (LOGITS.double() / 0.7).softmax(-1).numpy()
     counts = sampler_counts(LOGITS, temperature)
-    assert not rejected(counts, law)
-    assert rejected(counts, one_percent_wrong(law))
+    assert not rejected(counts, probs)
+    assert rejected(counts, one_percent_wrong(probs))
 
 
 def test_rows_have_the_distributions_of_their_temperatures():
@@ -76,20 +76,20 @@ def test_a_masked_class_is_never_drawn_in_1e8():
     assert masked_draws(100_000_000) == 0
 
 
-def equal_mass_bins(law, bins):
-    """Classes in the order of their probability, cut where the sum passes each 1 / bins."""
-    order = np.argsort(-law)
-    cut = np.minimum((np.cumsum(law[order]) * bins).astype(np.int64), bins - 1)
-    place = np.empty(len(law), np.int64)
+def equal_mass_bins(probs, bins):
+    """Bins of classes in the order of their probability, each with a mass of about 1 / bins."""
+    order = np.argsort(-probs)
+    cut = np.minimum((np.cumsum(probs[order]) * bins).astype(np.int64), bins - 1)
+    place = np.empty(len(probs), np.int64)
     place[order] = cut
-    return place, np.bincount(cut, weights=law[order], minlength=bins)
+    return place, np.bincount(cut, weights=probs[order], minlength=bins)
 
 
-def power(law, wrong, draws):
-    """Of the chi-square at a false alarm of 1e-6 against another law of the bins."""
-    noncentral = draws * ((wrong - law) ** 2 / law).sum()
-    threshold = stats.chi2.isf(FALSE_ALARM, len(law) - 1)
-    return stats.ncx2.sf(threshold, len(law) - 1, noncentral)
+def power(probs, wrong, draws):
+    """Power of the chi-square test at a false alarm of 1e-6 against another distribution."""
+    noncentral = draws * ((wrong - probs) ** 2 / probs).sum()
+    threshold = stats.chi2.isf(FALSE_ALARM, len(probs) - 1)
+    return stats.ncx2.sf(threshold, len(probs) - 1, noncentral)
 
 
 @pytest.mark.parametrize("draws", [20_000, pytest.param(100_000, marks=pytest.mark.statistics)])
@@ -99,8 +99,8 @@ def test_a_full_vocabulary_has_its_distribution(draws):
     Printed: the power against a temperature of 1.1 instead of 1 (above 0.999 at 1e5 draws).
     """
     logits = 2 * torch.randn(128_256, generator=torch.Generator().manual_seed(7))
-    law = logits.double().softmax(-1).numpy()
-    place, mass = equal_mass_bins(law, 100)
+    probs = logits.double().softmax(-1).numpy()
+    place, mass = equal_mass_bins(probs, 100)
     warm = (logits.double() / 1.1).softmax(-1).numpy()
     against = power(mass, np.bincount(place, weights=warm, minlength=100), draws)
     print(f"{draws} draws: power {against:.6f} against a temperature of 1.1")

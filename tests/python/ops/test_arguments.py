@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of any kind are taken, arguments of a wrong type are a TypeError of the function that got
-them, and a call that fails for want of memory has drawn nothing."""
+"""Numbers of any type are accepted, arguments of a wrong type raise a TypeError that names the
+function, and no generator advances if a call runs out of memory."""
 
 import re
 from decimal import Decimal
@@ -116,7 +116,7 @@ OTHERS = [
 
 
 def wrong_types():
-    """Of every argument: the messages, and the calls that give them."""
+    """Every argument: messages, and the calls that raise them."""
     for cases, values, kind in [
         (INTEGERS, NOT_INTEGERS, "an integer"),
         (BOOLS, NOT_BOOLS, "a bool"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Autocast: PyTorch's dtypes on CPU and CUDA, and no widened copy of the logits.
 
-CUDA is shown on fake tensors, with the flag set by hand (torch.autocast declines without a GPU) and
-the node called by hand (the engine asks the device for its stream).
+CUDA is tested on fake tensors, with the flag set directly (torch.autocast refuses without a GPU)
+and the node called directly (the engine needs a stream of the device).
 """
 
 import contextlib
@@ -68,7 +68,7 @@ def test_dtypes_are_those_of_pytorch_and_nothing_is_cast(dtype, cast, device, fo
         tau = temperature(form, device)
         with Casts(x.numel()) as casts:
             y = gumbel_softmax(x, tau, **FORMS[kind])
-            unused = [None] * (kind == "hard")  # the gradient of the soft sample that is kept
+            unused = [None] * (kind == "hard")  # the gradient of the saved soft sample
             gradient, of_tau = y.grad_fn(torch.empty_like(y), *unused)
         theirs = F.gumbel_softmax(x, 0.5, kind != "soft")
     assert y.dtype == theirs.dtype
@@ -103,7 +103,7 @@ def test_on_the_cpu_values_are_those_of_the_widened_logits(dtype, cast, kind):
     (got,) = torch.autograd.grad(y, leaf, weights.to(dtype))
     (wanted,) = torch.autograd.grad(reference, wide, weights.to(dtype).to(wide.dtype))
     assert got.dtype == dtype
-    # A backward that starts from the sample reads it as it was rounded to the half type.
+    # A backward from the sample reads it rounded to the half type.
     tolerance = (8 if kind == "hard again" else 64) * torch.finfo(dtype).eps
     assert (got - wanted).abs().max() < tolerance * wanted.abs().max()
 
@@ -137,7 +137,7 @@ def test_compiled_under_autocast_equals_eager_without_a_cast_of_the_logits(cast,
     assert_same_bits(z.detach(), wanted.detach())
     assert_same_bits(*(torch.autograd.grad(v, linear.weight)[0] for v in (value, reference)))
     draw = next(n for n in graphs.forwards[0].graph.nodes if "_gumbel_softmax" in str(n.target))
-    assert draw.args[0].meta["val"].dtype == cast  # as the linear layer gave them
+    assert draw.args[0].meta["val"].dtype == cast  # the dtype of the linear layer
     assert not any(name in str(draw.args[0].target) for name in CASTS)
 
 
@@ -155,7 +155,7 @@ def test_a_graph_for_cuda_has_no_cast_of_the_logits(dtype, cast, hard):
 
 @inputs
 def test_a_compiled_call_sees_autocast_come_and_go(dtype):
-    """The graph of one state does not serve the other."""
+    """The two states have different graphs."""
     run, _ = recorded(lambda x: F.linear(gumbel_softmax(x, 0.5, key=KEY), torch.eye(9).to(x.dtype)))
     x = torch.randn(4, 9).to(dtype)
     plain = run(x)

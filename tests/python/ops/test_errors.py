@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad arguments raise errors that say who, what was wanted, and what came; nothing is drawn."""
+"""Bad arguments raise errors that name the function, the requirement, and the value."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def who(request):
 
 
 def refuses(who, error, message, *args, **options):
-    """The call raises that error with that message, and no generator moves."""
+    """The call raises that error with that message, and no generator advances."""
     generator = options.get("generator")
     mine = generator.get_state() if generator is not None else None
     before = torch.get_rng_state()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain eager calls take short cuts to their key and their temperature: nobody can tell."""
+"""The fast path of eager calls has the key, temperature, and results of the dispatched ops."""
 
 import threading
 
@@ -37,7 +37,7 @@ def test_temperatures_of_calls_in_turn_do_not_mix(hard):
 
 
 def test_a_temperature_first_seen_in_inference_mode_serves_training():
-    tau = 0.61803  # of no other test
+    tau = 0.61803  # used by no other test
     with torch.inference_mode():
         gumbel_softmax(LOGITS, tau, key=KEY)
     leaf = LOGITS.clone().requires_grad_()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys: PyTorch's stateless keys, and 128 fresh bits of a generator."""
+"""Keys: PyTorch's stateless keys, and 128 random bits of a generator."""
 
 import threading
 
@@ -66,7 +66,7 @@ def test_split_is_that_of_torch_and_of_the_oracle(pair):
 
 @pytest.mark.parametrize("pair", KEYS)
 def test_the_words_that_a_key_draws_are_the_keys_that_split_makes_of_it(pair):
-    """So a key is drawn from or split, never both; and fold_in(key, i) is split(key, n)[i]."""
+    """Hence a key is used for sampling or splitting; and fold_in(key, i) is split(key, n)[i]."""
     drawn = oracle.words(pair, np.arange(12)).reshape(3, 2, 2)
     keys = torch_gumbel.split(make_key(*pair), 3)
     wanted = [tuple(int(low) | int(high) << 32 for low, high in block) for block in drawn]
@@ -111,7 +111,7 @@ def test_int64_keys_stay_int64_with_the_same_bits():
 
 
 def two_words(generator: torch.Generator) -> list[int]:
-    """random64 of the CPU generator is what random_ gives over the whole range."""
+    """random64 of the CPU generator equals random_ over the full range."""
     words = torch.empty(2, dtype=torch.int64)
     low = -(2**63)
     words.random_(low, None, generator=generator)

@@ -12,14 +12,14 @@ from scipy.special import rel_entr
 from torch_gumbel import kl_categorical
 
 NAN, INF = torch.nan, torch.inf
-# Of values of a few units; a long row's sums add their own rounding.
+# For values of a few units; sums of long rows add their rounding.
 TOLERANCES = {
     torch.float64: {"rtol": 1e-12, "atol": 1e-12},
     torch.float32: {"rtol": 2e-6, "atol": 2e-6},
     torch.float16: {"rtol": 2e-6, "atol": 2e-6},
     torch.bfloat16: {"rtol": 2e-6, "atol": 2e-6},
 }
-# Gradients are rounded to the type of the rows.
+# Gradients are rounded to the dtype of the rows.
 GRADIENTS = {
     torch.float64: {"rtol": 1e-11, "atol": 1e-13},
     torch.float32: {"rtol": 1e-5, "atol": 1e-6},
@@ -53,7 +53,7 @@ def some_prior(size, zeros=False):
 
 
 def reference(q, prior, dim):
-    """By scipy, of laws in float64."""
+    """The divergence by scipy, in float64."""
     return torch.tensor(rel_entr(q.numpy(), prior.numpy()).sum(dim))
 
 
@@ -90,7 +90,7 @@ def test_values_are_those_of_the_definition(shape, dim, kind, dtype):
 
 
 def formula(kind, values, prior, dim):
-    """In float64, by differentiable ops; a class of probability 0 is left out."""
+    """The divergence in float64, by differentiable ops without the classes of probability 0."""
     zero = values == (-INF if kind == "logits" else 0)
     x = values if kind == "logits" else values.masked_fill(zero, 1).log()
     log_q = x.masked_fill(zero, -INF).log_softmax(dim).masked_fill(zero, 0)
@@ -151,7 +151,7 @@ def test_a_one_hot_row_is_log_k_from_uniform_and_a_uniform_row_is_0():
 
 @pytest.mark.parametrize("offset", [-3e4, 3e4, 1e30])
 def test_an_offset_of_the_logits_changes_nothing(offset):
-    """Logits are multiples of 1/8 within 1, exact beside 3e4."""
+    """Logits are multiples of 1/8 within 1, exact when added to 3e4."""
     x = torch.randint(-8, 9, (4, 50)) / 8 if abs(offset) < 1e5 else torch.zeros(4, 50)
     x.requires_grad_()
     (plain,) = torch.autograd.grad(kl_categorical(x).sum(), x)
@@ -209,8 +209,8 @@ def test_a_prior_may_be_a_vector_or_broadcast():
 def test_a_learned_prior_gets_its_gradient():
     x, prior = torch.randn(40, 6).double(), some_prior(6).requires_grad_()
     (got,) = torch.autograd.grad(kl_categorical(x, prior=prior).sum(), prior)
-    law = prior / prior.sum()
-    plain = (x.softmax(-1) * (x.log_softmax(-1) - law.log())).sum()
+    probs = prior / prior.sum()
+    plain = (x.softmax(-1) * (x.log_softmax(-1) - probs.log())).sum()
     torch.testing.assert_close(got, torch.autograd.grad(plain, prior)[0])
 
 

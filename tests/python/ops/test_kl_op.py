@@ -14,7 +14,7 @@ from torch_gumbel import kl_categorical
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.parametrize("with_prior", [False, True])
 def test_the_formula_of_other_devices_agrees_with_the_kernel(kind, with_prior):
-    """CompositeExplicitAutograd's, found by leaving the CPU out of the dispatch."""
+    """The CompositeExplicitAutograd kernel, by excluding the CPU from dispatch."""
     values = MAKE[kind]((4, 50), 1, torch.float32)
     log_prior = some_prior(50).float().log_softmax(-1) if with_prior else None
     from_probs, grad = kind == "probs", torch.randn(4, 1)

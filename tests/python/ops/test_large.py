@@ -90,6 +90,6 @@ def test_the_time_of_a_long_row_grows_as_its_length(hard):
             times.append(time.perf_counter() - start)
         return min(times) / classes
 
-    # Outputs of 32 MiB and more are new pages at every call, which costs more than the sample; both
-    # lengths pay it. A cost per tile that grows with the number of tiles makes this ratio 8.
+    # Outputs of 32 MiB and more are new pages at every call, which cost more than the sample; both
+    # lengths have it. A cost per tile that grows with the number of tiles makes this ratio 8.
     assert per_class(2**26) < 3 * per_class(2**23)

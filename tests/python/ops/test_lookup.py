@@ -22,7 +22,7 @@ TAUS = {"number": 0.7, "scalar": torch.tensor(0.7), "rows": torch.tensor([[0.5],
 
 
 def product(logits, codebook, tau=1.0, hard=True, key=KEY):
-    """What it stands for."""
+    """The definition, by a matrix product."""
     return gumbel_softmax(logits, tau, hard, key=key).to(codebook.dtype) @ codebook
 
 
@@ -119,8 +119,8 @@ def test_it_is_differentiated_by_torch_func_and_vmapped():
         lambda x, c, key: straight_through_lookup(x, c, key=key, return_index=True)
     )(batch, books, keys)
     for i in range(4):
-        lane = straight_through_lookup(batch[i], books[i], key=keys[i], return_index=True)
-        assert torch.equal(got[i], lane[0]) and torch.equal(index[i], lane[1])
+        element = straight_through_lookup(batch[i], books[i], key=keys[i], return_index=True)
+        assert torch.equal(got[i], element[0]) and torch.equal(index[i], element[1])
 
 
 def test_vmap_draws_by_its_rule_of_randomness():

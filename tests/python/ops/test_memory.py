@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing is allocated but results, 32 bytes per row, and scratch of each thread: 64 KiB for rows
-along the last dimension, 512 KiB more for long ones that wait, at most 1 MiB for others.
+"""Memory: calls allocate results, 32 bytes per row, and scratch per thread: 64 KiB for rows along
+the last dimension, 512 KiB more for long rows that keep weights, at most 1 MiB for others.
 
-With N the size of the logits: a forward takes N, with its backward 2 N; a hard sample that keeps
+With N the size of the logits: a forward takes N, with its backward 2 N; a hard sample that saves
 the soft one for its gradient 2 N and 3 N, and with recompute=True N and 2 N."""
 
 import pytest
@@ -16,8 +16,8 @@ from torch_gumbel.distributions import RelaxedOneHotCategorical
 KEY = make_key(5)
 KIB, MIB = 1 << 10, 1 << 20
 
-# The high-water mark of resident memory in a fresh process: it sees every allocation, torch's or
-# not. Some pages of code and of the allocator come in at the first calls, hence the small call.
+# The high-water mark of resident memory in a new process, which includes all allocations. First
+# calls load pages of code and of the allocator, hence the small call.
 MEASURE = """
 import sys, torch
 from torch_gumbel import gumbel_argmax, gumbel_softmax, key
@@ -47,7 +47,7 @@ work(64, 1024)
 print(work({rows}, {k}))
 """
 
-SLACK = 2 * MIB  # thread stacks, and pages of the allocator that are not ours
+SLACK = 2 * MIB  # thread stacks, and unrelated pages of the allocator
 
 
 def peak(what, rows, k, dtype="float32", threads=2):
@@ -68,8 +68,8 @@ HARD = [("hard", 3, shape) for shape in SHAPES] + [
 
 @pytest.mark.parametrize(("form", "tensors", "shape"), HARD, ids=str)
 def test_hard_forward_and_backward_take_their_results_and_no_more(form, tensors, shape):
-    """The incoming gradient is the caller's; output, gradient, and, unless it is made again, the
-    soft sample are all that is added.
+    """Allocates the output, the gradient, and, unless it is recomputed, the soft sample; the
+    incoming gradient is the caller's.
 
     A copy of any of them, or stored noise, would add 64 MiB.
     """
@@ -148,7 +148,7 @@ def test_a_transposed_input_is_not_copied(dim):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_draws_allocate_only_their_indices(dtype):
-    """To the byte. A temperature given as a number is kept from call to call."""
+    """Exact to the byte. The tensor of a temperature given as a number is kept between calls."""
     for rows, classes in [(1000, 2), (1000, 10), (300, 1000), (2, 100_000)]:
         x, tau = torch.randn(rows, classes, dtype=dtype), torch.rand(rows, 1, dtype=dtype) + 0.5
         for temperature in (1.0, 0.7, 0.0, tau):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sample_gumbel and gumbel_like: the noise that the kernels add."""
+"""sample_gumbel and gumbel_like: the noise of the kernels."""
 
 import pytest
 import torch
@@ -72,9 +72,11 @@ def test_batched_keys_give_each_slice_its_own():
 
 def test_in_vmap_lanes_draw_by_the_rule_of_randomness():
     x = torch.zeros(6, 4)
-    lanes = {how: torch.func.vmap(gumbel_like, randomness=how)(x) for how in ("same", "different")}
-    assert (lanes["same"] == lanes["same"][0]).all()
-    assert len({tuple(row) for row in lanes["different"].tolist()}) == 6
+    elements = {
+        how: torch.func.vmap(gumbel_like, randomness=how)(x) for how in ("same", "different")
+    }
+    assert (elements["same"] == elements["same"][0]).all()
+    assert len({tuple(row) for row in elements["different"].tolist()}) == 6
     keys = split(KEY, 6)
     keyed = torch.func.vmap(lambda key: sample_gumbel(4, key=key))(keys)
     assert_same_bits(keyed, sample_gumbel((6, 4), key=keys))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where float32 ends: temperatures and logits near its limits, and rounding that can be seen."""
+"""Limits of float32: extreme temperatures and logits, and visible rounding."""
 
 import contextlib
 
@@ -98,7 +98,7 @@ def test_logits_count_at_temperatures_of_their_size(row, tau):
     assert torch.allclose(lse.double(), (wide / tau).logsumexp(0), **near)
     grad = torch.arange(6.0).to(row.dtype)
     if tau > 3.4e38 and row.dtype != torch.float64:
-        return  # a gradient is below what float32 holds
+        return  # a gradient underflows in float32
     for recompute in (False, True):
         leaf = row.clone().requires_grad_()
         t = tau_of(tau).requires_grad_()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensor subclasses, function modes, and FX see the functions around the op as one call each."""
+"""Tensor subclasses, function modes, and FX see each function as one call."""
 
 import pytest
 import torch

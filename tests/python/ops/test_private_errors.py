@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Private ops refuse what does not fit them, and never crash."""
+"""Private ops refuse invalid arguments, and never crash."""
 
 import pathlib
 
 import pytest
 from common import run_python
 
-# Private ops are reached by compilers and by users of torch.ops. A crash would end this process, so
-# they run in another one, which is started again after the case that ended it.
+# Compilers and users of torch.ops call private ops. A crash would end this process, so cases run in
+# another one, which is restarted after a crash.
 
 TRY_ALL = """
 import sys, torch

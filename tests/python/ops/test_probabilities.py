@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sample_categorical: from probabilities, whose zeros stay zeros."""
+"""sample_categorical: samples from probabilities, with exact zeros."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ NAN, INF = torch.nan, torch.inf
 
 @pytest.fixture(autouse=True)
 def validation():
-    """PyTorch's default; torch.compile, in any test, switches it off for the whole process."""
+    """PyTorch's default; torch.compile, in any test, disables it for the process."""
     Distribution.set_default_validate_args(__debug__)
 
 
 def some_probs(*shape, dtype=torch.float32):
-    """Not normalised, a third of them 0, none of the rows all 0."""
+    """Unnormalized probabilities, a third of them 0, no row all 0."""
     p = torch.rand(*shape, dtype=torch.float64) * 3
     p[torch.rand(shape) < 0.33] = 0
     p.select(-1, 0).fill_(0.7)
@@ -60,7 +60,7 @@ def test_the_scale_of_a_row_changes_nothing_but_rounding():
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_gradients_are_right(hard):
-    """Of the soft sample; a hard one has the same."""
+    """The gradient of the soft sample; a hard one has the same."""
     p = some_probs(3, 5, dtype=torch.float64).clamp_min(0.05).requires_grad_()
     tau = torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64, requires_grad=True)
     soft = lambda p, tau: sample_categorical(p, tau, key=KEY, validate_args=False)  # noqa: E731

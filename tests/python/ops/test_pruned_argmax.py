@@ -121,7 +121,7 @@ def test_half_logits_at_65504(k):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_ties_go_to_the_first(dtype):
-    """At the largest float the noise vanishes (beside 65504 it does not): every score ties."""
+    """At the largest float the noise is below the rounding (at 65504 it is not): all scores tie."""
     top = torch.finfo(dtype).max
     for k in (2, 17, 100, 2049, 9000):
         x = torch.full((20, k), -top, dtype=dtype)

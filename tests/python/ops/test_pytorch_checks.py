@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch's own checks of F.gumbel_softmax, asked of this one, on every dtype.
+"""PyTorch's own tests of F.gumbel_softmax, on every dtype.
 
-PyTorch's check that hard and soft propagate one gradient sums the sample, whose gradient is zero
-whatever the backward does; here the sum is weighted, and the weakness is shown.
+PyTorch's test that hard and soft samples have equal gradients sums the sample, whose gradient is
+zero for every backward; this file weights the sum, and shows the weakness of the unweighted one.
 """
 
 import pytest
@@ -34,7 +34,7 @@ def z_scores(counts, probabilities, draws):
 
 @dtypes
 def test_a_hundred_hard_samples_follow_the_softmax(dtype):
-    """A true sampler would fail at a fresh seed with a probability of at most 3 %; this one is
+    """A correct sampler fails for a random seed with a probability of at most 3 %; the seed is
     fixed."""
     logits = torch.tensor([[0.2, 0.8, 0.1]], dtype=dtype, requires_grad=True)
     draws = torch.stack([gumbel_softmax(logits, hard=True) for _ in range(100)])
@@ -51,7 +51,7 @@ def test_the_counts_would_show_a_tau_that_sharpens_the_distribution():
 
 
 def gradients(dtype, weights):
-    """Of a soft and a hard sample of one noise."""
+    """Gradients of a soft and a hard sample of the same noise."""
     found, state = [], torch.get_rng_state()
     for hard in (False, True):
         torch.set_rng_state(state)
@@ -71,7 +71,7 @@ def test_hard_and_soft_propagate_one_gradient(dtype):
 
 @dtypes
 def test_an_unweighted_sum_would_pass_with_any_multiple_of_the_gradient(dtype):
-    """Why the check above weighs the classes: each row's sample sums to 1, whatever the logits."""
+    """The reason for the weights above: the sample of each row sums to 1 for all logits."""
     tolerance = 2 * torch.finfo(dtype).eps
     soft, hard = gradients(dtype, torch.ones((), dtype=dtype))
     wrong = [-hard, 0 * hard]

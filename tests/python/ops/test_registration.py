@@ -125,7 +125,7 @@ def test_public_functions_accept_meta_tensors(hard):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_traced_call_draws_its_key_in_the_graph(device, hard):
-    """Fake CUDA tensors stand for real ones: the eager shortcut of a host key must not be taken."""
+    """Fake CUDA tensors must not take the fast path with a host key."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, tau = torch.empty(3, 4, device=device), torch.empty((), device=device)
         for run in (
@@ -141,7 +141,7 @@ def test_a_traced_call_draws_its_key_in_the_graph(device, hard):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_traced_call_reads_neither_key_nor_temperature_on_the_host(device, hard):
-    """Reading a value would stop the stream, and bake the value into a captured graph."""
+    """Reading a value would synchronize, and make it a constant of a captured graph."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, tau = torch.empty(3, 4, device=device), torch.empty((), device=device)
         key = torch.empty(2, dtype=torch.uint64, device=device)

@@ -103,7 +103,7 @@ def test_soft_bits_depend_only_on_the_row(k, dtype):
 
 @pytest.mark.parametrize("k", LENGTHS)
 def test_moving_the_class_dimension_moves_the_result(k):
-    """With one key per column nothing but the strides differs."""
+    """With one key per column only the strides differ."""
     x = torch.randn(k, 5)
     keys = torch.randint(0, 2**62, (5, 2))
     rows = everything(x.t(), x.t(), key=keys)
@@ -137,7 +137,7 @@ TAUS = {
 @pytest.mark.parametrize("form", TAUS)
 @pytest.mark.parametrize("tau", [0.5, 1, 2.5])
 def test_the_form_of_tau_does_not_change_a_bit(form, tau):
-    """The values are exact in every type of tau used here."""
+    """The values are exact in every dtype of tau."""
     x, grad = torch.randn(40, 300), torch.randn(40, 300)
     assert_all_same(everything(x, grad, TAUS[form](float(tau))), everything(x, grad, tau))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A temperature per row may have the rows' own shape, that of logits without the classes."""
+"""Temperatures per row may have the shape of the rows, that of logits without the classes."""
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ def test_a_lookup_takes_it():
 
 
 def test_broadcast_temperatures_keep_their_meaning():
-    """A shape that can be read both ways has one value in each way, so no call changes."""
+    """A shape with both interpretations has the same values in both."""
     x = some(5, 5, 5)
     for dim, shape in [
         (0, (5, 5)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user of F.gumbel_softmax relies on: shapes, dtypes, dims, modes, and the hard sample."""
+"""Semantics of F.gumbel_softmax: shapes, dtypes, dims, modes, and the hard sample."""
 
 import warnings
 
@@ -141,7 +141,7 @@ def test_a_bad_entry_of_a_tau_tensor_makes_only_its_rows_nan(bad, hard):
 
 @pytest.mark.parametrize("form", ["soft", "hard again"])
 def test_editing_a_saved_tensor_raises(form):
-    """Hard samples need a tensor that nobody else has: test_hard_samples.py."""
+    """Hard samples need an unshared tensor: test_hard_samples.py."""
     x = torch.randn(3, 4, requires_grad=True)
     logits = x * 1
     y = gumbel_softmax(logits, **FORMS[form])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks, NaN, infinities, and extreme finite logits: what a row holds, and that it stays there."""
+"""Rows with masks, NaN, infinities, and extreme logits: values, and no effect on other rows."""
 
 import pytest
 import torch

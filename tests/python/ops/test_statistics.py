@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws follow their laws. Each test states its false-alarm rate and shows what it would catch.
+"""Draws have their distributions. Each test states its false-alarm rate and detects a fault.
 
-Keys are fixed, so a run gives the same numbers every time; the rates say how likely a right law
-was to fail when a key was chosen.
+Keys are fixed, so every run gives the same numbers; the rate is the probability that a correct
+sampler fails for a random key.
 """
 
 import math
@@ -29,62 +29,63 @@ def zipf1000():
     return weights / weights.sum()
 
 
-LAWS = {"uniform": uniform5, "zipf": zipf1000}
+DISTRIBUTIONS = {"uniform": uniform5, "zipf": zipf1000}
 
 
-def one_percent_wrong(law):
-    """The law with its top class one per cent more likely, the others scaled to match."""
-    wrong = law.copy()
+def one_percent_wrong(probs):
+    """The distribution with its top class one per cent more likely, the others scaled to match."""
+    wrong = probs.copy()
     wrong[0] *= 1.01
-    wrong[1:] *= (1 - wrong[0]) / (1 - law[0])
+    wrong[1:] *= (1 - wrong[0]) / (1 - probs[0])
     return wrong
 
 
-def draw_counts(law, how, draws=DRAWS, stream=0):
-    logits = torch.from_numpy(np.log(law)).float()
-    rows = 2_000_000 // len(law)  # a chunk stays in the cache, and its counts exact in float32
-    x, counts = logits.expand(rows, len(law)), np.zeros(len(law))
+def draw_counts(probs, how, draws=DRAWS, stream=0):
+    logits = torch.from_numpy(np.log(probs)).float()
+    rows = 2_000_000 // len(probs)  # a chunk stays in the cache, and its counts exact in float32
+    x, counts = logits.expand(rows, len(probs)), np.zeros(len(probs))
     for i in range(draws // rows):
         key = fold_in(KEY, 1000 * stream + i)
         if how == "index":
-            counts += torch.bincount(gumbel_argmax(x, key=key), minlength=len(law)).numpy()
+            counts += torch.bincount(gumbel_argmax(x, key=key), minlength=len(probs)).numpy()
         else:
             counts += gumbel_softmax(x, hard=True, key=key).sum(0).numpy()
     assert counts.sum() == draws
     return counts
 
 
-def p_chi_square(counts, law):
-    expected = law * counts.sum()
-    return stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), len(law) - 1)
+def p_chi_square(counts, probs):
+    expected = probs * counts.sum()
+    return stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), len(probs) - 1)
 
 
-def p_largest_deviation(counts, law):
-    """Exact binomial tails of each class, times their number: max |z| without the normal law."""
+def p_largest_deviation(counts, probs):
+    """Exact binomial tails of each class, times the number of classes, instead of max |z|."""
     n = counts.sum()
-    tails = np.minimum(stats.binom.cdf(counts, n, law), stats.binom.sf(counts - 1, n, law))
-    return min(1.0, 2 * len(law) * tails.min())
+    tails = np.minimum(stats.binom.cdf(counts, n, probs), stats.binom.sf(counts - 1, n, probs))
+    return min(1.0, 2 * len(probs) * tails.min())
 
 
-def rejected(counts, law):
+def rejected(counts, probs):
     """Two tests at half of the rate each: together at most 1e-6 (Bonferroni).
 
-    At 1e7 draws, chi-square alone sees the uniform law 1 % wrong (noncentrality 160 against a
-    threshold of 35 on 4 degrees of freedom); in the Zipf law (noncentrality 116 on 999 degrees) it
-    does not, but its top class is 10.8 standard deviations off, against a threshold of 6.2.
+    At 1e7 draws, chi-square alone detects an error of 1 % in the uniform distribution
+    (noncentrality 160, threshold 35 on 4 degrees of freedom); in the Zipf distribution
+    (noncentrality 116 on 999 degrees) it does not, but the top class is 10.8 standard deviations
+    off, against a threshold of 6.2.
     """
-    return min(p_chi_square(counts, law), p_largest_deviation(counts, law)) < FALSE_ALARM / 2
+    return min(p_chi_square(counts, probs), p_largest_deviation(counts, probs)) < FALSE_ALARM / 2
 
 
 @pytest.mark.parametrize("how", ["hard", "index"])
-@pytest.mark.parametrize("law", LAWS)
-def test_counts_have_their_distribution(law, how):
-    assert not rejected(draw_counts(LAWS[law](), how), LAWS[law]())
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_counts_have_their_distribution(name, how):
+    assert not rejected(draw_counts(DISTRIBUTIONS[name](), how), DISTRIBUTIONS[name]())
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_a_distribution_one_per_cent_wrong_in_its_top_class_is_caught(law):
-    right = LAWS[law]()
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_a_distribution_one_per_cent_wrong_in_its_top_class_is_caught(name):
+    right = DISTRIBUTIONS[name]()
     assert rejected(draw_counts(one_percent_wrong(right), "index", stream=1), right)
 
 
@@ -100,7 +101,7 @@ def ks_distance(values, cdf):
 
 
 def pivot(logits, tau, y):
-    """softmax(logits - tau log y) is Dirichlet(1, ..., 1) whatever the logits and tau."""
+    """softmax(logits - tau log y) is Dirichlet(1, ..., 1) for all logits and tau."""
     return torch.softmax(logits.double() - tau * y.double().log(), -1)
 
 
@@ -141,7 +142,7 @@ def test_two_classes_have_their_closed_form(tau):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_noise_is_standard_gumbel(dtype):
-    """False alarm 1e-6 for the law; and 1e-6 for the far tail, exact binomial."""
+    """False alarm 1e-6 for the distribution; and 1e-6 for the far tail, exact binomial."""
     g = noise(torch.empty(2**23, dtype=dtype), KEY).numpy().astype(np.float64)
     assert ks_distance(g, stats.gumbel_r.cdf) < dkw_bound(len(g))
     beyond = stats.binomtest(int((g > 9).sum()), len(g), stats.gumbel_r.sf(9.0))
@@ -192,11 +193,11 @@ def test_a_correlation_of_two_per_cent_is_caught():
 @pytest.mark.parametrize("tau", [0.1, 1.0, 10.0])
 def test_choices_do_not_depend_on_tau_or_dtype(tau, how):
     """1e8 draws of three classes in each type: false alarm 4e-6 in all."""
-    law = np.array([0.5, 0.375, 0.125])
+    probs = np.array([0.5, 0.375, 0.125])
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         logits = torch.tensor([math.log(4), math.log(3), 0.0], dtype=torch.float64).to(dtype)
         wanted = torch.softmax(logits.double(), 0).numpy()
-        assert np.abs(wanted - law).max() < 1e-2
+        assert np.abs(wanted - probs).max() < 1e-2
         counts, rows = np.zeros(3), 10_000_000
         for i in range(10):
             key, x = fold_in(KEY, i), logits.expand(rows, 3)
@@ -214,8 +215,8 @@ def test_light_classes_win_by_the_right_tail():
 
     Outside [27, 115] with probability below 1e-6; noise capped at 16.6 gives 0 wins.
     """
-    law = np.concatenate([[1 - 1e-6], np.full(1000, 1e-9)])
-    logits, rows, wins = torch.from_numpy(np.log(law)).float(), 2**16, 0
+    probs = np.concatenate([[1 - 1e-6], np.full(1000, 1e-9)])
+    logits, rows, wins = torch.from_numpy(np.log(probs)).float(), 2**16, 0
     for i in range(2**26 // rows):
         index = gumbel_argmax(logits.expand(rows, 1001), key=fold_in(KEY, i))
         wins += int((index > 0).sum())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gumbel_topk: k different classes, in the order and by the law of draws without replacement."""
+"""gumbel_topk: k distinct classes, with the order and distribution of draws without replacement."""
 
 import itertools
 
@@ -132,7 +132,7 @@ def test_it_is_an_op_that_vmaps_and_compiles():
 PROBS = np.array([0.35, 0.25, 0.18, 0.12, 0.07, 0.03])
 
 
-def pair_law(p):
+def pair_probs(p):
     """P(i, then j) = p_i p_j / (1 - p_i), over all ordered pairs."""
     pairs = list(itertools.permutations(range(len(p)), 2))
     return np.array([p[i] * p[j] / (1 - p[i]) for i, j in pairs])
@@ -154,15 +154,15 @@ def pair_counts(draws, temperature=1.0):
 )
 def test_all_ordered_pairs_have_their_distribution(draws):
     """False alarm 1e-6; at 1e7 draws a top pair 1 % off is caught."""
-    counts, law = pair_counts(draws), pair_law(PROBS)
-    assert not rejected(counts, law)
+    counts, probs = pair_counts(draws), pair_probs(PROBS)
+    assert not rejected(counts, probs)
     if draws == 10_000_000:
-        assert rejected(counts, one_percent_wrong(law))
+        assert rejected(counts, one_percent_wrong(probs))
 
 
 def test_pairs_at_another_temperature_have_its_distribution():
     sharp = PROBS ** (1 / 0.5)
-    assert not rejected(pair_counts(2_000_000, 0.5), pair_law(sharp / sharp.sum()))
+    assert not rejected(pair_counts(2_000_000, 0.5), pair_probs(sharp / sharp.sum()))
 
 
 @pytest.mark.parametrize("as_rows", [False, True])
@@ -194,7 +194,7 @@ def test_a_temperature_whose_inverse_is_bounded_has_a_finite_gradient(temperatur
 
 
 def test_an_eager_call_and_a_traced_one_are_bitwise_equal():
-    """One takes a heap of the k best, the other sorts all."""
+    """One keeps the k largest in a heap, the other sorts all."""
     x = torch.randn(6, 5000).round(decimals=1)  # with ties
     x[1, ::3] = -INF
     x[2, 7], x[3, 8], x[4] = NAN, INF, -INF

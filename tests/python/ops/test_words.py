@@ -20,7 +20,7 @@ FROZEN = {
 }
 OFFSETS = list(FROZEN)
 
-# The log of the noise is right to 2^-24 max(1, |log|) before rounding, and E to two ulps.
+# The log of the noise is exact to 2^-24 max(1, |log|) before rounding, and E to two ulps.
 BOUND32 = 2.0**-22
 BOUND64 = 2.0**-50
 
@@ -108,7 +108,7 @@ def test_a_batched_key_may_have_any_strides():
 
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_for_every_dim_the_noise_of_an_element_is_that_of_its_position(dim):
-    """At logits 0 and tau 1, log y + lse is the noise itself."""
+    """At logits 0 and tau 1, log y + lse is the noise."""
     shape = (2, 3, 5, 7)
     for name, x in layouts(torch.zeros(shape, dtype=torch.float64)).items():
         y, lse = ops._gumbel_softmax_lse(x, tau_of(1.0), make_key(5, 3), dim)
@@ -133,7 +133,7 @@ CUTS = {"rows": (4, 1), "classes": (1, 4), "both": (2, 2)}
 
 
 def shards(shape, pieces):
-    """Uneven pieces of a two-dimensional shape: (start, size) of each."""
+    """Uneven parts of a two-dimensional shape: (start, size) of each."""
     edges = [
         [0, *sorted({max(1, n * i // p - 1) for i in range(1, p)}), n]
         for n, p in zip(shape, pieces, strict=True)

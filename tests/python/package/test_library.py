@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The built library: what it says of itself, what it links, and how it shares a process."""
+"""The built library: build information, linked libraries, threads, and forks."""
 
 import os
 import pathlib

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m torch_gumbel: what its commands write and print, and how they fail."""
+"""The commands of python -m torch_gumbel: files, output, and errors."""
 
 import os
 import subprocess

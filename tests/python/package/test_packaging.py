@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CMake package inside the Python package, as a C++ project finds it."""
+"""The CMake package inside the Python package, used by a C++ project."""
 
 import pathlib
 import runpy

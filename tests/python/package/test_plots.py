@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures show the numbers they say, and the numbers agree with the closed forms."""
+"""Plots show the numbers of their titles, which agree with the closed forms."""
 
 import math
 import sys
@@ -52,16 +52,16 @@ def test_the_default_dtype_changes_no_picture(name):
 
 
 def test_bars_are_samples_their_mean_and_the_probabilities():
-    law, taus = torch.tensor([0.2, 0.5, 0.3]), (0.1, 1.0)
-    figure = plots.temperatures(law, taus, samples=2, draws=1000, key=KEY)
+    probs, taus = torch.tensor([0.2, 0.5, 0.3]), (0.1, 1.0)
+    figure = plots.temperatures(probs, taus, samples=2, draws=1000, key=KEY)
     axes = np.array(figure.axes).reshape(3, 2)
     for column, tau in enumerate(taus):
-        y = gumbel_softmax(law.log().expand(1000, 3), tau, key=KEY)
+        y = gumbel_softmax(probs.log().expand(1000, 3), tau, key=KEY)
         for row, wanted in enumerate([y[0], y[1], y.mean(0)]):
             bars = [bar.get_height() for bar in axes[row, column].patches]
             assert bars == pytest.approx(wanted.tolist(), abs=1e-6)
         (marks,) = axes[2, column].lines
-        assert marks.get_ydata() == pytest.approx(law.tolist())
+        assert marks.get_ydata() == pytest.approx(probs.tolist())
 
 
 def test_the_cells_of_the_triangle_fill_it_and_hold_every_point():
@@ -81,14 +81,14 @@ def test_the_cells_of_the_triangle_fill_it_and_hold_every_point():
 @pytest.mark.parametrize("tau", [0.7, 1.5])
 def test_counts_over_the_triangle_follow_the_closed_density(tau):
     """Chi-square over the inner cells, where the density is smooth; a tau 2 % off is caught."""
-    law = torch.tensor([0.5, 0.3, 0.2])
+    probs = torch.tensor([0.5, 0.3, 0.2])
     inner = (_simplex.cells().mean(1) > 0.1).all(1)
     draws = 2_000_000
-    y = gumbel_softmax(law.log().expand(draws, 3), tau, key=KEY)
+    y = gumbel_softmax(probs.log().expand(draws, 3), tau, key=KEY)
     counts = _simplex.cell_counts(y)[inner].numpy()
 
     def p_value(assumed):
-        masses = _simplex.cell_masses(law, assumed)[inner].numpy()
+        masses = _simplex.cell_masses(probs, assumed)[inner].numpy()
         rest = draws - counts.sum()
         observed, expected = [*counts, rest], [*masses * draws, (1 - masses.sum()) * draws]
         return stats.chisquare(observed, expected).pvalue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""patch(): callers of F.gumbel_softmax get the fused op, and PyTorch's own when it is undone."""
+"""patch(): callers of F.gumbel_softmax get the fused op, and PyTorch's own after undo()."""
 
 import inspect
 import itertools
@@ -61,19 +61,19 @@ def test_nested_patches_end_with_the_last_in_any_order(order):
     for done, i in enumerate(order):
         assert is_on(), done
         handles[i].undo()
-        handles[i].undo()  # twice is once
+        handles[i].undo()  # a second undo does nothing
     assert F.gumbel_softmax is ORIGINAL
 
 
-def somebody_elses(before):
-    """A patch of another library, which calls what it found."""
+def of_other_code(before):
+    """A patch of another library, which calls the function it replaced."""
     return lambda *args, **options: before(*args, **options)
 
 
 def test_a_replacement_over_ours_is_left_with_a_warning_and_draws_as_pytorch():
     handle = patch()
     ours = F.gumbel_softmax
-    F.gumbel_softmax = theirs = somebody_elses(ours)
+    F.gumbel_softmax = theirs = of_other_code(ours)
     assert is_on()
     with pytest.warns(RuntimeWarning, match=r"functional\.gumbel_softmax was replaced") as seen:
         handle.undo()
@@ -86,7 +86,7 @@ def test_a_replacement_over_ours_is_left_with_a_warning_and_draws_as_pytorch():
 
 
 def test_an_earlier_replacement_is_restored():
-    F.gumbel_softmax = theirs = somebody_elses(ORIGINAL)
+    F.gumbel_softmax = theirs = of_other_code(ORIGINAL)
     module = user_module()
     with patch([module]):
         assert is_on() and module.draw is F.gumbel_softmax
@@ -96,11 +96,11 @@ def test_an_earlier_replacement_is_restored():
 
 def test_a_patch_over_a_replacement_over_a_patch_brings_the_replacement_back():
     first = patch()
-    F.gumbel_softmax = theirs = somebody_elses(F.gumbel_softmax)
+    F.gumbel_softmax = theirs = of_other_code(F.gumbel_softmax)
     second = patch()
     assert F.gumbel_softmax is not theirs and is_on()
     with pytest.raises(RuntimeError, match="Exponential distribution"):
-        F.gumbel_softmax(torch.ones(3, dtype=torch.int64))  # falls back, and not in circles
+        F.gumbel_softmax(torch.ones(3, dtype=torch.int64))  # falls back, without recursion
     first.undo()
     assert is_on()
     second.undo()
@@ -117,7 +117,7 @@ def test_an_original_restored_by_other_code_gives_no_warning():
 
 
 class SlowModule(types.ModuleType):
-    """Other threads get their turn between a look at a name and what follows from it."""
+    """Lets other threads run between the read of a name and its use."""
 
     def __getattribute__(self, name):
         value = super().__getattribute__(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What patch() leaves to PyTorch's own function, and what differs in what it takes."""
+"""Arguments that patch() leaves to PyTorch's own function, and differences in the others."""
 
 import types
 import warnings
@@ -17,7 +17,7 @@ from torch_gumbel import _patch, gumbel_softmax, patch
 
 
 def outcome(call, *args, **options):
-    """Type and words of an error, or shape and dtype of a result."""
+    """Type and message of an error, or shape and dtype of a result."""
     try:
         result = call(*args, **options)
     except Exception as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""patch() where a model holds the function, or a module a copy of it."""
+"""patch() of attributes of models, and of copies of the function."""
 
 import copy
 import functools
@@ -23,7 +23,7 @@ from torch_gumbel import _patch_targets, gumbel_softmax, patch
 
 
 def fused(call, *args, **options):
-    """Whether a call samples by the fused op, and not by PyTorch's ops."""
+    """Whether a call samples by the fused op instead of PyTorch's ops."""
     with Ops() as ops:
         call(*args, **options)
     noise = {"aten.exponential_", "aten.uniform_", "aten.rand", "aten.rand_like"} & ops.seen

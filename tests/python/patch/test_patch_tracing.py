@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""patch() under whatever looks at a call before it runs: __torch_function__, vmap, compilers."""
+"""patch() under __torch_function__, vmap, and compilers."""
 
 import contextlib
 import inspect
@@ -150,9 +150,9 @@ def test_compiled_training_equals_eager_and_an_annealed_tau_does_not_recompile(f
 
 
 def test_a_patch_before_dynamo_is_imported_is_compiled_as_well():
-    """Dynamo looks torch's functions up by name, at its import: here it finds ours.
+    """Dynamo looks up torch's functions by name at its import, and finds the replacement.
 
-    Undone, it must know PyTorch's again, as one node of its graph.
+    After undo(), it must recognize PyTorch's function again, as one node of its graph.
     """
     code = f"""
 import sys, torch, torch.nn.functional as F
@@ -173,7 +173,7 @@ for graph in [*backend.fw_graphs, backend.graphs[-1]]:
     done = run_python(code)
     assert done.returncode == 0, done.stderr
     *inside, after, node = done.stdout.splitlines()
-    # Dynamo of torch 2.11 makes a graph for every number in this order of things.
+    # Dynamo of torch 2.11 makes a graph for every number in this order of calls.
     assert 1 <= len(inside) <= (2 if torch.__version__ >= "2.12" else 4)
     for graph in inside:
         assert (

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""patch() under a model that nobody here wrote: wav2vec 2.0 of Hugging Face, pretrained as theirs.
+"""patch() of a third-party model: the pretraining of wav2vec 2.0 of Hugging Face.
 
-Its quantiser calls F.gumbel_softmax(logits.float(), tau, hard=True); nothing of it is changed.
+Its quantiser calls F.gumbel_softmax(logits.float(), tau, hard=True); its code is unchanged.
 """
 
 import collections
@@ -46,7 +46,7 @@ CONFIG = Wav2Vec2Config(
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """The tensors are small: on a busy machine threads would mostly wait for each other."""
+    """One thread: the tensors are too small for several."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,7 +54,7 @@ def one_thread():
 
 
 def chirps():
-    """Voices that rise at different pitches, with a little noise; normalized as the model wants."""
+    """Signals of rising pitch with a little noise, normalized as the model requires."""
     t = torch.arange(SAMPLES) / 16000
     voices = [torch.sin(2 * math.pi * (200 + 150 * i + 300 * i * t) * t) for i in range(BATCH)]
     sound = torch.stack(voices) + 0.05 * torch.randn(BATCH, SAMPLES)
@@ -144,7 +144,7 @@ def test_outputs_and_gradients_have_the_same_shapes_and_dtypes(dtype):
 def test_the_loss_falls(dtype, patched):
     losses = train(patched, dtype).losses
     first, last = np.mean(losses[:3]), np.mean(losses[-3:])
-    assert losses[0] > math.log(CONFIG.num_negatives + 1)  # no better than a guess
+    assert losses[0] > math.log(CONFIG.num_negatives + 1)  # not better than chance
     assert last < first / 2
 
 
@@ -153,7 +153,7 @@ VOICES, FRAMES, TEMPERATURE = 200, 400, 2.0
 
 
 def quantiser():
-    """The model's, its codevectors the unit vectors: what it puts out is which codes it drew."""
+    """The quantizer of the model with unit codevectors: its output shows the drawn codes."""
     drawn = Wav2Vec2ForPreTraining(CONFIG).quantizer.train()
     drawn.codevectors.data = torch.eye(CODES).repeat(GROUPS, 1).unsqueeze(0)
     drawn.temperature = TEMPERATURE
@@ -170,7 +170,7 @@ def measure(model, voice, weights):
 
 
 def p_values(sampler):
-    """Of no difference to PyTorch's own sampler: perplexity and gradient, paired over voices."""
+    """p-values of equality with PyTorch's sampler: perplexity and gradient, paired by signal."""
     torch.manual_seed(0)
     model, differences = quantiser(), []
     for _ in range(VOICES):
@@ -185,7 +185,7 @@ def p_values(sampler):
 def rejected(sampler):
     """Two tests at half of the rate each (Bonferroni): together at most 1e-6.
 
-    A mean of 200 paired differences is normal enough for that: |t| must exceed 5.2.
+    The mean of 200 paired differences is close to normal: |t| must exceed 5.2.
     """
     return bool(min(p_values(sampler)) < FALSE_ALARM / 2)
 
@@ -199,7 +199,7 @@ def replaced(sampler):
         F.gumbel_softmax = ORIGINAL
 
 
-def sharper_law(logits, tau, hard):
+def sharper_distribution(logits, tau, hard):
     return ORIGINAL(1.05 * logits, tau, hard)
 
 
@@ -216,6 +216,6 @@ def test_codes_and_gradients_have_the_distribution_of_pytorch():
     assert not rejected(patch)
 
 
-@pytest.mark.parametrize("fault", [sharper_law, wrong_temperature, dropped_class])
+@pytest.mark.parametrize("fault", [sharper_distribution, wrong_temperature, dropped_class])
 def test_a_planted_fault_is_caught(fault):
     assert rejected(lambda: replaced(fault))

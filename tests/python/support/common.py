@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several test files share: dtypes, keys, layouts, and equality of bits."""
+"""Shared helpers of tests: dtypes, keys, layouts, and bitwise equality."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ops = torch.ops.torch_gumbel
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 HALVES = [torch.float16, torch.bfloat16]
-# A hard sample keeps the soft one for its backward, or makes it again from logits and key.
+# A hard sample saves the soft one for its backward, or recomputes it from logits and key.
 FORMS = {"soft": {}, "hard": {"hard": True}, "hard again": {"hard": True, "recompute": True}}
 
 _AS_INTEGER = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -32,7 +32,7 @@ STATELESS = {"key": (2, 12), "split": (2, 14), "fold_in": (2, 14), "bits": (2, 1
 
 @functools.cache
 def stateless(name: str):
-    """That function of ``torch.func._random``, or None where this torch has it not on a CPU."""
+    """That function of ``torch.func._random``, or None if this torch lacks it on a CPU."""
     example = {"key": (5,), "split": (make_key(5), 2), "fold_in": (make_key(5), 1)}
     example["bits"] = (make_key(5), (3,))
     try:
@@ -82,7 +82,7 @@ def _time_on_processors() -> dict[str, int]:
 
 
 def busy_threads(work, seconds: float = 0.05) -> int:
-    """How many threads do a tenth or more of the work, however few processors there are."""
+    """The number of threads that do a tenth or more of the work, for any number of processors."""
     work()
     time.sleep(0.05)  # idle threads of an earlier, wider region first spin for a while
     before, end = _time_on_processors(), time.perf_counter() + seconds
@@ -107,7 +107,7 @@ def _cut_out(x: torch.Tensor) -> torch.Tensor:
 
 
 def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The same values in other places of memory."""
+    """The same values in several memory layouts."""
     views = {
         "contiguous": x.contiguous(),
         "transposed": x.transpose(0, -1).contiguous().transpose(0, -1),
@@ -125,7 +125,7 @@ def layouts(x: torch.Tensor) -> dict[str, torch.Tensor]:
 def run_python(
     code: str, timeout: float = 300, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess:
-    """A fresh interpreter, for what would take this one down or needs its own environment."""
+    """Runs code in a new interpreter, with its own environment."""
     folder = os.path.dirname(os.path.abspath(__file__))
     path = os.pathsep.join([folder, *[p for p in sys.path if p]])
     return subprocess.run(

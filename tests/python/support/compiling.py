@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of torch.compile share."""
+"""Shared helpers of the tests of torch.compile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functorch.compile import make_boxed_func
 from torch._dynamo.backends.debugging import aot_eager
 from torch._dynamo.testing import CompileCounterWithBackend
 
-# What a graph of training calls for a sample, and for its backward.
+# The ops of a training graph for a sample, and for its backward.
 SAMPLE_OPS = {
     "soft": ("torch_gumbel._gumbel_softmax.default", "_gumbel_softmax_backward"),
     "hard": ("torch_gumbel._gumbel_softmax_hard_soft.default", "_gumbel_softmax_backward"),
@@ -17,7 +17,7 @@ SAMPLE_OPS = {
 
 
 def compiled(function, backend="aot_eager", **options):
-    """Compiled anew, whatever earlier tests compiled; a graph break is an error."""
+    """Compiles without the cache of earlier tests; a graph break is an error."""
     torch._dynamo.reset()
     return torch.compile(function, fullgraph=True, backend=backend, **options)
 
@@ -29,7 +29,7 @@ def counted(function, backend="aot_eager", **options):
 
 
 class Graphs:
-    """A backend that runs graphs as they are, and keeps them."""
+    """A backend that runs graphs unchanged, and records them."""
 
     def __init__(self):
         self.forwards, self.backwards = [], []

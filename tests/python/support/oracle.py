@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A slow float64 oracle of the op, from its definitions alone: it shares no code with the library.
+"""A slow float64 oracle of the op, from its definition; it shares no code with the library.
 
 Words: Philox4x32-10 (Salmon et al., 2011), key = seed, counter (offset + e // 4, plane, 0), word
 e % 4. Noise: v = (w + 1/2) 2^-32, extended by a second word below w = 256 (always, if wide);
@@ -47,7 +47,7 @@ def words(key: tuple[int, int], positions: np.ndarray, plane: int = 0) -> np.nda
 
 
 def _both_ends(whole: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """v and 1 - v of words split in halves: (n + 1/2) 2^-bits, each from its own small end."""
+    """v and 1 - v of words split in halves: (n + 1/2) 2^-bits, each without cancellation."""
     high, low = whole[..., 0], whole[..., 1]
     top = 2.0 ** (bits - 32)
 
@@ -85,8 +85,8 @@ def fold_in(key: tuple[int, int], data: int) -> tuple[int, int]:
 class Sample:
     """A soft sample and its derivatives; every argument in float64.
 
-    Everything is taken relative to the best class, so that a row where y is 1 - 1e-30 keeps its
-    digits: log y of the best class is -log1p(sum of the others), and sum_k dlogits_k = 0.
+    Computed relative to the largest class, so that a row with y = 1 - 1e-30 keeps its digits:
+    log y of the largest class is -log1p(sum of the others), and sum_k dlogits_k = 0.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Sample:
         return self.best.squeeze(self.dim)
 
     def grad_logits(self, grad: np.ndarray) -> np.ndarray:
-        """Also the straight-through gradient of the hard sample: y (grad - sum y grad) / tau."""
+        """y (grad - sum y grad) / tau, also the straight-through gradient of the hard sample."""
         above = self._above_best(grad)
         return self.y * (above - self._sum(self.y * above)) / self.tau
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of patch() share: which function ran, and a clean end."""
+"""Shared helpers of the tests of patch(): which function ran, and a check of undo()."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ class Ops(TorchDispatchMode):
 
 
 def way(call, *args, **options):
-    """Which of the two a call ran in; it must be one of them, and only one."""
+    """Which sampler a call ran; it must be exactly one."""
     with Ops() as ops:
         call(*args, **options)
     ran = {SAMPLES.get(op) for op in ops.seen} - {None}
