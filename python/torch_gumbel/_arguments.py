@@ -6,15 +6,18 @@ Shapes and values are checked in C++.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Generator, Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import handle_torch_function
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -22,6 +25,26 @@ if TYPE_CHECKING:
 REAL = (Real, torch.SymFloat, torch.SymInt)
 _KEPT = (float, torch.SymFloat, torch.SymInt)
 _is_compiling = torch.compiler.is_compiling
+
+
+def overridden(
+    function: Callable[..., Any], tensors: tuple[object, ...], arguments: Mapping[str, Any]
+) -> Any:
+    """Calls ``__torch_function__`` of the tensors for a public function and its arguments by name
+    (its ``locals()``); those without a default are passed by position."""
+    required, optional = _parameters(function)
+    named = {name: arguments[name] for name in optional}
+    return handle_torch_function(function, tensors, *(arguments[n] for n in required), **named)
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """Names of the parameters without and with a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return (
+        [p.name for p in parameters if p.default is p.empty],
+        [p.name for p in parameters if p.default is not p.empty],
+    )
 
 
 def check_types(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import has_torch_function_unary
 
 from torch_gumbel import _arguments, _patch_targets, functional
 from torch_gumbel._library import _C
@@ -175,9 +175,7 @@ def _routed(logits: Tensor, tau: float, hard: bool, eps: float, dim: int) -> Ten
     if not _devices:
         return _torch_gumbel_softmax(logits, tau, hard, eps, dim)
     if not _is_compiling() and has_torch_function_unary(logits):
-        routed: Tensor = handle_torch_function(
-            gumbel_softmax, (logits,), logits, tau=tau, hard=hard, eps=eps, dim=dim
-        )
+        routed: Tensor = _arguments.overridden(gumbel_softmax, (logits,), locals())
         return routed
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
 from torch_gumbel._arguments import (
     check_integer,
@@ -16,6 +16,7 @@ from torch_gumbel._arguments import (
     flag,
     integer,
     is_dtensor,
+    overridden,
     real_number,
     refuse_traced_generator,
     traced_temperature,
@@ -98,18 +99,8 @@ def gumbel_softmax(
     if _is_compiling():
         return _traced_softmax(logits, tau, hard, dim, recompute, generator, key)
     if has_torch_function_variadic(logits, tau, key):
-        return handle_torch_function(
-            gumbel_softmax,
-            (logits, tau, key),
-            logits,
-            tau=tau,
-            hard=hard,
-            eps=eps,
-            dim=dim,
-            recompute=recompute,
-            generator=generator,
-            key=key,
-        )
+        sample: Tensor = overridden(gumbel_softmax, (logits, tau, key), locals())
+        return sample
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     if type(logits) is not Tensor and is_dtensor(logits):
@@ -183,17 +174,8 @@ def gumbel_argmax(
     if _is_compiling():
         return _traced_argmax(logits, dim, keepdim, num_samples, temperature, generator, key)
     if has_torch_function_variadic(logits, temperature, key):
-        return handle_torch_function(
-            gumbel_argmax,
-            (logits, temperature, key),
-            logits,
-            dim=dim,
-            keepdim=keepdim,
-            num_samples=num_samples,
-            temperature=temperature,
-            generator=generator,
-            key=key,
-        )
+        drawn: Tensor = overridden(gumbel_argmax, (logits, temperature, key), locals())
+        return drawn
     if type(logits) is not Tensor and is_dtensor(logits):
         return _argmax_of_dtensor(logits, dim, keepdim, num_samples, temperature, generator, key)
     check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)

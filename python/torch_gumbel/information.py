@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, integer, listed, refuse_dtensor
+from torch_gumbel._arguments import check_tensor, integer, listed, overridden, refuse_dtensor
 
 # Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -57,14 +57,7 @@ def kl_categorical(
     """
     who = "kl_categorical"
     if not _is_compiling() and has_torch_function_variadic(logits, probs, prior):
-        kl: Tensor = handle_torch_function(
-            kl_categorical,
-            (logits, probs, prior),
-            logits=logits,
-            probs=probs,
-            prior=prior,
-            dim=dim,
-        )
+        kl: Tensor = overridden(kl_categorical, (logits, probs, prior), locals())
         return kl
     for name, value in (("logits", logits), ("probs", probs), ("prior", prior)):
         _check_optional(who, name, value)
@@ -100,13 +93,7 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
     """
     who = "categorical_elbo"
     if not _is_compiling() and has_torch_function_variadic(log_likelihood, logits, prior):
-        elbo: Tensor = handle_torch_function(
-            categorical_elbo,
-            (log_likelihood, logits, prior),
-            log_likelihood,
-            logits,
-            prior=prior,
-        )
+        elbo: Tensor = overridden(categorical_elbo, (log_likelihood, logits, prior), locals())
         return elbo
     check_tensor(who, "log_likelihood", log_likelihood)
     check_tensor(who, "logits", logits)
@@ -141,7 +128,7 @@ def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = 
     """
     who = "perplexity"
     if not _is_compiling() and has_torch_function_variadic(codes):
-        value: Tensor = handle_torch_function(perplexity, (codes,), codes, dim=dim, over=over)
+        value: Tensor = overridden(perplexity, (codes,), locals())
         return value
     check_tensor(who, "codes", codes)
     refuse_dtensor(who, codes)

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, overload
+from typing import Literal, overload
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, checked_call, flag, refuse_dtensor
+from torch_gumbel._arguments import check_tensor, checked_call, flag, overridden, refuse_dtensor
 
 # Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -101,17 +101,8 @@ def straight_through_lookup(
     """
     who = "straight_through_lookup"
     if not _is_compiling() and has_torch_function_variadic(logits, codebook, tau, key):
-        drawn: Tensor | tuple[Tensor, Tensor] = handle_torch_function(
-            cast(Any, straight_through_lookup),
-            (logits, codebook, tau, key),
-            logits,
-            codebook,
-            tau=tau,
-            hard=hard,
-            generator=generator,
-            key=key,
-            return_index=return_index,
-        )
+        drawn: Tensor | tuple[Tensor, Tensor]
+        drawn = overridden(straight_through_lookup, (logits, codebook, tau, key), locals())
         return drawn
     taken = checked_call(who, logits, tau, "tau", generator, key)
     check_tensor(who, "codebook", codebook)

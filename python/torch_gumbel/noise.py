@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
 from torch_gumbel._arguments import (
     check_dtype,
@@ -15,6 +15,7 @@ from torch_gumbel._arguments import (
     check_source_types,
     check_tensor,
     listed,
+    overridden,
     refuse_dtensor,
     refuse_traced_generator,
 )
@@ -78,15 +79,7 @@ def sample_gumbel(
             device = (
                 _device_of(None, key) or torch.get_default_device()
             )  # DeviceContext is such a mode, active until now
-        drawn: Tensor = handle_torch_function(
-            sample_gumbel,
-            (key,),
-            size,
-            dtype=dtype,
-            device=device,
-            generator=generator,
-            key=key,
-        )
+        drawn: Tensor = overridden(sample_gumbel, (key,), locals())
         return drawn
     else:
         check_source_types(who, generator, key)
@@ -128,9 +121,7 @@ def gumbel_like(
     if _is_compiling():
         refuse_traced_generator(who, generator)
     elif has_torch_function_variadic(input, key):
-        drawn: Tensor = handle_torch_function(
-            gumbel_like, (input, key), input, dtype=dtype, generator=generator, key=key
-        )
+        drawn: Tensor = overridden(gumbel_like, (input, key), locals())
         return drawn
     else:
         check_tensor(who, "input", input)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import checked_call, flag, integer
+from torch_gumbel._arguments import checked_call, flag, integer, overridden
 
 # Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -64,17 +64,7 @@ def sample_categorical(
     """
     who = "sample_categorical"
     if not _is_compiling() and has_torch_function_variadic(probs, temperature, key):
-        sample: Tensor = handle_torch_function(
-            sample_categorical,
-            (probs, temperature, key),
-            probs,
-            temperature,
-            hard=hard,
-            dim=dim,
-            validate_args=validate_args,
-            generator=generator,
-            key=key,
-        )
+        sample: Tensor = overridden(sample_categorical, (probs, temperature, key), locals())
         return sample
     taken = checked_call(who, probs, temperature, "temperature", generator, key, what="probs")
     hard, dim = flag(who, "hard", hard), integer(who, "dim", dim)

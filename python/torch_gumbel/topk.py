@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_integer, checked_call, integer
+from torch_gumbel._arguments import check_integer, checked_call, integer, overridden
 
 # Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -60,16 +60,7 @@ def gumbel_topk(
     """
     who = "gumbel_topk"
     if not _is_compiling() and has_torch_function_variadic(logits, temperature, key):
-        found: tuple[Tensor, Tensor] = handle_torch_function(
-            gumbel_topk,
-            (logits, temperature, key),
-            logits,
-            k,
-            dim=dim,
-            temperature=temperature,
-            generator=generator,
-            key=key,
-        )
+        found: tuple[Tensor, Tensor] = overridden(gumbel_topk, (logits, temperature, key), locals())
         return found
     taken = checked_call(who, logits, temperature, "temperature", generator, key, zero=True)
     check_integer(who, "k", k)

@@ -249,7 +249,7 @@ def test_a_patch_without_arguments_names_holders_of_the_function_once(monkeypatc
 
     module, model = module_with("draw = functools.partial(F.gumbel_softmax, hard=True)"), Holder()
     monkeypatch.setitem(sys.modules, "a_users_module", module)
-    monkeypatch.setattr(_patch_targets, "_looked_at", set())
+    monkeypatch.setattr(_patch_targets, "_searched_at", set())
     monkeypatch.setattr(_patch_targets, "_warned_of", set())
     names = {f"{__name__}.{Holder.__qualname__}.{n}" for n in ("direct", "bound", "twice")}
     names.add("a_users_module.draw")
