@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is timed: tasks, who does them side by side, and in which process."""
+"""The cases of the benchmark: tasks, the implementations timed on each, and their processes."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOFT, HARD, INDEX = "soft", "hard", "index"
 SOFT_TRAINING, HARD_TRAINING = "soft, forward + backward", "hard, forward + backward"
@@ -27,7 +31,7 @@ LABELS = {
     "arithmetic": "arithmetic",
 }
 SAMPLERS = ("ours", "eager", "compiled", "jax", "paddle")
-CONTESTANTS = {
+IMPLEMENTATIONS = {
     SOFT: (*SAMPLERS, "softmax", "copy"),
     HARD: (*SAMPLERS, "copy"),
     INDEX: ("ours", "multinomial", "argmax", "jax", "paddle", "copy"),
@@ -45,7 +49,7 @@ OTHER_DTYPES = ("bfloat16", "float16", "float64")
 SMALL = (4, 10)
 IMAGES, IMAGES_LAST = (32, 1024, 16, 16), (32, 16, 16, 1024)
 ELEMENTS, QUICK_ELEMENTS = 2**22, 2**18
-FULL_GAIN = 1.9  # of arithmetic from a second thread, or the machine gave it no core
+FULL_GAIN = 1.9  # speed-up of arithmetic with a second thread, if it has a core of its own
 COLD_SETS = 6  # inputs and outputs in rotation: more than any cache holds
 
 
@@ -78,6 +82,14 @@ class Task:
         return math.prod(self.shape)
 
 
+Call = Callable[[], object]  # what is timed
+Maker = Callable[[Task, "Tensor", "Tensor"], Call]  # of a task, its logits, and its gradient
+
+
+class Absent(Exception):
+    """An implementation does not support a task or is not installed; the message says why."""
+
+
 @dataclass(frozen=True)
 class Entry:
     label: str
@@ -87,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Case:
-    """Entries that are timed in turn; the first is the one that the others are compared with."""
+    """Entries that are timed in turn; the others are compared with the first."""
 
     section: str
     entries: tuple[Entry, ...]
@@ -95,7 +107,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Setting:
-    """A process: what is fixed for all that runs in it."""
+    """The settings of one process."""
 
     name: str
     threads: int
@@ -107,7 +119,7 @@ def cores() -> int:
 
 
 def settings(threads: int, builds: Iterable[str]) -> list[Setting]:
-    """`builds`: the instruction sets that run here."""
+    """The processes of a run; `builds`: the instruction sets that this machine supports."""
     found = [Setting("one thread", 1)]
     if threads > 1:
         found += [Setting("many threads", threads), Setting("scaling", threads)]
@@ -118,12 +130,12 @@ def settings(threads: int, builds: Iterable[str]) -> list[Setting]:
 
 
 def side_by_side(section: str, task: Task, who: Iterable[str] | None = None) -> Case:
-    names = CONTESTANTS[task.kind] if who is None else who
+    names = IMPLEMENTATIONS[task.kind] if who is None else who
     return Case(section, tuple(Entry(LABELS[name], name, task) for name in names))
 
 
 def ours_varied(section: str, tasks: dict[str, Task]) -> Case:
-    """torch_gumbel against itself."""
+    """A case of torch_gumbel with several tasks."""
     return Case(section, tuple(Entry(f"{OURS}, {what}", "ours", t) for what, t in tasks.items()))
 
 
@@ -165,15 +177,15 @@ class Grid:
 
     def by_classes(self) -> list[Case]:
         return [
-            side_by_side("classes", Task(kind, self.shape(k)), self.quick_peers(kind, k))
+            side_by_side("classes", Task(kind, self.shape(k)), self.implementations(kind, k))
             for kind in KINDS
             for k in self.pick(CLASSES, (1024,) if "backward" in kind else (10, 1024, 32000))
         ]
 
-    def quick_peers(self, kind: str, classes: int) -> tuple[str, ...]:
-        """Compiling takes seconds for each case, so a quick run does it twice."""
+    def implementations(self, kind: str, classes: int = 0) -> tuple[str, ...]:
+        """The implementations timed on a kind; a quick run compiles only two cases."""
         compiled = not self.quick or (kind in (SOFT, SOFT_TRAINING) and classes == 1024)
-        return tuple(name for name in CONTESTANTS[kind] if compiled or name != "compiled")
+        return tuple(name for name in IMPLEMENTATIONS[kind] if compiled or name != "compiled")
 
     def tau_one(self) -> list[Case]:
         return [
@@ -219,21 +231,22 @@ class Grid:
         images, last = self.images()
         found = []
         for kind in (SOFT,) if self.quick else KINDS:
-            found.append(side_by_side("one row", Task(kind, (1, self.elements)), self.others(kind)))
+            found.append(
+                side_by_side("one row", Task(kind, (1, self.elements)), self.implementations(kind))
+            )
             task = Task(kind, images, dim=1)
             beside = Entry(f"{OURS}, last dim", "ours", Task(kind, last))
-            ours, *rest = side_by_side("dim=1", task, self.others(kind)).entries
+            ours, *rest = side_by_side("dim=1", task, self.implementations(kind)).entries
             found.append(Case("dim=1", (ours, beside, *rest)))
         return found
 
-    def others(self, kind: str) -> tuple[str, ...]:
-        return self.quick_peers(kind, 0)
-
     def small(self) -> list[Case]:
-        return [side_by_side("small", Task(kind, SMALL), self.others(kind)) for kind in KINDS]
+        return [
+            side_by_side("small", Task(kind, SMALL), self.implementations(kind)) for kind in KINDS
+        ]
 
     def memory(self, threads: int) -> list[Case]:
-        """Full size even in a quick run: it is about memory, not caches."""
+        """Cases that exceed the caches, full size even in a quick run."""
         shapes = [(ELEMENTS // k, k) for k in self.pick((32, *MAIN_CLASSES), (1024,))]
         tasks = [Task(BACKWARD, shape, threads=threads, sets=COLD_SETS) for shape in shapes]
         return [side_by_side("memory", task) for task in tasks]
@@ -244,11 +257,11 @@ class Grid:
             shapes = [self.shape(k) for k in self.pick((32, *MAIN_CLASSES), (1024,))]
             for shape in shapes if self.quick else (*shapes, (1, self.elements)):
                 task = Task(kind, shape, threads=threads)
-                found.append(side_by_side("many threads", task, self.others(kind)))
+                found.append(side_by_side("many threads", task, self.implementations(kind)))
         return found
 
     def scaling(self) -> list[Case]:
-        """Two threads against one: ours, a copy, and arithmetic alone, in the same rounds."""
+        """Two threads against one: torch_gumbel, a copy, and arithmetic, in the same rounds."""
         found = []
         for kind in (SOFT, HARD, INDEX, BACKWARD):
             sets = COLD_SETS if kind == BACKWARD else 1

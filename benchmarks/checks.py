@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A timing of a wrong answer is worth nothing: results are checked before they are timed."""
+"""Checks of results, made before they are timed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from cases import BACKWARD, HARD, INDEX, Entry, Task
-from contestants import Call, Inputs, call_of
-from peers import as_torch
+from baselines import as_torch
+from cases import BACKWARD, HARD, INDEX, Call, Entry, Task
+from implementations import Inputs, call_of
 from torch import Tensor
 
 import torch_gumbel
@@ -20,7 +20,7 @@ SUBNORMAL = {"float64": 0.0, "float32": 1e-7, "float16": 2**-23, "bfloat16": 1e-
 
 
 class Wrong(Exception):
-    """A result is not what it must be; the message says how."""
+    """A result is wrong; the message names the error."""
 
 
 def require(right: bool | Tensor, what: str) -> None:
@@ -29,7 +29,7 @@ def require(right: bool | Tensor, what: str) -> None:
 
 
 def check(entry: Entry, inputs: Inputs, call: Call) -> None:
-    """Ours: number by number against plain formulas in float64. Others: the form of a sample."""
+    """torch_gumbel: all values against formulas in float64. Others: the form of a sample."""
     if entry.who == "ours":
         check_ours(entry.task)
         require(torch.isfinite(as_torch(call())).all(), "the result is not finite")
@@ -66,7 +66,7 @@ def check_ours(task: Task) -> None:
 
 
 def check_choice(scores: Tensor, index: Tensor, dim: int) -> None:
-    """The chosen scores are the largest, but for the last bit of a float32 sum."""
+    """The selected scores are the largest, up to the last bit of a float32 sum."""
     chosen = scores.gather(dim, index.unsqueeze(dim)).squeeze(dim)
     require((scores.amax(dim) - chosen <= 4e-6).all(), "a choice is not a maximum")
 
@@ -81,7 +81,7 @@ def check_gradient(task: Task, y: Tensor, grad: Tensor, result: Tensor) -> None:
 
 
 def check_form(task: Task, first: Tensor, second: Tensor) -> None:
-    """Of a framework whose noise cannot be known: finite, the right sums, new at every call."""
+    """The form of a sample with unknown noise: finite, correct sums, different at every call."""
     rows = task.elements // task.classes
     if task.kind == INDEX:
         require(first.numel() == rows, f"{first.numel()} indices for {rows} rows")
@@ -96,7 +96,7 @@ def check_form(task: Task, first: Tensor, second: Tensor) -> None:
 
 
 def check_sums(task: Task, values: Tensor) -> None:
-    """A sample's rows sum to 1, a gradient's to 0; halves are summed loosely."""
+    """Rows of a sample sum to 1, those of a gradient to 0, with a tolerance for half types."""
     loose = 8 * TOLERANCE[task.dtype]
     sums = values.sum(task.dim)
     if task.training:

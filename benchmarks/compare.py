@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch_gumbel beside PyTorch, JAX, and Paddle on a CPU, in one run.
+"""torch_gumbel against PyTorch, JAX, and Paddle on a CPU, in one run.
 
     python benchmarks/compare.py [--quick] [--threads N] [--out DIR]
 
-All contestants of a case are checked, then timed in turn; a figure is the median of the rounds, a
-ratio the median of the rounds' ratios. Writes RESULTS.md, results.json, and results.png to DIR (a
+All implementations of a case are checked, then timed in turn; a figure is the median of the rounds,
+a ratio the median of the rounds' ratios. Writes RESULTS.md, results.json, and results.png to DIR (a
 quick run only prints, unless DIR is given). `pip install --group bench` brings JAX and Paddle.
 """
 
@@ -21,8 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import baselines
 import machine
-import peers
 import report
 from cases import Setting, cores, settings
 from tqdm import tqdm
@@ -34,9 +34,9 @@ HERE = Path(__file__).parent
 
 
 def run_worker(setting: Setting, quick: bool, first: int) -> Iterator[dict[str, Any]]:
-    """Results of the jobs from `first` on; a last one tells if the process died."""
+    """Results of the jobs from `first` on, and a record of the signal if the process died."""
     command = [sys.executable, str(HERE / "worker.py"), json.dumps(asdict(setting))]
-    environment = {**os.environ, **peers.environment(setting)}
+    environment = {**os.environ, **baselines.environment(setting)}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [*command, str(int(quick)), str(first)],
@@ -49,7 +49,7 @@ def run_worker(setting: Setting, quick: bool, first: int) -> Iterator[dict[str, 
         for line in process.stdout:
             yield json.loads(line)
         status = process.wait()
-        if status > 0:  # a Python error: of ours, for those of peers are caught
+        if status > 0:  # an error of torch_gumbel: those of baselines are caught
             errors.seek(0)
             raise SystemExit(errors.read()[-4000:])
         if status < 0:
@@ -57,7 +57,7 @@ def run_worker(setting: Setting, quick: bool, first: int) -> Iterator[dict[str, 
 
 
 def run_setting(setting: Setting, quick: bool, bar: tqdm[Any]) -> list[dict[str, Any]]:
-    """All jobs of a setting. A job in which a peer kills the process is told, and passed over."""
+    """All jobs of a setting. A job in which a baseline ends the process is recorded and skipped."""
     total = len(jobs(setting, quick))
     found: list[dict[str, Any]] = []
     while len(found) < total:
@@ -69,7 +69,7 @@ def run_setting(setting: Setting, quick: bool, bar: tqdm[Any]) -> list[dict[str,
 
 
 def measure(quick: bool, threads: int) -> dict[str, Any]:
-    where = machine.describe(threads)  # before the run: its load is not the run's own
+    where = machine.describe(threads)  # before the run, whose own load is not counted
     processes = settings(threads, torch_gumbel.build_info()["cpu_builds"].split())
     total = sum(len(jobs(setting, quick)) for setting in processes)
     records = []
@@ -86,7 +86,7 @@ def measure(quick: bool, threads: int) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """One case a line, so that two runs can be compared by diff."""
+    """Writes results.json with one case per line, so that runs can be compared by diff."""
     folder.mkdir(parents=True, exist_ok=True)
     cases = ",\n".join("  " + json.dumps(case, separators=(",", ":")) for case in results["cases"])
     rest = {name: value for name, value in results.items() if name != "cases"}

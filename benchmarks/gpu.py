@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch_gumbel beside PyTorch on a GPU.
+"""torch_gumbel against PyTorch on a GPU.
 
     python benchmarks/gpu.py [--quick] [--out DIR]
 
-Every contestant works on the same buffers in turn, more of them than the L2 cache holds; as plain
-calls, and replayed as a graph. A share of a copy compares bytes a second with `out.copy_(logits)`
-of the same size in the same run. Prints a table; writes gpu.json and GPU.md to DIR.
+Every implementation works on the same buffers in turn, more of them than the L2 cache holds; in
+separate calls, and replayed as a CUDA graph. A share of a copy compares bytes a second with
+`out.copy_(logits)` of the same size in the same run. Prints a table; writes gpu.json and GPU.md to
+DIR.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ IMAGES = (32, 1024, 32, 32)
 DTYPES = ("float32", "bfloat16")
 
 SAMPLERS = ("ours", "eager", "compiled", "softmax", "copy")
-CONTESTANTS = {
+IMPLEMENTATIONS = {
     INDEX: ("ours", "multinomial", "argmax", "copy"),
     BACKWARD: ("ours", "copy"),
     HARD_TRAINING: ("ours", "eager", "compiled", "copy"),
@@ -58,11 +59,11 @@ def tasks(quick: bool) -> Iterator[Task]:
 
 
 def measure(task: Task, cache: int) -> Record:
-    """Microseconds of every contestant; a peer that fails is told, ours must not."""
+    """Microseconds of every implementation; a baseline that fails is recorded as absent."""
     sets = buffers_for(task, cache)
     inputs = inputs_on_gpu(task, sets)
     times: Record = {}
-    for who in CONTESTANTS.get(task.kind, SAMPLERS):
+    for who in IMPLEMENTATIONS.get(task.kind, SAMPLERS):
         try:
             times[who] = asdict(time_of(who, task, inputs))
         except Exception as error:
@@ -79,7 +80,7 @@ def microseconds(record: Record, who: str, how: str) -> float | None:
 
 
 def ratio(record: Record, who: str, how: str = "graph") -> float | None:
-    """How many times as long as ours."""
+    """Time relative to torch_gumbel."""
     ours, other = microseconds(record, "ours", how), microseconds(record, who, how)
     return other / ours if ours and other else None
 
@@ -98,7 +99,7 @@ def shown(value: float | None, form: str) -> str:
 
 def result_table(records: list[Record]) -> list[str]:
     header = ["what", "shape", "dtype", "us, graph", "us, plain", "GB/s", "of a copy"]
-    peers = ("eager", "compiled", "softmax", "multinomial", "argmax")
+    baselines = ("eager", "compiled", "softmax", "multinomial", "argmax")
     rows = []
     for record in records:
         ours = microseconds(record, "ours", "graph")
@@ -113,10 +114,10 @@ def result_table(records: list[Record]) -> list[str]:
                 shown(microseconds(record, "ours", "plain"), "{:.1f}"),
                 "" if training else shown(rate, "{:.0f}"),
                 "" if training else shown(share_of_copy(record), "{:.0f} %"),
-                *(shown(ratio(record, who), "{:.1f}x") for who in peers),
+                *(shown(ratio(record, who), "{:.1f}x") for who in baselines),
             ]
         )
-    return table([*header, *(LABELS[who] for who in peers)], rows)
+    return table([*header, *(LABELS[who] for who in baselines)], rows)
 
 
 def goals(records: list[Record]) -> list[list[str]]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from cases import BACKWARD, INDEX, Task
-from contestants import Call, Inputs, call_of
+from cases import BACKWARD, INDEX, Call, Task
+from implementations import Inputs, call_of
 
 ROUNDS = 7
 LEAST_MS = 10.0  # of a round
@@ -18,14 +18,14 @@ MOST_BUFFERS = 512
 
 
 def bytes_moved(task: Task, who: str) -> int:
-    """What a fused op must read and write, per element, times the elements."""
+    """The bytes that a fused op must read and write."""
     size = torch.finfo(getattr(torch, task.dtype)).bits // 8
     passes = 2 if who == "copy" else {INDEX: 1, BACKWARD: 3}.get(task.kind, 2)
     return passes * size * task.elements
 
 
 def buffers_for(task: Task, cache: int) -> int:
-    """So many that their inputs alone outgrow the cache; few of large ones."""
+    """The number of buffers whose inputs exceed the cache."""
     size = torch.finfo(getattr(torch, task.dtype)).bits // 8 * task.elements
     return max(2, min(MOST_BUFFERS, -(-BEYOND_CACHE * cache // max(size, 1))))
 
@@ -45,7 +45,7 @@ def inputs_on_gpu(task: Task, sets: int) -> Inputs:
 
 @dataclass
 class Times:
-    """Microseconds of a call; of the graph, None with a reason if it could not be captured."""
+    """Microseconds per call; for the graph None, with a reason, if capture failed."""
 
     plain: float
     graph: float | None
@@ -66,14 +66,14 @@ def time_of(who: str, task: Task, inputs: Inputs) -> Times:
     plain = per_call(plain_runner(calls), len(calls))
     try:
         graph = per_call(graph_runner(calls), len(calls))
-    except RuntimeError as error:  # an op that waits for the GPU cannot be captured
+    except RuntimeError as error:  # an op that synchronizes cannot be captured
         torch.cuda.synchronize()
         return Times(plain, None, str(error).splitlines()[0])
     return Times(plain, graph)
 
 
 def plain_runner(calls: Sequence[Call]) -> Callable[[], None]:
-    """Every call once. Results live until their turn comes again, so that no buffer is warm."""
+    """Runs every call once. Results live until the next round, so that no buffer is in a cache."""
     results: list[object] = [None] * len(calls)
 
     def run() -> None:
@@ -84,7 +84,7 @@ def plain_runner(calls: Sequence[Call]) -> Callable[[], None]:
 
 
 def graph_runner(calls: Sequence[Call]) -> Callable[[], None]:
-    """Every call once, as one graph."""
+    """Replays every call once, as one graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

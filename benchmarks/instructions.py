@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions per element of the CPU kernels: counts, which no noisy machine can blur.
+"""Instructions per element of the CPU kernels: counts, which do not depend on load.
 
     python benchmarks/instructions.py [--check] [--build build/cmake]
 

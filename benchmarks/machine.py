@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a measurement was made on: processor, caches, and versions."""
+"""The machine of a measurement: processor, caches, and versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cases import cores
 
 import torch_gumbel
 
-PEERS = {"jax": "JAX", "jaxlib": "jaxlib", "paddlepaddle": "Paddle"}
+BASELINES = {"jax": "JAX", "jaxlib": "jaxlib", "paddlepaddle": "Paddle"}
 
 
 def processor() -> str:
@@ -28,7 +28,7 @@ def processor() -> str:
 
 
 def caches() -> str:
-    """Of the first core, as the kernel tells them."""
+    """The caches of the first core, from sysfs."""
     found = []
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, kind, size = (
@@ -47,7 +47,7 @@ def version(package: str) -> str:
 
 
 def compiler() -> str:
-    """Of torch.compile's C++ code."""
+    """The version of the C++ compiler of torch.compile."""
     path = shutil.which("g++")
     if path is None:
         return "not installed"
@@ -68,7 +68,7 @@ def describe(threads: int) -> dict[str, str]:
         "torch": torch.__version__,
         "torch's instruction set": torch.backends.cpu.get_cpu_capability(),
         "g++ (torch.compile)": compiler(),
-        **{name: version(package) for package, name in PEERS.items()},
+        **{name: version(package) for package, name in BASELINES.items()},
         "Python": platform.python_version(),
         "NumPy": version("numpy"),
     }

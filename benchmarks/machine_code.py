@@ -95,7 +95,7 @@ class Kernel:
         if instruction.base == "BRA":
             then = [self.labels[instruction.target]]
             return [*then, pc + 1] if instruction.conditional else then
-        # A call is a division's way out for operands of extreme size.
+        # A call is the slow path of a division, for extreme operands.
         return [pc + 1] if instruction.base not in ("RET", "BRX", "BPT", "CALL") else []
 
     def path(self, begin=0, end=None, **wanted):

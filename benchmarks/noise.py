@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each library's noise ends, measured through its own sampler.
+"""The largest noise of each library, measured through its own sampler.
 
 Samples of one row of zeros at tau 1 are exp(g) over a sum, so g - median(g) is the logarithm of
 y over its median, and the median of a standard Gumbel is known. The largest of N exact draws is
@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import torch
+from baselines import as_torch
 from cases import LABELS, SAMPLERS, SOFT, Task
-from contestants import Inputs, call_of
-from peers import as_torch
+from implementations import Inputs, call_of
 
 LIBRARIES = SAMPLERS
 ROW = 2**22
@@ -46,6 +46,6 @@ def expected_largest(draws: int) -> float:
 
 
 def largest_of_row(y: torch.Tensor) -> float:
-    """NaN where the row has infinite noise."""
+    """The largest noise of a row; NaN if it has infinite noise."""
     flat = y.flatten()
     return math.log(float(flat.max()) / float(flat.median())) + MEDIAN

@@ -10,12 +10,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from cases import CONTESTANTS, HARD, INDEX, LABELS, OURS, SOFT
+from cases import HARD, IMPLEMENTATIONS, INDEX, LABELS, OURS, SOFT
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator
 from results import classes, entry_of, first_of, nanoseconds, select
 
-# One colour for one contestant in all panels; the first is ours.
+# One colour per implementation in all panels; the first is torch_gumbel.
 COLOURS = {
     "ours": "#c1121f",
     "eager": "#ee8434",
@@ -28,24 +28,24 @@ COLOURS = {
     "copy": "#2b2d42",
 }
 PANELS = {SOFT: "soft sample", HARD: "hard sample", INDEX: "index only"}
-BASELINES = ("softmax", "argmax", "copy")  # that draw nothing
+WITHOUT_NOISE = ("softmax", "argmax", "copy")
 
 
 def draw(axes: Axes, results: dict[str, Any], kind: str) -> None:
     cases = select(results, "classes", kind=kind)
-    for who in CONTESTANTS[kind]:
+    for who in IMPLEMENTATIONS[kind]:
         found = [(classes(first_of(c)), entry_of(c, LABELS[who])) for c in cases]
         points = [(k, nanoseconds(entry)) for k, entry in found if entry is not None]
         if not points:
             continue
-        baseline, ours = who in BASELINES, LABELS[who] == OURS
+        noiseless, ours = who in WITHOUT_NOISE, LABELS[who] == OURS
         axes.plot(
             *zip(*points, strict=True),
             label=LABELS[who],
             color=COLOURS[who],
             linewidth=2.4 if ours else 1.4,
-            linestyle="--" if baseline else "-",
-            marker="" if baseline else "o",
+            linestyle="--" if noiseless else "-",
+            marker="" if noiseless else "o",
             markersize=4,
         )
     axes.set_title(PANELS[kind], fontsize=11)

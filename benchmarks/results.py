@@ -17,7 +17,7 @@ def entry_of(case: Case, label: str) -> Entry | None:
 
 
 def first_of(case: Case) -> Entry:
-    """What the others of a case are compared with."""
+    """The entry that the others of a case are compared with."""
     entry: Entry = case["entries"][0]
     return entry
 
@@ -36,7 +36,7 @@ def seconds(entry: Entry) -> float:
 
 
 def nanoseconds(entry: Entry) -> float:
-    """Per element."""
+    """Nanoseconds per element."""
     return seconds(entry) / elements(entry) * 1e9
 
 
@@ -50,7 +50,7 @@ def over_rounds(case: Case, figure: Callable[..., float], *labels: str) -> float
 
 
 def ratio(case: Case, label: str, under: str | None = None) -> float | None:
-    """How many times as long as another entry (the first) an entry takes, per element."""
+    """Time per element of an entry relative to that of another (the first)."""
     below = under or first_of(case)["label"]
     top, bottom = entry_of(case, label), entry_of(case, below)
     if top is None or bottom is None:
@@ -60,7 +60,7 @@ def ratio(case: Case, label: str, under: str | None = None) -> float | None:
 
 
 def select(results: dict[str, Any], section: str, **wanted: object) -> list[Case]:
-    """Cases of a section whose first entry is as wanted: kind, dtype, tau, or classes."""
+    """Cases of a section whose first entry has that kind, dtype, tau, or number of classes."""
 
     def fits(case: Case) -> bool:
         first = first_of(case)

@@ -26,7 +26,7 @@ def shape_of(entry: Entry) -> str:
 
 
 def labels_of(cases: list[Case]) -> list[str]:
-    """Of all contestants, absent ones too, in the order of LABELS."""
+    """Labels of all implementations, absent ones too, in the order of LABELS."""
     found: dict[str, None] = {}
     for case in cases:
         found.update(dict.fromkeys([e["label"] for e in case["entries"]] + list(case["absent"])))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the project asks of itself on a CPU, and whether a run showed it."""
+"""The performance targets on a CPU, and whether a run meets them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from results import Case, classes, first_of, nanoseconds, over_rounds, ratio, se
 
 Results = dict[str, Any]
 Figure = Callable[[Case], float | None]
-NARROW = tuple(k for k in (2, *ODD_CLASSES) if k < 10)
-WIDE = tuple(sorted({10, 31, 32, 33, 100}))
+SMALL_K = tuple(k for k in (2, *ODD_CLASSES) if k < 10)
+MEDIUM_K = tuple(sorted({10, 31, 32, 33, 100}))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def bfloat16_over_float32(case: Case) -> float | None:
 
 
 def against_own(what: str) -> Figure:
-    """How many times as long as torch_gumbel on another layout or number of classes."""
+    """Time relative to torch_gumbel on another layout or number of classes."""
 
     def figure(case: Case) -> float | None:
         beside = ratio(case, f"{OURS}, {what}")
@@ -167,7 +167,7 @@ def index_targets(cases: Cases) -> list[Target]:
     return [
         Target("index", 0.5, " ns/element", found, per_element, True, "avx512"),
         Target("index, against softmax + multinomial", 40, "x", found, against("multinomial")),
-        Target("index, against plain argmax", 1, "x", found, against("argmax")),
+        Target("index, against torch.argmax", 1, "x", found, against("argmax")),
     ]
 
 
@@ -182,8 +182,8 @@ def shape_targets(cases: Cases) -> list[Target]:
     eager = f"against {LABELS['eager']}"
     back, half = cases("scaling", BACKWARD), (SOFT, HARD_TRAINING)
     return [
-        Target(f"soft, K >= 10, {eager}", 12, "x", everywhere(WIDE), against("eager")),
-        Target(f"soft, K < 10, {eager}", 8, "x", everywhere(NARROW), against("eager")),
+        Target(f"soft, K >= 10, {eager}", 12, "x", everywhere(MEDIUM_K), against("eager")),
+        Target(f"soft, K < 10, {eager}", 8, "x", everywhere(SMALL_K), against("eager")),
         Target(
             "soft, rows that end within cache lines, against K 1024",
             1.08,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process of the benchmark: runs the jobs of a setting and sends a line of JSON for each.
+"""One process of the benchmark: runs the jobs of a setting and writes a line of JSON for each.
 
-A process of its own per setting, because thread counts and instruction sets are read once.
+Every setting has its own process, because thread counts and instruction sets are read once.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from dataclasses import asdict, dataclass
 
 import noise
 import torch
-from cases import FULL_GAIN, Case, Entry, Grid, Setting
+from cases import FULL_GAIN, Call, Case, Entry, Grid, Setting
 from checks import Wrong, check
-from contestants import Call, Inputs, call_of
+from implementations import Inputs, call_of
 
 import torch_gumbel
 
 Record = dict[str, object]
 Job = Callable[[], Record]
 Round = list[tuple[float, float]]  # seconds of each entry, by the clock and of processors
-PAUSE = 0.01  # seconds, in which threads that wait for another loop fall asleep
-ATTEMPTS = 8  # at a case of several threads, until the machine gives each a core
+PAUSE = 0.01  # seconds, in which spinning OpenMP threads fall asleep
+ATTEMPTS = 8  # at a case of several threads, until each has a core
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How often and how long: `rounds` timings of each entry, each of at least `seconds`."""
+    """The length of a run: `rounds` timings of each entry, each of at least `seconds`."""
 
     rounds: int
     seconds: float
@@ -65,7 +65,7 @@ def reason(error: Exception) -> str:
 
 @dataclass
 class Runner:
-    """An entry that takes part: its call, and how often a timing repeats it."""
+    """The call of an entry, and the number of repetitions in a timing."""
 
     entry: Entry
     call: Call
@@ -90,7 +90,7 @@ class Runner:
 
 
 def prepare(entry: Entry, inputs: Inputs) -> Runner:
-    """Makes the call and checks its result. What is wrong with ours ends the run."""
+    """Makes the call and checks its result; raises if a result of torch_gumbel is wrong."""
     torch.set_num_threads(entry.task.threads)
     runner = Runner(entry, call_of(entry.who, entry.task, inputs))
     try:
@@ -121,7 +121,7 @@ def run_case(setting: str, case: Case, effort: Effort) -> Record:
             absent[entry.label] = reason(error)
     for _ in range(ATTEMPTS):
         rounds = [one_round(runners, number) for number in range(effort.rounds)]
-        if gave_its_cores(runners, rounds):
+        if had_its_cores(runners, rounds):
             break
     clear()
     timed = [
@@ -138,16 +138,16 @@ def run_case(setting: str, case: Case, effort: Effort) -> Record:
     return {"setting": setting, "section": case.section, "entries": timed, "absent": absent}
 
 
-def gave_its_cores(runners: list[Runner], rounds: list[Round]) -> bool:
-    """Whether arithmetic gained from a second thread, where it takes part. If not, the machine had
-    no second core to give just then: it went to others, or both were halves of one."""
+def had_its_cores(runners: list[Runner], rounds: list[Round]) -> bool:
+    """Whether arithmetic, if it is in the case, gained from a second thread. If not, the second
+    core was busy with other processes, or both threads shared one core."""
     control = [i for i, runner in enumerate(runners) if runner.entry.who == "arithmetic"]
     gains = [r[control[0]][0] / r[control[1]][0] for r in rounds if control]
     return not gains or statistics.median(gains) >= FULL_GAIN
 
 
 def one_round(runners: list[Runner], number: int) -> Round:
-    """Each once, in an order that changes, so that no one always follows the same other."""
+    """Times each entry once, in an order that changes with the round."""
     order = list(range(len(runners)))
     random.Random(number).shuffle(order)
     times = {i: runners[i].time() for i in order}
@@ -155,7 +155,7 @@ def one_round(runners: list[Runner], number: int) -> Round:
 
 
 def clear() -> None:
-    """Nothing compiled for one case is looked through in the next."""
+    """Clears compiled code, so that cases do not affect each other."""
     torch._dynamo.reset()
     gc.collect()
 
@@ -163,7 +163,7 @@ def clear() -> None:
 def main() -> None:
     """worker.py SETTING(JSON) QUICK(0 or 1) FIRST_JOB"""
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no result
+    os.dup2(2, 1)  # output of libraries goes to stderr
     warnings.simplefilter("ignore")
     setting = Setting(**json.loads(sys.argv[1]))
     torch.set_num_threads(setting.threads)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Differentiable sampling from categorical distributions, in one pass.
+"""Differentiable sampling from categorical distributions in one fused pass.
 
 >>> import torch, torch_gumbel
 >>> logits = torch.zeros(4, 10, requires_grad=True)
@@ -22,18 +22,18 @@ from torch_gumbel.topk import gumbel_topk
 
 
 def build_info() -> dict[str, str]:
-    """How this library was built and what it runs on.
+    """The build configuration, and the instruction sets of this machine.
 
     Returns:
         ``version``, ``torch`` (built for), ``cuda`` and ``cuda_architectures`` (empty for a CPU
-        build), ``cpu_builds`` (instruction sets that this machine runs) and ``cpu_selected``.
-        The environment variable ``TORCH_GUMBEL_CPU`` picks an instruction set by name.
+        build), ``cpu_builds`` (instruction sets that this machine supports) and ``cpu_selected``.
+        The environment variable ``TORCH_GUMBEL_CPU`` selects an instruction set by name.
     """
     return _C.build_info()
 
 
 def __getattr__(name: str) -> object:
-    """Submodules that are loaded when they are asked for."""
+    """Imports the submodules that are loaded on first use."""
     if name in ("distributed", "plots"):
         return _importlib.import_module(f"torch_gumbel.{name}")
     raise AttributeError(f"module 'torch_gumbel' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures, what the library runs on, and a short benchmark, by ``python -m torch_gumbel``."""
+"""The commands of ``python -m torch_gumbel``: plot, info, bench."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m torch_gumbel",
-        description="Pictures, what the library runs on, and a short benchmark.",
+        description="Pictures, build information, and a short benchmark.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     plot = commands.add_parser("plot", help="write pictures of samples, densities, and noise")
-    plot.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if missing")
+    plot.add_argument("--out", type=Path, required=True, metavar="DIR", help="created if missing")
     plot.add_argument("--seed", type=int, default=0, help="of the key (default: 0)")
     plot.set_defaults(run=_plot)
 
-    info = commands.add_parser("info", help="print how the library was built and what it runs on")
+    info = commands.add_parser("info", help="print the build configuration and the devices in use")
     info.set_defaults(run=_info)
 
     bench = commands.add_parser("bench", help="compare with PyTorch's own functions, in a minute")

@@ -1,25 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every function asks of its arguments before C++ checks them, and how ``torch.compile`` gets
-them."""
+"""Checks of types in the public functions, and conversion of arguments under ``torch.compile``.
+
+Shapes and values are checked in C++.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Generator, Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import handle_torch_function
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 REAL = (Real, torch.SymFloat, torch.SymInt)
-_AS_THEY_ARE = (float, torch.SymFloat, torch.SymInt)
+_KEPT = (float, torch.SymFloat, torch.SymInt)
 _is_compiling = torch.compiler.is_compiling
+
+
+def overridden(
+    function: Callable[..., Any], tensors: tuple[object, ...], arguments: Mapping[str, Any]
+) -> Any:
+    """Calls ``__torch_function__`` of the tensors for a public function and its arguments by name
+    (its ``locals()``); those without a default are passed by position."""
+    required, optional = _parameters(function)
+    named = {name: arguments[name] for name in optional}
+    return handle_torch_function(function, tensors, *(arguments[n] for n in required), **named)
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """Names of the parameters without and with a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return (
+        [p.name for p in parameters if p.default is p.empty],
+        [p.name for p in parameters if p.default is not p.empty],
+    )
 
 
 def check_types(
@@ -42,12 +67,12 @@ def _not_a_number(who: str, name: str, value: object) -> TypeError:
 
 
 def real_number(value: Any) -> float:
-    """A number of any real type (Fraction, numpy's) as ops take it; symbols stay what they are."""
-    if isinstance(value, _AS_THEY_ARE):
+    """A number of any real type (Fraction, numpy's) as a float; symbolic numbers are kept."""
+    if isinstance(value, _KEPT):
         return value  # type: ignore[return-value]
     try:
         return float(value)
-    except OverflowError:  # refused where values are
+    except OverflowError:  # out of range: refused by the check of values
         return math.copysign(math.inf, 1 if value > 0 else -1)
 
 
@@ -62,7 +87,7 @@ def check_integer(who: str, name: str, value: object) -> None:
 
 
 def integer(who: str, name: str, value: Any) -> int:
-    """An integer of any type as ops take it; symbols stay what they are."""
+    """An integer of any type as an int; symbolic integers are kept."""
     if type(value) is int or isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
     if not isinstance(value, bool):
@@ -80,7 +105,7 @@ def listed(values: Any) -> list[Any]:
 
 
 def flag(who: str, name: str, value: Any) -> bool:
-    """True or false, said by a bool, a number, a tensor with one value, or None."""
+    """A bool, number, tensor with one value, or None as a bool."""
     if value is None or hasattr(type(value), "__bool__"):
         return bool(value)
     raise TypeError(f"{who}: {name} must be a bool, got {type(value).__name__}")
@@ -101,23 +126,23 @@ def check_source_types(who: str, generator: object, key: object) -> None:
 
 
 def holds_values(value: object) -> bool:
-    """Whether a number can be read from it: not from a tensor that has a shape alone."""
+    """Whether a value can be read: false for meta and fake tensors."""
     return not (isinstance(value, Tensor) and (value.is_meta or isinstance(value, FakeTensor)))
 
 
 def is_dtensor(value: object) -> TypeGuard[DTensor]:
-    """Without importing torch.distributed.tensor, which a DTensor's owner has imported."""
+    """Whether a value is a DTensor; does not import torch.distributed.tensor."""
     return hasattr(value, "device_mesh")
 
 
 def refuse_dtensor(who: str, value: object) -> None:
-    """Of a function that knows nothing of parts."""
+    """Raises for a DTensor, in functions that do not support sharding."""
     if is_dtensor(value):
         raise TypeError(f"{who}: wanted a plain tensor, got a DTensor: call full_tensor() first")
 
 
 def refuse_traced_generator(who: str, generator: Generator | None) -> None:
-    """torch.compile cannot put a Generator into a graph, for any op; a key it can."""
+    """Raises for a Generator, which torch.compile cannot trace; it can trace a key."""
     if generator is not None:
         raise ValueError(
             f"{who}: torch.compile cannot trace generator=; draw the key outside and pass "
@@ -128,17 +153,17 @@ def refuse_traced_generator(who: str, generator: Generator | None) -> None:
 def traced_temperature(
     who: str, name: str, values: Tensor, value: float | Tensor, zero: bool = False
 ) -> Tensor:
-    """A number as a tensor of the graph, so that another value does not mean another graph.
+    """A number as a tensor of the graph, so that a new value does not recompile.
 
-    ``zero``: whether 0 is a temperature.
+    ``zero``: whether 0 is allowed.
     """
     if isinstance(value, Tensor):
         return value
     if isinstance(value, (str, bytes)):  # float() would read it
         raise _not_a_number(who, name, value)
-    if not isinstance(value, (*_AS_THEY_ARE, int)):
-        value = float(value)  # of a Fraction, or of what Dynamo makes of numpy's numbers
-    # Of a number that only the compiled graph will know (tau.item()), nothing is asked here.
+    if not isinstance(value, (*_KEPT, int)):
+        value = float(value)  # a Fraction, or Dynamo's form of a numpy number
+    # A number that is unknown while tracing (tau.item()) is not checked.
     from torch.fx.experimental.symbolic_shapes import guard_or_true
 
     above = value >= 0 if zero else value > 0
@@ -160,9 +185,9 @@ def checked_call(
     what: str = "logits",
     zero: bool = False,
 ) -> float | Tensor:
-    """The checks of a function that has one way for eager and compiled calls.
+    """The checks of a function with one code path for eager and compiled calls.
 
-    Returns the temperature as its op takes it.
+    Returns the temperature in the form of its op.
     """
     if _is_compiling():
         refuse_traced_generator(who, generator)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short comparison with what PyTorch offers, on the machine where it runs.
+"""The short benchmark of ``python -m torch_gumbel bench``, against PyTorch's own functions.
 
-``benchmarks/`` in the source tree is the long one, with more cases, peers, and checks.
+``benchmarks/`` in the source tree has more cases, baselines, and checks.
 """
 
 from __future__ import annotations
@@ -28,33 +28,31 @@ _REPETITIONS = 3  # at least
 
 @dataclass
 class Case:
-    """One line of the table: our call, and others by name."""
+    """One line of the table: the call of torch_gumbel, and its baselines by name."""
 
     what: str
     classes: int
     ours: Call
-    others: dict[str, Call]
+    baselines: dict[str, Call]
     gradient: bool = False
     times: dict[str, float] = field(default_factory=dict)  # seconds per call, the median
 
 
 def run(device: torch.device, seconds: float) -> None:
-    """Measures, and prints a table; measuring takes about ``seconds``, compiling comes on top."""
+    """Measures for about ``seconds``, not counting compilation, and prints a table."""
     _check_device(device)
     cases = _cases(_compiled(device))
-    number = sum(1 + len(case.others) for case in cases)
+    number = sum(1 + len(case.baselines) for case in cases)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, float32,")
-    print(
-        f"{_ELEMENTS:,} logits, tau {TAU}: ns per element, and how many times as long others take"
-    )
-    for case, name, call in _progress(_contestants(cases), number):
+    print(f"{_ELEMENTS:,} logits, tau {TAU}: ns per element, and time relative to torch_gumbel")
+    for case, name, call in _progress(_calls(cases), number):
         case.times[name] = _median_time(case, call, device, seconds / number)
     for line in _table(cases):
         print(line)
 
 
 def _check_device(device: torch.device) -> None:
-    """Says at once if there is no such device, or no kernel for it."""
+    """Raises if the device does not exist or has no kernels."""
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"--device must be cpu or cuda, which have kernels, got {device}")
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -90,26 +88,26 @@ def _cases(compiled: Call | None) -> list[Case]:
 
 
 def _compiled(device: torch.device) -> Call | None:
-    """F.gumbel_softmax by torch.compile, if this machine has the compiler that it wants."""
+    """F.gumbel_softmax under torch.compile; None if compilation fails on this machine."""
     call: Call = torch.compile(lambda x: F.gumbel_softmax(x, TAU))
     try:
         call(torch.zeros(8, 16, device=device))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        print(f"without torch.compile, which fails here: {reason}", file=sys.stderr)
+        print(f"without torch.compile, which failed: {reason}", file=sys.stderr)
         return None
     return call
 
 
-def _contestants(cases: list[Case]) -> Iterator[tuple[Case, str, Call]]:
+def _calls(cases: list[Case]) -> Iterator[tuple[Case, str, Call]]:
     for case in cases:
         yield case, "ours", case.ours
-        for name, call in case.others.items():
+        for name, call in case.baselines.items():
             yield case, name, call
 
 
 def _progress(items: Iterable[Any], number: int) -> Iterable[Any]:
-    """A bar where tqdm is installed and someone looks."""
+    """A progress bar if tqdm is installed and stderr is a terminal."""
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:

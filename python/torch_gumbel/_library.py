@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the compiled library, and says in words why it cannot be loaded."""
+"""Loads the compiled library, or raises an explanatory ImportError."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import torch  # first: its libraries are those that ours were linked against
+import torch  # first: the library is linked against its libraries
 
 _FOLDER = Path(__file__).resolve().parent
-#: For CMAKE_PREFIX_PATH of C++ projects: ``find_package(torch_gumbel)`` looks there.
+#: For CMAKE_PREFIX_PATH of C++ projects, so that ``find_package(torch_gumbel)`` works.
 cmake_prefix_path = str(_FOLDER / "share" / "cmake")
 __version__ = (_FOLDER / "VERSION").read_text(encoding="utf-8").strip()
 
@@ -26,7 +26,7 @@ def _minor(version: str) -> str:
 
 
 def _check_built_for(built: str, running: str) -> None:
-    """LibTorch's C++ interface changes with every minor version, so the two must agree."""
+    """Raises if the minor versions differ: LibTorch's C++ ABI changes with each of them."""
     if _minor(built) != _minor(running):
         raise ImportError(
             f"torch_gumbel was built for torch {_minor(built)}, but torch {running} is running. "
@@ -35,7 +35,7 @@ def _check_built_for(built: str, running: str) -> None:
 
 
 def _load() -> ModuleType:
-    # Read before anything is linked: with another torch the loader would stop at a missing symbol.
+    # Checked before loading: with another torch the loader would fail at a missing symbol.
     stamp = _FOLDER / "lib" / "built_for_torch"
     if not stamp.exists():
         raise ImportError(f"torch_gumbel is not built in {_FOLDER}. {_REBUILD}, or: make build")

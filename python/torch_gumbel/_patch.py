@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drop-in: torch.nn.functional.gumbel_softmax becomes the fused op, and itself again."""
+"""patch(): replaces torch.nn.functional.gumbel_softmax by the fused op, and restores it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import has_torch_function_unary
 
 from torch_gumbel import _arguments, _patch_targets, functional
 from torch_gumbel._library import _C
@@ -27,7 +27,7 @@ from torch_gumbel._patch_targets import torch_gumbel_softmax as _torch_gumbel_so
 
 @dataclass(eq=False)
 class _Hold:
-    """What one patch put in the place of a target."""
+    """The value that one patch assigned to a target."""
 
     by: object
 
@@ -35,7 +35,7 @@ class _Hold:
 @dataclass
 class _Replaced:
     before: object
-    holds: list[_Hold] = field(default_factory=list)  # that of the last one is in place
+    holds: list[_Hold] = field(default_factory=list)  # the last one is assigned
 
 
 _LOGITS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
@@ -48,7 +48,7 @@ _devices: frozenset[str] = frozenset()  # empty while no patch is active
 
 
 class Patch:
-    """What :func:`patch` returns: the patch is active until :meth:`undo` or the end of ``with``."""
+    """The handle of a patch, which is active until :meth:`undo` or the end of ``with``."""
 
     def __init__(self, replacements: Iterable[tuple[Target, object]]) -> None:
         global _devices
@@ -61,19 +61,19 @@ class Patch:
     def undo(self) -> None:
         """Ends this patch; the names it replaced come back with the last patch that holds them.
 
-        A second call does nothing. A name that somebody else has replaced since is left as it is,
+        A second call does nothing. A name that other code has replaced since is left unchanged,
         with a RuntimeWarning.
         """
         with _lock:
             active, self._active = self._active, []
             left = [target for target, hold in active if not _restore(target, hold)]
-            _forget_rules_of_dynamo()
+            _clear_dynamo_rules()
         for target in left:
             message = f"{target.shown} was replaced after patch(); it is left as it is."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def report(self) -> list[str]:
-        """What this patch replaced: dotted names, of attributes after the class of their model."""
+        """Dotted names that this patch replaced; those of attributes start with a model's class."""
         return list(self._report)
 
     def __enter__(self) -> Patch:
@@ -97,37 +97,37 @@ def patch(
 ) -> Patch:
     r"""Routes :func:`torch.nn.functional.gumbel_softmax` to the fused op; callers do not change.
 
-    Takes effect at the call, in every thread of this process (one that it spawns is not patched),
-    until it is undone: ``patch().undo()`` or ``with patch():``. A checkpointed model calls the
-    function again in its backward, which must lie inside as well. Patches may be nested and undone
-    in any order; the last one out brings the original back. Under ``torch.compile``, a call
-    compiled inside holds the fused op, and code compiled before, inside, or after is compiled again
-    where the patch has changed since. TorchScript and exported programs hold what was active when
-    they were made.
+    A patch takes effect immediately, in all threads of this process (not in spawned processes),
+    until it is undone: ``patch().undo()`` or the end of ``with patch():``. A checkpointed model
+    calls the function again in its backward, which must run under the patch as well. Patches may be
+    nested and undone in any order; the last one restores the original. Code under
+    ``torch.compile`` is recompiled when the patch has changed since. TorchScript and exported
+    programs keep the function that was active when they were created.
 
-    What the fused op does not take runs in PyTorch's own function: devices but CPU, meta, and CUDA
-    (if built for it); other dtypes and layouts; nested tensors; subclasses but DTensor with a
-    ``__torch_dispatch__`` of their own; a tensor ``tau`` that is not one value per row, or that
-    would widen the result. A handler of ``__torch_function__`` is given the replacement, which is
-    ``torch.nn.functional.gumbel_softmax`` while the patch is active. ``pickle`` looks functions up
-    by name: what holds the function itself is to be saved and loaded outside.
+    PyTorch's own function runs if the fused op does not support the arguments: devices other than
+    CPU, meta, and CUDA (if built for it); other dtypes and layouts; nested tensors; subclasses with
+    a ``__torch_dispatch__`` of their own, except DTensor; a tensor ``tau`` that is not one value
+    per row or would promote the dtype of the result. A handler of ``__torch_function__`` receives
+    the replacement, which is ``torch.nn.functional.gumbel_softmax`` while the patch is active.
+    ``pickle`` looks functions up by name: objects that hold the function must be saved and loaded
+    outside of the patch.
 
     Args:
         modules: modules, or their dotted names, that bound the function by ``from
             torch.nn.functional import gumbel_softmax``: every global of theirs that is the
             function, or a :class:`functools.partial` of it, is replaced as well, under any name. A
-            module imported while a patch is active needs no mention: what it bound is PyTorch's own
-            function again when no patch is active.
+            module imported while a patch is active need not be listed: its global calls PyTorch's
+            own function again when no patch is active.
         models: models whose attributes bound the function before, ``self.draw =
-            functools.partial(F.gumbel_softmax, ...)`` for instance; submodules are looked through.
+            functools.partial(F.gumbel_softmax, ...)`` for instance; submodules are searched.
         replace: copies of the function that modules define themselves, ``{module: {name:
-            replacement}}``. None as the replacement is the fused op, which gets its arguments by
-            the names that the copy has for them: logits come first; ``tau``, ``hard``, and ``dim``
-            are PyTorch's if the copy has none, ``eps`` is ignored. What the fused op does not take
-            runs in the copy.
+            replacement}}``. A replacement of None means the fused op, called with the arguments of
+            the copy by name: the first one is the logits; ``tau``, ``hard``, and ``dim`` have
+            PyTorch's defaults if the copy lacks them; ``eps`` is ignored. The copy runs if the
+            fused op does not support the arguments.
 
-    Without arguments, what is alive and still holds PyTorch's function is named in a
-    RuntimeWarning, once.
+    Without arguments, a RuntimeWarning names, once, the modules and models that still hold
+    PyTorch's function.
 
     Returns:
         A handle with ``undo()`` and ``report()``, also a context manager.
@@ -135,7 +135,7 @@ def patch(
     Raises:
         ValueError: a module has no global, or a model no attribute, that is the function, or no
             copy of that name, or one with other arguments (nothing is changed then).
-        TypeError: ``modules`` or ``models`` is a single one, or something holds what it should not.
+        TypeError: ``modules`` or ``models`` is not a sequence, or an element has a wrong type.
         ImportError: a dotted name cannot be imported.
         RuntimeError: ``with`` on a handle that was undone.
 
@@ -163,7 +163,7 @@ def patch(
 def gumbel_softmax(
     logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
 ) -> Tensor:
-    """Stands for :func:`torch.nn.functional.gumbel_softmax` while a patch is active."""
+    """Replaces :func:`torch.nn.functional.gumbel_softmax` while a patch is active."""
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         scripted: Tensor = torch.ops.torch_gumbel.gumbel_softmax(logits, tau, hard, dim)
         return scripted
@@ -175,9 +175,7 @@ def _routed(logits: Tensor, tau: float, hard: bool, eps: float, dim: int) -> Ten
     if not _devices:
         return _torch_gumbel_softmax(logits, tau, hard, eps, dim)
     if not _is_compiling() and has_torch_function_unary(logits):
-        routed: Tensor = handle_torch_function(
-            gumbel_softmax, (logits,), logits, tau=tau, hard=hard, eps=eps, dim=dim
-        )
+        routed: Tensor = _arguments.overridden(gumbel_softmax, (logits,), locals())
         return routed
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=3)
@@ -233,11 +231,11 @@ def _is_one_value_per_row(tau: Tensor, logits: Tensor, dim: int) -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and not tensor.is_nested and _knows_our_ops(type(tensor))
+    return tensor.layout is torch.strided and not tensor.is_nested and _dispatches_ops(type(tensor))
 
 
-def _knows_our_ops(kind: type) -> bool:
-    """Subclasses that take ops one by one know aten's, and need not know ours."""
+def _dispatches_ops(kind: type) -> bool:
+    """False for a type with its own ``__torch_dispatch__``, which may support only aten ops."""
     if kind is Tensor or issubclass(kind, (FakeTensor, FunctionalTensor)):
         return True
     inherited: bool = kind.__torch_dispatch__ is Tensor.__torch_dispatch__  # type: ignore[attr-defined]
@@ -245,7 +243,7 @@ def _knows_our_ops(kind: type) -> bool:
 
 
 def _replace(target: Target, by: object) -> _Hold:
-    """What is found now, even if somebody put it over an active patch, is what comes back."""
+    """Assigns a replacement; the current value, even one set over an active patch, is restored."""
     owner = target.owner()
     found = getattr(owner, target.name)
     torchs = _patch_targets.over(found, _torch_gumbel_softmax)
@@ -260,7 +258,7 @@ def _replace(target: Target, by: object) -> _Hold:
 
 
 def _restore(target: Target, hold: _Hold) -> bool:
-    """Gives up one hold; False if the last one finds somebody else's replacement."""
+    """Undoes one replacement; False if the value was assigned by other code."""
     global _devices
     entry, owner = _replaced[target], target.owner()
     found, installed = getattr(owner, target.name, None), entry.holds[-1].by
@@ -275,8 +273,8 @@ def _restore(target: Target, hold: _Hold) -> bool:
     return owner is None or bool(entry.holds) or found is installed or found is entry.before
 
 
-def _forget_rules_of_dynamo() -> None:
-    """Dynamo looks torch's functions up by name, once; if it found ours, it is to look again."""
+def _clear_dynamo_rules() -> None:
+    """Clears Dynamo's cache of torch's functions by name, if it holds the replacement."""
     rules = sys.modules.get("torch._dynamo.trace_rules")
     if rules is not None and not _replaced and gumbel_softmax in rules.get_torch_obj_rule_map():
         rules.clear_lru_cache()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What patch() replaces: globals of modules, attributes of models, copies that a module has."""
+"""The targets of patch(): globals of modules, attributes of models, copies of the function."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-# PyTorch's own function, whoever replaces it later: what falls back must never come back here.
+# PyTorch's own function, which fallbacks call even if the global is replaced later.
 torch_gumbel_softmax = F.gumbel_softmax
-_looked_at: set[int] = set()  # how many references it had when holders were sought
+_searched_at: set[int] = set()  # its reference counts at earlier searches for holders
 _warned_of: set[str] = set()
 _PARAMETERS = frozenset({"tau", "hard", "eps", "dim"})
 
 
 @dataclass(frozen=True)
 class Target:
-    """An attribute of a module or a model, which it does not keep alive."""
+    """An attribute of a module or a model, held by a weak reference."""
 
     owner: weakref.ref[Any]
     name: str
@@ -39,8 +39,10 @@ class Target:
 
 
 def function_of(value: Any) -> object:
-    """What a functools.partial calls; else the value."""
-    while issubclass(type(value), functools.partial):  # asks no __class__ of a stranger
+    """The function of a functools.partial, or the value itself."""
+    while issubclass(
+        type(value), functools.partial
+    ):  # without reading __class__ of an unknown object
         value = value.func
     return value
 
@@ -90,7 +92,7 @@ def in_models(models: Iterable[nn.Module], ours: object) -> Iterator[Target]:
 def in_copies(
     replace: Mapping[ModuleType | str, Mapping[str, Callable[..., Any] | None]],
 ) -> Iterator[tuple[Target, Callable[..., Any], Callable[..., Any] | None]]:
-    """The copy that a module has of the function, and what it is to be replaced by."""
+    """Copies of the function in modules, and their replacements."""
     if not isinstance(replace, Mapping):
         raise TypeError(f"patch: replace must be a dict, got {type(replace).__name__}")
     for given, names in replace.items():
@@ -111,7 +113,7 @@ def in_copies(
 
 
 class Signature:
-    """How a copy of the function takes its arguments; the first are the logits, by any name."""
+    """The arguments of a copy of the function; the first one is the logits, by any name."""
 
     def __init__(self, copy: Callable[..., Any], shown: str) -> None:
         parameters = list(inspect.signature(copy).parameters.values())
@@ -128,7 +130,7 @@ class Signature:
             )
 
     def bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any] | None:
-        """Arguments by name, those of the logits as ``logits``; None if the copy refuses them."""
+        """Arguments by name, the first one as ``logits``; None if they do not fit the copy."""
         by_place = self.positional[: len(args)]
         given = {**self.defaults, **dict(zip(by_place, args, strict=False)), **options}
         first = self.positional[0]
@@ -140,7 +142,7 @@ class Signature:
 
 
 def still_held() -> list[str]:
-    """Names of globals and attributes of what is alive that are PyTorch's function."""
+    """Names of the globals and attributes of live objects that are PyTorch's function."""
     partials = [
         value
         for value in gc.get_referrers(torch_gumbel_softmax)
@@ -153,7 +155,7 @@ def still_held() -> list[str]:
 
     held: set[str] = set()
     for module in list(sys.modules.values()):
-        if issubclass(type(module), ModuleType) and not _knows_of_it(module):
+        if issubclass(type(module), ModuleType) and not _is_excluded(module):
             held.update(f"{module.__name__}.{name}" for name in names(module))
     for model in gc.get_objects():
         kind = type(model)
@@ -162,16 +164,16 @@ def still_held() -> list[str]:
     return sorted(held)
 
 
-def _knows_of_it(module: ModuleType) -> bool:
+def _is_excluded(module: ModuleType) -> bool:
     return module is F or module.__name__.startswith("torch_gumbel.")
 
 
 def warn_of_holders(stacklevel: int) -> None:
-    """Once of each; sought again only when the function has more or fewer references."""
+    """Warns once per holder; searches only if the reference count of the function has changed."""
     references = sys.getrefcount(torch_gumbel_softmax)
-    if references in _looked_at:
+    if references in _searched_at:
         return
-    _looked_at.add(references)
+    _searched_at.add(references)
     held = [name for name in still_held() if name not in _warned_of]
     _warned_of.update(held)
     if held:

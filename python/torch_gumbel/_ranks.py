@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over ranks with derivatives of every order.
 
-What every rank holds alike (tau, sums over ranks) has its whole gradient on every rank; what each
-rank holds a part of has the gradient of that part. These two lead from one kind to the other, and
-each is the derivative of the other.
+A replicated tensor (tau, sums over ranks) has its full gradient on every rank, a sharded one the
+gradient of the local shard. These two functions convert between them, and each is the derivative
+of the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class SumOverRanks(torch.autograd.Function):
-    """Parts -> their sum on every rank: an all-reduce; backward, the gradient as it is."""
+    """Sharded -> replicated: forward, an all-reduce; backward, the identity."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -31,7 +31,7 @@ class SumOverRanks(torch.autograd.Function):
 
 
 class ToShards(torch.autograd.Function):
-    """What every rank holds, used by each for its part: as it is; backward, an all-reduce."""
+    """Replicated -> used for the local shard: forward, the identity; backward, an all-reduce."""
 
     @staticmethod
     def forward(ctx: Any, whole: Tensor, group: dist.ProcessGroup) -> Tensor:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simplex of three classes, cut into small triangles of one size."""
+"""Cells of the simplex of three classes: small triangles of equal size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE = 40  # triangles along a side
 
 
 def cell_counts(y: Tensor) -> Tensor:
-    """How many of the points ``[n, 3]`` of the simplex lie in each cell of :func:`cells`."""
+    """The number of points ``[n, 3]`` in each cell of :func:`cells`."""
     scaled = y.double()[:, :2] * SIDE
     i, j = scaled.floor().clamp(0, SIDE - 1).long().unbind(1)
     over = (i + j - (SIDE - 1)).clamp(min=0)  # a corner of y = 1, rounded
@@ -23,19 +23,19 @@ def cell_counts(y: Tensor) -> Tensor:
     return torch.bincount(flat, minlength=2 * SIDE**2)[_inside()].double()
 
 
-def cell_masses(law: Tensor, tau: float, parts: int = 8) -> Tensor:
-    """The closed density over each cell: its mean at parts^2 points, times the cell's area."""
+def cell_masses(probs: Tensor, tau: float, parts: int = 8) -> Tensor:
+    """The probability of each cell: the density averaged over parts^2 points, times the area."""
     sub = torch.tensor(_centroids(parts), dtype=torch.float64)
     corners = cells()
     points = torch.einsum("sk,ckd->csd", torch.cat([sub, 1 - sub.sum(1, keepdim=True)], 1), corners)
     density = (
-        RelaxedOneHotCategorical(tau, law.double(), validate_args=False).log_prob(points).exp()
+        RelaxedOneHotCategorical(tau, probs.double(), validate_args=False).log_prob(points).exp()
     )
     return density.mean(1) * 0.5 / SIDE**2
 
 
 def cells() -> Tensor:
-    """Corners ``[cells, 3, 3]`` of small triangles of one size that fill the simplex."""
+    """Corners ``[cells, 3, 3]`` of the triangles that tile the simplex."""
     h = 1 / SIDE
     found = []
     for i in range(SIDE):
@@ -49,14 +49,14 @@ def cells() -> Tensor:
 
 
 def _inside() -> Tensor:
-    """Which (i, j, upper) of the flat index are cells, in the order of :func:`cells`."""
+    """Mask of the (i, j, upper) that are cells, flattened in the order of :func:`cells`."""
     i, j = torch.arange(SIDE)[:, None], torch.arange(SIDE)[None]
     lower, upper = i + j < SIDE, i + j < SIDE - 1
     return torch.stack([lower, upper], -1).flatten()
 
 
 def _centroids(parts: int) -> list[tuple[float, float]]:
-    """Of parts^2 triangles of one size that fill a triangle, in its first two coordinates."""
+    """First two coordinates of the centroids of parts^2 triangles that tile a triangle."""
     third = [
         ((i + 1 / 3) / parts, (j + 1 / 3) / parts) for i in range(parts) for j in range(parts - i)
     ]

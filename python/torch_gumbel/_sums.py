@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sums whose bits do not depend on the number of threads: csrc/ops/sums.h in Python."""
+"""Sums that are bitwise independent of the number of threads: csrc/ops/sums.h in Python."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a soft sample at a temperature of 1 is made of: scores that are not rounded.
+"""Unrounded scores, which soft samples at a temperature of 1 are computed from.
 
-There, on a CPU, float32 rows of more than 16 classes take exp(x) / E instead of exp(p) with p = x +
-g rounded to float32. Ranks that hold such a row's classes must merge their parts by the same
-scores: at logits of 1e5, rounding changes exp(p) by .4 %.
+On a CPU, float32 rows of more than 16 classes take exp(x) / E instead of exp(p) with p = x + g
+rounded to float32. Ranks that hold shards of such a row must merge them by the same scores: at
+logits of 1e5, rounding changes exp(p) by 0.4 %.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 _ops = torch.ops.torch_gumbel
-_NARROW = 16  # rows of up to so many classes round their scores at every temperature
+_ROUNDED = 16  # rows of at most so many classes round their scores at every temperature
 
 
 def is_wanted(logits: Tensor, classes: int) -> bool:
-    """Whether rows of so many classes in all take unrounded scores at a temperature of 1."""
-    return logits.device.type == "cpu" and logits.dtype != torch.float64 and classes > _NARROW
+    """Whether rows with that number of classes take unrounded scores at a temperature of 1."""
+    return logits.device.type == "cpu" and logits.dtype != torch.float64 and classes > _ROUNDED
 
 
-def softmax_of_narrow(logits: Tensor, key: Tensor, dim: int, **place: Any) -> Tensor | None:
-    """The sample at temperature 1 of a part that the op would round; None where it would not."""
-    if not 0 < logits.size(dim) <= _NARROW:
+def unrounded_softmax(logits: Tensor, key: Tensor, dim: int, **place: Any) -> Tensor | None:
+    """The sample at temperature 1 of a shard whose scores the op rounds; None if it does not."""
+    if not 0 < logits.size(dim) <= _ROUNDED:
         return None
     noise: Tensor = _ops._gumbel_noise(logits, key, **place)
     return (logits.double() + noise.double()).softmax(dim).float()
@@ -52,13 +52,13 @@ def _noise_at(
     full_shape: Sequence[int],
     start: Sequence[int],
 ) -> Tensor:
-    """Position e's noise is element e % 4 of four that a key with the block of e draws."""
+    """The noise at position e: element e % 4 of the four that (seed, offset + e / 4) draws."""
     batch, rank = key.dim() - 1, logits.dim()
     position, stride = torch.zeros_like(index), 1
     for i in range(rank - 1, batch - 1, -1):
-        along = [-1 if j == i else 1 for j in range(rank)]
-        here = torch.arange(logits.size(i), device=index.device).view(along)
-        place = index if i == dim else here
+        shape = [-1 if j == i else 1 for j in range(rank)]
+        along = torch.arange(logits.size(i), device=index.device).view(shape)
+        place = index if i == dim else along
         position = position + (place + start[i - batch]) * stride
         stride *= full_shape[i - batch]
     words = key.view(torch.int64).to(index.device)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampling over several ranks; loaded when ``torch_gumbel.distributed`` is asked for.
+"""Sampling over several ranks; imported when ``torch_gumbel.distributed`` is first used.
 
-Noise is a function of a key and an element's place in the whole tensor, so a tensor that is cut
-into parts draws what it would draw in one piece. ``gumbel_softmax`` and ``gumbel_argmax`` take
-DTensors as they are, sharded on any dimension; here are the same for plain tensors whose classes
-are cut over a process group, and helpers for keys.
+Noise is a function of a key and the global position of an element, so the shards of a tensor draw
+the same samples as the whole tensor in one process. ``gumbel_softmax`` and ``gumbel_argmax`` accept
+DTensors, sharded along any dimension; this module has the same functions for plain tensors whose
+classes are sharded over a process group, and helpers for keys.
 
-Replicas that are seeded equally draw equal noise. Where each is to draw its own, give it
-``key=rank_key(key)``.
+Replicas with equal seeds draw equal noise. For independent noise, pass ``key=rank_key(key)``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
 
-from torch_gumbel import _front, _vocabulary
+from torch_gumbel import _global_checks, _vocab_parallel
 from torch_gumbel._arguments import check_types, integer, is_dtensor
 from torch_gumbel.keys import fold_in
 
@@ -35,34 +34,34 @@ def vocab_parallel_gumbel_softmax(
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
-    r"""This rank's part of :func:`torch_gumbel.gumbel_softmax` of rows cut over ranks by class.
+    r"""This rank's shard of :func:`torch_gumbel.gumbel_softmax` of rows sharded by class.
 
-    Hard samples are those of one process in bits, soft ones within the accuracy bound. Forward, one
-    all-gather of four numbers per row (of two, for a hard sample without a gradient); backward,
-    one all-reduce of a number per row (of three, with a gradient for tau). So all ranks must agree
-    on which of logits and tau need a gradient.
+    Hard samples are bitwise equal to those of one process, soft ones equal within the accuracy
+    bound. The forward takes one all-gather of four numbers per row (two for a hard sample without a
+    gradient), the backward one all-reduce of one number per row (three with a gradient for tau).
+    All ranks must agree on which of logits and tau require a gradient.
 
     Args:
         logits: this rank's classes of the same rows, ``[*, K_rank, *]``.
         tau: as for :func:`torch_gumbel.gumbel_softmax`, the same on every rank.
-        hard: as there.
+        hard: as for :func:`torch_gumbel.gumbel_softmax`.
         dim: the class dimension.
         group: the ranks that hold the classes; default: all.
-        first_class: the index in the whole of the first class here, and
-        classes: how many classes there are on all ranks. Default: the parts follow each other in
-            the order of ranks; their sizes take one more collective, and a look at them on the
-            host, so ``torch.compile`` wants both named.
-        generator: where the key is drawn from; that of the group's first rank counts.
+        first_class: the global index of the first local class. Default: shards in the order of
+            ranks; their sizes take one more collective and a host synchronization, so
+            ``torch.compile`` needs ``first_class`` and ``classes``.
+        classes: the number of classes on all ranks.
+        generator: source of the key; the key of the group's first rank is used.
         key: explicit randomness, the same on every rank.
 
     Returns:
         ``[*, K_rank, *]``, differentiable by autograd in logits and tau, in every order; not
-        under ``torch.func``. The gradient of tau is whole on every rank, as tau is.
+        under ``torch.func``. Every rank gets the full gradient of tau.
 
     Raises:
         As :func:`torch_gumbel.gumbel_softmax`; ValueError also if only one of ``first_class`` and
-        ``classes`` is given, if they have no room for this rank's classes, or if this rank is not
-        in the group; TypeError for DTensors, which know their place themselves.
+        ``classes`` is given, if this rank's classes do not fit into them, or if this rank is not in
+        the group; TypeError for DTensors, which :func:`torch_gumbel.gumbel_softmax` takes.
     """
     who = "vocab_parallel_gumbel_softmax"
     check_types(who, logits, tau, "tau", generator, key)
@@ -79,16 +78,18 @@ def vocab_parallel_gumbel_softmax(
             generator=generator,
             key=key,
         ).view(())
-    start, shape = _place(who, logits, dim, group, first_class, classes)
-    _front.check_softmax(shape, logits, tau, hard, dim, generator, key)
-    common = _common_key(logits.shape, _front.output_type(logits), logits, generator, group, key)
+    start, shape = _position(who, logits, dim, group, first_class, classes)
+    _global_checks.check_softmax(shape, logits, tau, hard, dim, generator, key)
+    common = _common_key(
+        logits.shape, _global_checks.output_type(logits), logits, generator, group, key
+    )
     shard, common = _shard(logits, dim, start, shape, group, common)
-    return _vocabulary.sample(
+    return _vocab_parallel.sample(
         logits,
-        _front.temperature_tensor(tau, shape, dim),
+        _global_checks.temperature_tensor(tau, shape, dim),
         common,
         hard,
-        _front.output_type(logits),
+        _global_checks.output_type(logits),
         shard,
     )
 
@@ -105,14 +106,14 @@ def vocab_parallel_gumbel_argmax(
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> Tensor:
-    """:func:`torch_gumbel.gumbel_argmax` of rows cut over ranks by class, the same on every rank.
+    """:func:`torch_gumbel.gumbel_argmax` of rows sharded by class, equal on every rank.
 
     Args, Raises:
         as :func:`vocab_parallel_gumbel_softmax` and :func:`torch_gumbel.gumbel_argmax`.
 
     Returns:
-        int64 class indices in the whole, in bits those of one process. One all-gather of a pair per
-        row.
+        int64 global class indices, equal to those of one process. Takes one all-gather of a pair
+        per row.
     """
     who = "vocab_parallel_gumbel_argmax"
     check_types(who, logits, temperature, "temperature", generator, key)
@@ -128,13 +129,13 @@ def vocab_parallel_gumbel_argmax(
             generator=generator,
             key=key,
         )
-    start, shape = _place(who, logits, dim, group, first_class, classes)
-    _front.check_argmax(shape, logits, dim, None, temperature, generator, key)
-    rows = _front.shape_of_rows(logits.shape, dim)
+    start, shape = _position(who, logits, dim, group, first_class, classes)
+    _global_checks.check_argmax(shape, logits, dim, None, temperature, generator, key)
+    rows = _global_checks.shape_of_rows(logits.shape, dim)
     common = _common_key(rows, torch.int64, logits, generator, group, key)
     shard, common = _shard(logits, dim, start, shape, group, common)
-    of_rows = _front.temperature_tensor(temperature, shape, dim)
-    _, index = _vocabulary.choose(logits, of_rows, common, shard)
+    of_rows = _global_checks.temperature_tensor(temperature, shape, dim)
+    _, index = _vocab_parallel.argmax(logits, of_rows, common, shard)
     return index if keepdim else index.squeeze(shard.dim)
 
 
@@ -144,29 +145,29 @@ def shared_key(
     group: dist.ProcessGroup | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """A key that all ranks of a group know: drawn on each, that of the first rank for all.
+    """Draws a key on every rank and broadcasts that of the first rank.
 
     Args:
-        generator: where it is drawn from, as for :func:`torch_gumbel.new_key`; that of every rank
-            advances.
+        generator: source of the key, as for :func:`torch_gumbel.new_key`; it advances on every
+            rank.
         group: default: all ranks.
-        device: where the group's collectives work.
+        device: a device that the group's collectives support.
 
     Returns:
         A uint64 tensor ``[2]``.
     """
-    return _front.common_key(generator, device, [_group(group)])
+    return _global_checks.common_key(generator, device, [_group(group)])
 
 
 def rank_key(key: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
-    """A key of this rank's own: ``fold_in(key, rank)``.
+    """Derives a different key for every rank: ``fold_in(key, rank)``.
 
     Args:
         key: the same on every rank, ``[*batch, 2]``.
-        group: the ranks to tell apart; default: all.
+        group: the ranks that get different keys; default: all.
 
     Returns:
-        ``[*batch, 2]``, another on every rank: for replicas that must not draw equal noise.
+        ``[*batch, 2]``, for replicas that must draw independent noise.
     """
     return fold_in(key, dist.get_rank(_group(group)))
 
@@ -188,14 +189,14 @@ def _common_key(
     group: dist.ProcessGroup | None,
     key: Tensor | None,
 ) -> Tensor:
-    """The key of a call with a result of that shape."""
+    """The key of a call whose result has that shape."""
     if key is not None:
         return key
-    _front.reserve(shape, dtype, logits.device)
+    _global_checks.reserve(shape, dtype, logits.device)
     return shared_key(generator, group=group, device=logits.device)
 
 
-def _place(
+def _position(
     who: str,
     logits: Tensor,
     dim: int,
@@ -203,40 +204,40 @@ def _place(
     first_class: int | None,
     classes: int | None,
 ) -> tuple[int, list[int]]:
-    """Index of the first class here, and the shape of the whole."""
+    """The global index of the first local class, and the global shape."""
     if is_dtensor(logits):
         raise TypeError(
             f"{who}: wanted a plain tensor, got a DTensor: call gumbel_* of torch_gumbel"
         )
     shape = list(logits.shape)
     if not -len(shape) <= dim < len(shape):
-        return 0, shape  # the front door says what is wrong with it
-    here = shape[dim]
+        return 0, shape  # refused by the checks of the public op
+    local = shape[dim]
     if first_class is None and classes is None:
-        first_class, classes = _place_in_order(who, here, _group(group), logits.device)
+        first_class, classes = _position_in_rank_order(who, local, _group(group), logits.device)
     if first_class is None or classes is None:
         raise ValueError(f"{who}: wanted both first_class and classes, or neither")
     first_class, classes = (
         integer(who, "first_class", first_class),
         integer(who, "classes", classes),
     )
-    if not 0 <= first_class <= classes - here:
+    if not 0 <= first_class <= classes - local:
         raise ValueError(
-            f"{who}: classes [first_class, first_class + {here}) must lie in [0, classes), got "
+            f"{who}: classes [first_class, first_class + {local}) must lie in [0, classes), got "
             f"first_class {first_class} and classes {classes}"
         )
     shape[dim] = classes
     return first_class, shape
 
 
-def _place_in_order(
-    who: str, here: int, group: dist.ProcessGroup, device: torch.device
+def _position_in_rank_order(
+    who: str, local: int, group: dist.ProcessGroup, device: torch.device
 ) -> tuple[int, int]:
-    """Parts that follow each other in the order of ranks: (first class here, classes)."""
+    """(first local class, classes) of shards in the order of ranks."""
     if torch.compiler.is_compiling():
-        raise ValueError(f"{who}: torch.compile wants first_class= and classes=")
+        raise ValueError(f"{who}: torch.compile needs first_class= and classes=")
     sizes = torch.empty(dist.get_world_size(group), dtype=torch.int64, device=device)
-    dist.all_gather_into_tensor(sizes, torch.tensor([here], device=device), group=group)
+    dist.all_gather_into_tensor(sizes, torch.tensor([local], device=device), group=group)
     counts = sizes.tolist()
     return sum(counts[: dist.get_rank(group)]), sum(counts)
 
@@ -248,10 +249,10 @@ def _shard(
     shape: list[int],
     group: dist.ProcessGroup | None,
     key: Tensor,
-) -> tuple[_vocabulary.Shard, Tensor]:
+) -> tuple[_vocab_parallel.Shard, Tensor]:
     """The shard of these logits, and the key without padding."""
-    key = _front.unpadded(key, logits.dim())
+    key = _global_checks.unpadded(key, logits.dim())
     batch, dim = key.dim() - 1, dim % len(shape)
     start = [first_class if i == dim else 0 for i in range(len(shape))]
-    shard = _vocabulary.Shard(dim, shape[batch:], start[batch:], _group(group), first_class)
+    shard = _vocab_parallel.Shard(dim, shape[batch:], start[batch:], _group(group), first_class)
     return shard, key

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions users call. Checks, keys, and kernels are in C++; here the way is chosen."""
+"""gumbel_softmax and gumbel_argmax: dispatch to C++, to traced ops, and to DTensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
 from torch_gumbel._arguments import (
     check_integer,
@@ -16,6 +16,7 @@ from torch_gumbel._arguments import (
     flag,
     integer,
     is_dtensor,
+    overridden,
     real_number,
     refuse_traced_generator,
     traced_temperature,
@@ -45,36 +46,36 @@ def gumbel_softmax(
 ) -> Tensor:
     r"""Draws a sample of the Gumbel-Softmax distribution, softmax((logits + g) / tau).
 
-    A drop-in for :func:`torch.nn.functional.gumbel_softmax` in one fused pass: no noise tensor, no
-    intermediate tensor, noise finite for every random word and resolved to about 45, half types
-    computed in float32.
+    A drop-in replacement of :func:`torch.nn.functional.gumbel_softmax` in one fused pass, without a
+    noise tensor or other intermediates. The noise is finite for every random word and resolved to
+    about 45; half types are computed in float32.
 
     Args:
         logits: unnormalized log-probabilities ``[*, K, *]``, classes along ``dim``; float32,
             float64, float16, or bfloat16; any strides. ``-inf`` masks a class: probability and
             gradient exactly 0. A row without a finite logit, or with NaN or +inf, gives NaN.
         tau: temperature, > 0 and finite: a number (Python's or numpy's), a tensor with one value,
-            or a tensor with one value per row: of the rows' own shape, that of ``logits`` without
-            ``dim`` (``[B]`` for ``[B, K]``), or of one that broadcasts to ``logits`` with size 1 at
-            ``dim``. A tensor gets a gradient of its shape and is never read on the host: an entry
+            or a tensor with one value per row. The latter has the shape of ``logits`` without
+            ``dim`` (``[B]`` for ``[B, K]``), or one that broadcasts to ``logits`` with size 1 at
+            ``dim``. A tensor gets a gradient of its shape and is never read on the host; an entry
             that is not positive and finite makes its rows NaN.
         hard: return the one-hot of the sample, with the gradient of the soft sample of the same
-            noise (straight-through). Exactly one 1 and K - 1 zeros. Where a gradient is wanted, the
-            soft sample is kept for it, as PyTorch keeps it; without one, nothing is. The 1 is at
-            the class of :func:`gumbel_argmax`, with its domain of exactness, and so at the largest
-            class of a float32 soft sample of the same key, unless the row's two best scores lie
-            within 2**-22 max(8, tau, M) of each other, M the largest score in magnitude: a hard
-            sample rounds its scores, and a soft one at tau 1 does not (on a CPU, K > 16).
+            noise (straight-through): exactly one 1 and K - 1 zeros. If a gradient is required, the
+            soft sample is saved for the backward, as by PyTorch; otherwise nothing is saved. The 1
+            is at the class of :func:`gumbel_argmax`, with its domain of exactness, and so at the
+            largest class of a float32 soft sample of the same key, unless the row's two largest
+            scores lie within 2**-22 max(8, tau, M) of each other, M the largest magnitude of a
+            score: a hard sample rounds its scores, a soft one at tau 1 does not (on a CPU, K > 16).
         eps: ignored, as by PyTorch.
         dim: the class dimension.
-        recompute: for the backward of a hard sample, keep logits and key and make the noise again,
-            instead of keeping the soft sample: one tensor less in memory. Until that backward
-            neither ``logits`` nor ``key`` may be edited: an in-place edit raises there, an edit
-            through ``.data`` changes the gradient in silence. Soft samples ignore it.
-        generator: where the key of this call is drawn from (default: the device's generator).
+        recompute: for the backward of a hard sample, save logits and key and recompute the noise,
+            instead of saving the soft sample: one tensor less in memory. Until that backward
+            neither ``logits`` nor ``key`` may be modified: an in-place modification raises an
+            error, one through ``.data`` silently changes the gradient. Ignored for soft samples.
+        generator: source of the key of this call (default: the device's generator).
         key: explicit randomness, a uint64 or int64 tensor ``[*batch, 2]`` (:func:`key`,
             :func:`new_key`): the sample is a pure function of logits, tau, and key, the same
-            choices on every device. ``batch`` gives each slice of the leading dimensions its own.
+            choices on every device. With ``batch``, each slice of the leading dimensions has a key.
 
     Returns:
         A contiguous tensor of the shape and dtype of ``logits`` (float32 under autocast on
@@ -98,18 +99,8 @@ def gumbel_softmax(
     if _is_compiling():
         return _traced_softmax(logits, tau, hard, dim, recompute, generator, key)
     if has_torch_function_variadic(logits, tau, key):
-        return handle_torch_function(
-            gumbel_softmax,
-            (logits, tau, key),
-            logits,
-            tau=tau,
-            hard=hard,
-            eps=eps,
-            dim=dim,
-            recompute=recompute,
-            generator=generator,
-            key=key,
-        )
+        sample: Tensor = overridden(gumbel_softmax, (logits, tau, key), locals())
+        return sample
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
     if type(logits) is not Tensor and is_dtensor(logits):
@@ -135,36 +126,35 @@ def gumbel_argmax(
 ) -> Tensor:
     r"""Draws exactly from Categorical(softmax(logits / temperature)).
 
-    The draw is argmax(logits / temperature + g): no probabilities and no one-hot are formed. At
-    temperature 1 it is the position of the 1 in ``gumbel_softmax(logits, hard=True)`` of the same
-    key; at temperature 0 the plain argmax.
+    The draw is argmax(logits / temperature + g), without probabilities or a one-hot. At temperature
+    1 it is the position of the 1 in ``gumbel_softmax(logits, hard=True)`` of the same key; at
+    temperature 0 it is greedy, the argmax of the logits.
 
     Exactness has a domain: logits / temperature + g is rounded to float32 (float64 for float64
-    logits) before classes are compared, and the first class wins a tie. Scores of size M change
-    probabilities by up to about M 2**-24 (float64: M 2**-53), in favour of earlier classes: nothing
-    that can be seen at ordinary logits, but .06 at 1e6. The limit of a falling temperature is the
-    argmax: temperatures below 2**-64 count as 2**-64 (float64: 2**-512), and a quotient that leaves
-    the range of the type as its largest number.
+    logits) before classes are compared, and the first class wins a tie. Scores of magnitude M
+    change probabilities by up to about M 2**-24 (float64: M 2**-53), in favour of earlier classes:
+    negligible at ordinary logits, but 0.06 at 1e6. As the temperature falls, draws converge to the
+    argmax: temperatures below 2**-64 count as 2**-64 (float64: 2**-512), and a quotient out of the
+    range of the dtype as its largest number.
 
     Args:
         logits: ``[*, K, *]``, as for :func:`gumbel_softmax`.
         dim: the class dimension.
         keepdim: keep it, with size 1.
-        num_samples: draws with replacement, > 0; nothing is allocated but their indices
-            (twice with batched keys).
-            The words are those of the shape ``[num_samples, *logits.shape]``; with batched keys
-            each slice draws as if alone, by ``[num_samples, *slice.shape]``.
+        num_samples: number of draws with replacement, > 0; only their indices are allocated (twice
+            with batched keys). The words are those of the shape ``[num_samples, *logits.shape]``;
+            with batched keys each slice draws independently, by ``[num_samples, *slice.shape]``.
         temperature: >= 0 and finite: a number, a tensor with one value, or a tensor with one value
             per row, as ``tau`` of :func:`gumbel_softmax`. Logits are multiplied by the float32
-            number 1 / temperature. 0 gives the plain argmax, in a tensor that of its row. A tensor
-            is never read on the host: an entry that is negative or not finite leaves its rows
-            without a distribution.
+            number 1 / temperature. 0 is greedy; in a tensor, for its rows. A tensor is never read
+            on the host; an entry that is negative or not finite leaves its rows without a
+            distribution.
         generator: as for :func:`gumbel_softmax`.
         key: as for :func:`gumbel_softmax`.
 
     Returns:
         int64 class indices ``[*, *]``, with ``num_samples`` ``[num_samples, *, *]``, always in
-        [0, K): the first class on ties, 0 for a row that has no distribution (NaN, +inf, or no
+        [0, K): the first class on ties, 0 for a row without a distribution (NaN, +inf, or no
         finite logit). Not differentiable.
 
     Raises:
@@ -184,17 +174,8 @@ def gumbel_argmax(
     if _is_compiling():
         return _traced_argmax(logits, dim, keepdim, num_samples, temperature, generator, key)
     if has_torch_function_variadic(logits, temperature, key):
-        return handle_torch_function(
-            gumbel_argmax,
-            (logits, temperature, key),
-            logits,
-            dim=dim,
-            keepdim=keepdim,
-            num_samples=num_samples,
-            temperature=temperature,
-            generator=generator,
-            key=key,
-        )
+        drawn: Tensor = overridden(gumbel_argmax, (logits, temperature, key), locals())
+        return drawn
     if type(logits) is not Tensor and is_dtensor(logits):
         return _argmax_of_dtensor(logits, dim, keepdim, num_samples, temperature, generator, key)
     check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
@@ -222,8 +203,8 @@ def _argmax_settings(dim: Any, keepdim: Any, num_samples: int | None) -> tuple[i
     return integer(who, "dim", dim), flag(who, "keepdim", keepdim)
 
 
-# Inside torch.compile the calls are these: ops, which honour tensor subclasses themselves. Nothing
-# here looks at a default (it would be traced twice) or warns (it would break the graph).
+# The functions below are traced by torch.compile: ops, which dispatch on tensor subclasses. They
+# compare no argument with its default (a second trace) and do not warn (a graph break).
 
 
 def _traced_softmax(

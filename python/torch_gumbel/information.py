@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, integer, listed, refuse_dtensor
+from torch_gumbel._arguments import check_tensor, integer, listed, overridden, refuse_dtensor
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
 
 _ops = torch.ops.torch_gumbel
@@ -26,8 +26,8 @@ def kl_categorical(
 ) -> Tensor:
     r"""KL(q || prior) = sum_k q_k (log q_k - log prior_k) of every row, in nats.
 
-    One pass forward and one backward, no intermediate tensor on a CPU (other devices take PyTorch's
-    own ops); 0 log 0 = 0.
+    Takes one pass forward and one backward on a CPU, without intermediate tensors; other devices
+    use PyTorch's ops. 0 log 0 = 0.
 
     Args:
         logits: ``[*, K, *]``, q = softmax(logits); -inf masks a class. Or
@@ -41,8 +41,8 @@ def kl_categorical(
     Returns:
         ``[*, *]``, >= 0, float32 (float64 for float64 rows; half types are computed and returned in
         float32), differentiable in every argument, twice and in forward mode. A class of
-        probability 0 gets a gradient of exactly 0. A row that has no distribution (NaN, negative or
-        infinite probabilities, nothing but zeros or masks) is NaN.
+        probability 0 gets a gradient of exactly 0. A row without a distribution (NaN, negative or
+        infinite probabilities, only zeros or masks) gives NaN.
 
     Raises:
         ValueError: both or neither of logits and probs; a prior of the wrong shape or device.
@@ -57,14 +57,7 @@ def kl_categorical(
     """
     who = "kl_categorical"
     if not _is_compiling() and has_torch_function_variadic(logits, probs, prior):
-        kl: Tensor = handle_torch_function(
-            kl_categorical,
-            (logits, probs, prior),
-            logits=logits,
-            probs=probs,
-            prior=prior,
-            dim=dim,
-        )
+        kl: Tensor = overridden(kl_categorical, (logits, probs, prior), locals())
         return kl
     for name, value in (("logits", logits), ("probs", probs), ("prior", prior)):
         _check_optional(who, name, value)
@@ -76,12 +69,12 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
     r"""The evidence lower bound of a model with categorical latents, one value per batch element.
 
     log_likelihood - sum over latents of KL(softmax(logits) || prior), in nats. It is a bound when
-    ``log_likelihood`` is that of one-hot samples; with relaxed ones it is a common stand-in.
+    ``log_likelihood`` is that of one-hot samples; with relaxed samples it is an approximation.
 
     Args:
         log_likelihood: ``[*batch]``, log p(x | codes).
-        logits: ``[*batch, *latents, K]``, classes last. The sizes of ``log_likelihood`` say how
-            many dimensions are the batch.
+        logits: ``[*batch, *latents, K]``, classes last. The shape of ``log_likelihood``
+            determines the batch dimensions.
         prior: as for :func:`kl_categorical`.
 
     Returns:
@@ -100,13 +93,7 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
     """
     who = "categorical_elbo"
     if not _is_compiling() and has_torch_function_variadic(log_likelihood, logits, prior):
-        elbo: Tensor = handle_torch_function(
-            categorical_elbo,
-            (log_likelihood, logits, prior),
-            log_likelihood,
-            logits,
-            prior=prior,
-        )
+        elbo: Tensor = overridden(categorical_elbo, (log_likelihood, logits, prior), locals())
         return elbo
     check_tensor(who, "log_likelihood", log_likelihood)
     check_tensor(who, "logits", logits)
@@ -117,7 +104,7 @@ def categorical_elbo(log_likelihood: Tensor, logits: Tensor, prior: Tensor | Non
 
 
 def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = None) -> Tensor:
-    r"""How many codes are in use: exp of the entropy of the mean code, in [1, K].
+    r"""The effective number of codes in use: exp of the entropy of the mean code, in [1, K].
 
     Args:
         codes: ``[*, K, *]``, one-hot or soft; floating point.
@@ -125,7 +112,7 @@ def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = 
         over: the dimensions to average over (default: all but ``dim``).
 
     Returns:
-        What is left of the sizes, one value by default; float32, or float64 for float64 codes.
+        The remaining dimensions, by default one value; float32, or float64 for float64 codes.
         Differentiable.
 
     Raises:
@@ -141,7 +128,7 @@ def perplexity(codes: Tensor, dim: int = -1, over: int | Sequence[int] | None = 
     """
     who = "perplexity"
     if not _is_compiling() and has_torch_function_variadic(codes):
-        value: Tensor = handle_torch_function(perplexity, (codes,), codes, dim=dim, over=over)
+        value: Tensor = overridden(perplexity, (codes,), locals())
         return value
     check_tensor(who, "codes", codes)
     refuse_dtensor(who, codes)

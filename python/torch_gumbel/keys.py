@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys: explicit randomness, in PyTorch's own stateless form.
+"""Keys: explicit randomness, in the form of PyTorch's stateless random functions.
 
-A key is a uint64 tensor ``[2]`` = (seed, offset), as ``torch.func._random`` makes (on a CPU from
-torch 2.14 on); ``[*batch, 2]`` is one key per slice. The same key gives the same noise on every
+A key is a uint64 tensor ``[2]`` = (seed, offset), as in ``torch.func._random`` (on a CPU since
+torch 2.14); ``[*batch, 2]`` is one key per slice. The same key gives the same noise on every
 device.
 """
 
@@ -13,7 +13,7 @@ import operator
 import torch
 from torch import Generator, Tensor
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401
 from torch_gumbel._arguments import check_source_types, check_tensor, integer
 
@@ -22,11 +22,11 @@ _is_compiling = torch.compiler.is_compiling
 
 
 def new_key(generator: Generator | None = None, device: torch.device | str | None = None) -> Tensor:
-    """Draws a key: 128 fresh bits of a generator.
+    """Draws a key, 128 random bits of a generator.
 
     Args:
         generator: default: the default generator of ``device``.
-        device: where the key is to live; default: the generator's device, or the CPU.
+        device: of the key; default: the generator's device, or the CPU.
 
     Returns:
         A uint64 tensor ``[2]``.
@@ -73,13 +73,14 @@ def key(seed: int, *, device: torch.device | str | None = None) -> Tensor:
 
 
 def split(key: Tensor, num: int = 2) -> Tensor:
-    """Derives ``num`` independent keys from one, which is not to be drawn from any more.
+    """Derives ``num`` independent keys from a key, which must not be used for sampling any more.
 
-    The keys are the words that the key would draw, so a key is drawn from or split, never both.
+    The new keys are the words that the key would draw: use a key for sampling or splitting, never
+    for both.
 
     Args:
         key: ``[*batch, 2]``.
-        num: how many, > 0.
+        num: number of keys, > 0.
 
     Returns:
         ``[num, *batch, 2]``, equal to ``torch.func._random.split``.
@@ -96,8 +97,8 @@ def split(key: Tensor, num: int = 2) -> Tensor:
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     """Derives a key from a key and a number: a layer, a step, a rank.
 
-    Fold one kind of number into a key: step 3 and rank 3 of one key are one key. As for
-    :func:`split`, the key itself is not to be drawn from.
+    Fold only one kind of number into a key: step 3 and rank 3 give the same key. As for
+    :func:`split`, the key itself must not be used for sampling.
 
     Args:
         key: ``[*batch, 2]``.
@@ -122,12 +123,12 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
 def _as_int64(who: str, name: str, value: int) -> int:
     """The bits of an integer in [-2**63, 2**64)."""
     try:
-        # operator.index would turn a tracer's symbol into one number of one graph.
+        # operator.index would specialize a graph to the value of a symbolic integer.
         number = value if type(value) is int else operator.index(value)
     except TypeError:
         kind = type(value).__name__
         raise TypeError(f"{who}: {name} must be an integer, got {kind}") from None
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"{who}: {name} must be in [-2**63, 2**64), got {value}")
-    # No symbol goes beyond 2**63: there the number itself is taken.
+    # Symbolic integers are below 2**63; larger numbers are concrete.
     return number if number < 2**63 else operator.index(number) - 2**64

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sampled code from a codebook, without the product of a one-hot and the codebook."""
+"""straight_through_lookup: a sampled code of a codebook, by a gather."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, overload
+from typing import Literal, overload
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, checked_call, flag, refuse_dtensor
+from torch_gumbel._arguments import check_tensor, checked_call, flag, overridden, refuse_dtensor
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
 
 _ops = torch.ops.torch_gumbel
@@ -52,18 +52,19 @@ def straight_through_lookup(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Draws a code: ``gumbel_softmax(logits, tau, hard) @ codebook``.
 
-    Hard, it is a gather of the drawn class's code and not a matrix product: nothing of the size of
-    the logits is made forward. The gradients are those of the product: a drawn code gets the
-    incoming gradient, and the logits get, straight through, that of the soft sample of the same
-    noise. It is not kept but made again, so the logits must not be edited before the backward: in
-    place that raises, through ``.data`` the gradient is wrong in silence.
+    A hard lookup gathers the code of the drawn class instead of computing a matrix product; the
+    forward allocates nothing of the size of the logits. The gradients are those of the product: the
+    drawn code gets the incoming gradient, the logits get the straight-through gradient of the soft
+    sample of the same noise. The backward recomputes that sample, so the logits must not be
+    modified before it: an in-place modification raises an error, one through ``.data`` silently
+    gives a wrong gradient.
 
-    With ``codebook = torch.arange(K).float()`` it is the straight-through index: value k, gradient
-    J(y) arange(K) / tau with y the soft sample and J(y) = diag(y) - y y^T.
+    With ``codebook = torch.arange(K).float()`` the result is the straight-through index: value k,
+    gradient J(y) arange(K) / tau with y the soft sample and J(y) = diag(y) - y y^T.
 
     Args:
         logits: ``[*, K]``, as for :func:`torch_gumbel.gumbel_softmax`, classes last.
-        codebook: ``[K, D]``, or ``[K]``, whose result has no last dimension; floating point.
+        codebook: ``[K, D]``, or ``[K]`` for a result without the last dimension; floating point.
         tau: as for :func:`torch_gumbel.gumbel_softmax`.
         hard: the drawn code, or the mean of the codes under the soft sample (a matrix product).
         generator: as for :func:`torch_gumbel.gumbel_softmax`.
@@ -73,7 +74,7 @@ def straight_through_lookup(
     Returns:
         ``[*, D]`` (or ``[*]``) of the codebook's dtype, differentiable in logits, tau, and
         codebook, twice and in forward mode; with ``return_index`` the pair of it and the class,
-        int64 ``[*]``. A row that has no distribution gives NaN and index 0.
+        int64 ``[*]``. A row without a distribution gives NaN and index 0.
 
     Raises:
         As :func:`torch_gumbel.gumbel_softmax`; ValueError also for a codebook of the wrong shape or
@@ -90,7 +91,7 @@ def straight_through_lookup(
         ... )[1]
         tensor([0, 2])
 
-        Another form in use has the value k, and the gradient of one soft coordinate:
+        A common alternative has the value k and the gradient of one soft coordinate:
 
         >>> key = torch_gumbel.key(0)
         >>> y = torch_gumbel.gumbel_softmax(logits, key=key)
@@ -100,17 +101,8 @@ def straight_through_lookup(
     """
     who = "straight_through_lookup"
     if not _is_compiling() and has_torch_function_variadic(logits, codebook, tau, key):
-        drawn: Tensor | tuple[Tensor, Tensor] = handle_torch_function(
-            cast(Any, straight_through_lookup),
-            (logits, codebook, tau, key),
-            logits,
-            codebook,
-            tau=tau,
-            hard=hard,
-            generator=generator,
-            key=key,
-            return_index=return_index,
-        )
+        drawn: Tensor | tuple[Tensor, Tensor]
+        drawn = overridden(straight_through_lookup, (logits, codebook, tau, key), locals())
         return drawn
     taken = checked_call(who, logits, tau, "tau", generator, key)
     check_tensor(who, "codebook", codebook)

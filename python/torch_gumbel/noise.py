@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The noise itself, as the samplers add it to logits."""
+"""Gumbel noise, as the samplers add it to logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
 from torch_gumbel._arguments import (
     check_dtype,
@@ -15,11 +15,12 @@ from torch_gumbel._arguments import (
     check_source_types,
     check_tensor,
     listed,
+    overridden,
     refuse_dtensor,
     refuse_traced_generator,
 )
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
 
 _ops = torch.ops.torch_gumbel
@@ -36,9 +37,9 @@ def sample_gumbel(
 ) -> Tensor:
     r"""Draws standard Gumbel noise, -log(-log(u)).
 
-    It is the noise that :func:`torch_gumbel.gumbel_softmax` and :func:`torch_gumbel.gumbel_argmax`
-    add to logits of that shape with the same key, in bits: a function of the key and of an
-    element's row-major position alone.
+    The noise is bitwise equal to that which :func:`torch_gumbel.gumbel_softmax` and
+    :func:`torch_gumbel.gumbel_argmax` add to logits of that shape with the same key: it depends
+    only on the key and an element's row-major position.
 
     Args:
         size: a size, or a sequence of them, >= 0.
@@ -47,7 +48,7 @@ def sample_gumbel(
             rounded.
         device: default: that of the generator or of a key that is not on the CPU, else the default
             device.
-        generator: where the key of this call is drawn from (default: the device's generator).
+        generator: source of the key of this call (default: the device's generator).
         key: explicit randomness, ``[2]``, or ``[*batch, 2]`` with batch the leading sizes, without
             the last dimension.
 
@@ -75,16 +76,10 @@ def sample_gumbel(
         refuse_traced_generator(who, generator)
     elif has_torch_function_variadic(key):
         if device is None and generator is None:
-            device = _device_of(None, key) or torch.get_default_device()  # a mode, and on until now
-        drawn: Tensor = handle_torch_function(
-            sample_gumbel,
-            (key,),
-            size,
-            dtype=dtype,
-            device=device,
-            generator=generator,
-            key=key,
-        )
+            device = (
+                _device_of(None, key) or torch.get_default_device()
+            )  # DeviceContext is such a mode, active until now
+        drawn: Tensor = overridden(sample_gumbel, (key,), locals())
         return drawn
     else:
         check_source_types(who, generator, key)
@@ -126,9 +121,7 @@ def gumbel_like(
     if _is_compiling():
         refuse_traced_generator(who, generator)
     elif has_torch_function_variadic(input, key):
-        drawn: Tensor = handle_torch_function(
-            gumbel_like, (input, key), input, dtype=dtype, generator=generator, key=key
-        )
+        drawn: Tensor = overridden(gumbel_like, (input, key), locals())
         return drawn
     else:
         check_tensor(who, "input", input)
@@ -140,7 +133,7 @@ def gumbel_like(
 
 
 def _device_of(generator: Generator | None, key: Tensor | None) -> torch.device | None:
-    """Where the randomness lives, unless that is a CPU key, which serves any device."""
+    """The device of the generator or key; None for a CPU key, which serves every device."""
     if generator is not None:
         return generator.device
     return key.device if key is not None and key.device.type != "cpu" else None

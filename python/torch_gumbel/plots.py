@@ -2,7 +2,7 @@
 """Pictures of samples, densities, and noise, by matplotlib (``pip install torch-gumbel[plots]``).
 
 Every function returns a :class:`matplotlib.figure.Figure`, to be shown by a notebook or saved by
-``figure.savefig("name.png")``. Nothing here touches pyplot or its backends.
+``figure.savefig("name.png")``. pyplot and its backends are not used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def temperatures(
     """Samples of one distribution at several temperatures, and their means.
 
     Args:
-        probs: ``[K]``, >= 0; normalized here.
+        probs: ``[K]``, >= 0; normalized by this function.
         taus: temperatures > 0, one column each.
         samples: how many samples are shown, one row each.
         draws: how many the mean is taken over.
@@ -54,23 +54,23 @@ def temperatures(
         >>> len(plots.temperatures(draws=1000, taus=(0.1, 1.0)).axes)
         8
     """
-    law = _law("temperatures", probs)
+    p = _distribution("temperatures", probs)
     _positive("temperatures", samples=samples, draws=draws, **{"len(taus)": len(taus)})
     key = new_key() if key is None else key
     figure, axes = _grid(
         samples + 1, len(taus), (2.1 * len(taus) + 0.6, 1.35 * (samples + 1) + 0.6)
     )
     for column, tau in enumerate(taus):
-        y = gumbel_softmax(law.log().expand(draws, -1), tau, key=key)
+        y = gumbel_softmax(p.log().expand(draws, -1), tau, key=key)
         shown = [(value, f"sample {i + 1}", _BLUE) for i, value in enumerate(y[:samples])]
         for row, (values, name, colour) in enumerate([*shown, (y.mean(0), "mean", _GREY)]):
             axis = axes[row][column]
-            axis.bar(range(len(law)), values.tolist(), color=colour, width=0.75)
-            axis.set(ylim=(0, 1.05), xticks=range(len(law)), yticks=[0, 0.5, 1])
+            axis.bar(range(len(p)), values.tolist(), color=colour, width=0.75)
+            axis.set(ylim=(0, 1.05), xticks=range(len(p)), yticks=[0, 0.5, 1])
             axis.tick_params(labelbottom=row == samples, labelleft=column == 0)
             if column == 0:
                 axis.set_ylabel(name)
-        marks = axes[samples][column].plot(range(len(law)), law.tolist(), "_", color=_ORANGE)
+        marks = axes[samples][column].plot(range(len(p)), p.tolist(), "_", color=_ORANGE)
         marks[0].set(markersize=16, markeredgewidth=2, label="probability")
         axes[0][column].set_title(f"$\\tau$ = {tau:g}")
         axes[samples][column].set_xlabel("class")
@@ -89,7 +89,7 @@ def simplex(
     """Density of samples of three classes over the triangle, against the closed form.
 
     Args:
-        probs: ``[3]``, > 0; normalized here.
+        probs: ``[3]``, > 0; normalized by this function.
         taus: temperatures > 0, one column each.
         draws: samples per temperature.
         key: explicit randomness.
@@ -104,16 +104,16 @@ def simplex(
         >>> from torch_gumbel import plots
         >>> figure = plots.simplex(draws=10_000, taus=(0.7,))
     """
-    law = _law("simplex", probs)
-    if len(law) != 3 or not (law > 0).all():
+    p = _distribution("simplex", probs)
+    if len(p) != 3 or not (p > 0).all():
         raise ValueError(f"simplex: probs must be three numbers > 0, got {list(probs)}")
     _positive("simplex", draws=draws, **{"len(taus)": len(taus)})
     key = new_key() if key is None else key
     figure, axes = _grid(2, len(taus), (2.9 * len(taus) + 1.0, 5.6))
     for column, tau in enumerate(taus):
-        y = gumbel_softmax(law.log().expand(draws, 3), tau, key=fold_in(key, column))
+        y = gumbel_softmax(p.log().expand(draws, 3), tau, key=fold_in(key, column))
         drawn = cell_counts(y) / draws * SIDE**2
-        closed = cell_masses(law, tau) * SIDE**2
+        closed = cell_masses(p, tau) * SIDE**2
         # A cell relative to the uniform density; the same colours above and below.
         low, high = closed.quantile(0.02).item(), closed.quantile(0.98).item()
         for row, values in enumerate((drawn, closed)):
@@ -128,7 +128,7 @@ def simplex(
 
 
 def noise(draws: int = 10_000_000, *, key: Tensor | None = None) -> Figure:
-    """Histogram of the noise, and its tail on a log scale, against the exact law.
+    """Histogram of the noise, and its tail on a log scale, against the exact distribution.
 
     Args:
         draws: how many numbers are drawn.
@@ -202,7 +202,7 @@ def _triangle(axis: Axes, values: Tensor, low: float, high: float) -> Any:
 
 
 def _colour_bar(figure: Figure, image: Any, axes: list[Axes]) -> None:
-    """With plain numbers: the range spans a decade or two."""
+    """A colour bar with decimal tick labels: the range spans one or two decades."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, extend="both")
@@ -220,7 +220,7 @@ def _grid(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "torch_gumbel.plots wants matplotlib: pip install torch-gumbel[plots]"
+            "torch_gumbel.plots needs matplotlib: pip install torch-gumbel[plots]"
         ) from error
     figure = Figure(figsize=size, dpi=140, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -229,11 +229,11 @@ def _grid(
     return figure, axes
 
 
-def _law(who: str, probs: Sequence[float] | Tensor) -> Tensor:
-    law = torch.as_tensor(probs, dtype=torch.float32).detach().cpu()
-    if law.dim() != 1 or not (law >= 0).all() or not 0 < law.sum() < math.inf:
+def _distribution(who: str, probs: Sequence[float] | Tensor) -> Tensor:
+    p = torch.as_tensor(probs, dtype=torch.float32).detach().cpu()
+    if p.dim() != 1 or not (p >= 0).all() or not 0 < p.sum() < math.inf:
         raise ValueError(f"{who}: probs must be one row, >= 0, with a positive sum, got {probs}")
-    return law / law.sum()
+    return p / p.sum()
 
 
 def _positive(who: str, **numbers: int) -> None:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples from probabilities instead of logits."""
+"""sample_categorical: samples from probabilities instead of logits."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
 from torch.distributions import Distribution
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import checked_call, flag, integer
+from torch_gumbel._arguments import checked_call, flag, integer, overridden
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
 
 _ops = torch.ops.torch_gumbel
@@ -29,7 +29,7 @@ def sample_categorical(
 ) -> Tensor:
     r"""Draws a sample of the Gumbel-Softmax distribution from probabilities.
 
-    It is :func:`torch_gumbel.gumbel_softmax` of log(probs), with zeros that stay zeros.
+    Equal to :func:`torch_gumbel.gumbel_softmax` of log(probs), with exact zeros.
 
     Args:
         probs: ``[*, K, *]``, >= 0; float32, float64, float16, or bfloat16 (half types are computed
@@ -39,11 +39,11 @@ def sample_categorical(
             :func:`torch_gumbel.gumbel_softmax`.
         hard: the one-hot of the sample, with the gradient of the soft sample.
         dim: the class dimension.
-        validate_args: look at the values, which waits for a device. Default: as
-            ``torch.distributions``: ``Distribution.set_default_validate_args``, on unless Python
-            runs with ``-O`` or something was compiled (``torch.compile`` switches it off for the
-            process); and not inside ``torch.compile``, ``torch.func``, or on meta tensors, where
-            there is nothing to look at.
+        validate_args: check the values, which synchronizes with a device. Default: as in
+            ``torch.distributions`` (``Distribution.set_default_validate_args``): on, unless Python
+            runs with ``-O`` or something was compiled (``torch.compile`` disables it for the
+            process); off inside ``torch.compile``, ``torch.func``, and on meta tensors, whose
+            values cannot be read.
         generator: as for :func:`torch_gumbel.gumbel_softmax`.
         key: as for :func:`torch_gumbel.gumbel_softmax`.
 
@@ -64,17 +64,7 @@ def sample_categorical(
     """
     who = "sample_categorical"
     if not _is_compiling() and has_torch_function_variadic(probs, temperature, key):
-        sample: Tensor = handle_torch_function(
-            sample_categorical,
-            (probs, temperature, key),
-            probs,
-            temperature,
-            hard=hard,
-            dim=dim,
-            validate_args=validate_args,
-            generator=generator,
-            key=key,
-        )
+        sample: Tensor = overridden(sample_categorical, (probs, temperature, key), locals())
         return sample
     taken = checked_call(who, probs, temperature, "temperature", generator, key, what="probs")
     hard, dim = flag(who, "hard", hard), integer(who, "dim", dim)
@@ -87,7 +77,7 @@ def sample_categorical(
 def _validates(who: str, wanted: bool | None, values: Tensor) -> bool:
     if _is_compiling():
         if wanted:
-            raise ValueError(f"{who}: torch.compile cannot look at values: validate_args=False")
+            raise ValueError(f"{who}: torch.compile cannot check values; pass validate_args=False")
         return False
     if wanted is not None:
         return flag(who, "validate_args", wanted)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Temperatures that change with the training step: pure functions, and a module that counts.
+"""Temperature schedules: pure functions of the training step, and a module that counts steps.
 
-Every function takes the step first and has no state, so any step can be asked for at any time.
+Every function takes the step as its first argument and has no state.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ __all__ = ["TemperatureSchedule", "cosine", "exponential", "linear"]
 
 
 def exponential(step: int, *, tau0: float = 1.0, rate: float = 1e-5, tau_min: float = 0.5) -> float:
-    """Exponential decay down to a floor, max(tau_min, tau0 exp(-rate step)).
+    """Exponential decay to a lower bound, max(tau_min, tau0 exp(-rate step)).
 
     Args:
-        step: how many training steps are done, >= 0.
+        step: number of completed training steps, >= 0.
         tau0: temperature at step 0, > 0 and finite.
-        rate: decay per step, >= 0. Where a decay factor per step is published (wav2vec 2.0:
-            0.999995), it is ``-math.log(factor)``.
-        tau_min: the floor, in (0, tau0].
+        rate: decay per step, >= 0; ``-math.log(factor)`` for a decay factor per step (wav2vec 2.0:
+            0.999995).
+        tau_min: the lower bound, in (0, tau0].
 
     Raises:
         ValueError: an argument out of its range.
 
     Source: Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax* (2016), section
-    4.2: floor 0.5, rates of 1e-5 and 1e-4.
+    4.2: lower bound 0.5, rates of 1e-5 and 1e-4.
 
     Example:
         >>> from torch_gumbel import schedules
@@ -47,13 +47,13 @@ def exponential(step: int, *, tau0: float = 1.0, rate: float = 1e-5, tau_min: fl
 
 
 def linear(step: int, *, tau0: float = 1.0, tau_min: float = 0.5, steps: int) -> float:
-    """A straight line from tau0 at step 0 to tau_min at ``steps``, and tau_min from there on.
+    """Linear decay from tau0 at step 0 to tau_min at ``steps``, constant after that.
 
     Args:
-        step: how many training steps are done, >= 0.
+        step: number of completed training steps, >= 0.
         tau0: temperature at step 0, > 0 and finite.
         tau_min: temperature at the end, in (0, tau0].
-        steps: length of the descent, > 0.
+        steps: number of steps of the decay, > 0.
 
     Raises:
         ValueError: an argument out of its range.
@@ -67,13 +67,13 @@ def linear(step: int, *, tau0: float = 1.0, tau_min: float = 0.5, steps: int) ->
 
 
 def cosine(step: int, *, tau0: float = 1.0, tau_min: float = 0.5, steps: int) -> float:
-    """Half a cosine from tau0 at step 0 to tau_min at ``steps``: flat at both ends.
+    """Cosine decay from tau0 at step 0 to tau_min at ``steps``, constant after that.
 
     Args:
-        step: how many training steps are done, >= 0.
+        step: number of completed training steps, >= 0.
         tau0: temperature at step 0, > 0 and finite.
         tau_min: temperature at the end, in (0, tau0].
-        steps: length of the descent, > 0.
+        steps: number of steps of the decay, > 0.
 
     Raises:
         ValueError: an argument out of its range.
@@ -91,14 +91,14 @@ def cosine(step: int, *, tau0: float = 1.0, tau_min: float = 0.5, steps: int) ->
 
 
 class TemperatureSchedule(nn.Module):
-    """Counts training steps and knows the temperature of each; its state dict is the count.
+    """Counts training steps and gives their temperature; its state dict is the count.
 
-    As a submodule it is saved and loaded with its model.
+    A submodule is saved and loaded with its model.
 
     Args:
         schedule: a function of the step: :func:`exponential`, :func:`linear`, :func:`cosine`, or
-            another that gives a number > 0.
-        **settings: passed on to it.
+            any other that returns a number > 0.
+        **settings: keyword arguments of ``schedule``.
 
     Raises:
         TypeError: ``schedule`` is not callable, or does not take the settings.
@@ -130,26 +130,26 @@ class TemperatureSchedule(nn.Module):
         """Counts one step; returns the temperature after it.
 
         Raises:
-            ValueError: that is not > 0 and finite; the step is not counted then.
+            ValueError: the temperature is not > 0 and finite; the step is not counted then.
         """
         value = self._checked(self.schedule(self.count + 1))
         self.count += 1
         return value
 
     def reset_parameters(self) -> None:
-        """Counts from 0 again."""
+        """Resets the count to 0."""
         self.count = 0
 
     def forward(self) -> float:
-        """The same as :attr:`value`."""
+        """Returns :attr:`value`."""
         return self.value
 
     def get_extra_state(self) -> Tensor:
-        """The count, as the state dict holds it: int64, of no dimension."""
+        """The count in the form of the state dict: a 0-d int64 tensor."""
         return torch.tensor(self.count, dtype=torch.int64, device="cpu")
 
     def set_extra_state(self, state: Tensor | dict[str, int]) -> None:
-        """Takes the count of a state dict; older versions saved a dict."""
+        """Loads the count of a state dict; older versions saved a dict."""
         count = state["count"] if isinstance(state, dict) else state
         if holds_values(count):
             self.count = int(count)
@@ -178,7 +178,7 @@ def _check(who: str, step: int, tau0: float, tau_min: float) -> None:
 
 
 def _progress(who: str, step: int, tau0: float, tau_min: float, steps: int) -> float:
-    """The share of the descent that is done, in [0, 1]."""
+    """The completed fraction of the decay, in [0, 1]."""
     _check(who, step, tau0, tau_min)
     if not steps > 0:
         raise ValueError(f"{who}: steps must be > 0, got {steps}")

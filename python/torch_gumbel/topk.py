@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several different classes: sampling without replacement."""
+"""gumbel_topk: sampling of several classes without replacement."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_integer, checked_call, integer
+from torch_gumbel._arguments import check_integer, checked_call, integer, overridden
 
-# Loads the library, which registers the ops used here.
+# Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
 
 _ops = torch.ops.torch_gumbel
@@ -25,7 +25,7 @@ def gumbel_topk(
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Draws k different classes: the k largest of logits / temperature + g.
+    r"""Draws k distinct classes: the k largest of logits / temperature + g.
 
     An exact sample without replacement, in the order in which the classes would be drawn one after
     another: P(i, then j) = p_i p_j / (1 - p_i) with p = softmax(logits / temperature). The first is
@@ -34,17 +34,17 @@ def gumbel_topk(
 
     Args:
         logits: ``[*, K, *]``, as for :func:`torch_gumbel.gumbel_softmax`.
-        k: how many classes, in [1, K].
+        k: number of classes to draw, in [1, K].
         dim: the class dimension.
         temperature: as for :func:`torch_gumbel.gumbel_argmax`; 0 gives the k largest logits.
         generator: as for :func:`torch_gumbel.gumbel_softmax`.
         key: as for :func:`torch_gumbel.gumbel_softmax`.
 
     Returns:
-        ``(values, indices)``, both ``[*, k, *]``, in falling order; equal values in the order of
+        ``(values, indices)``, both ``[*, k, *]``, in descending order; equal values in the order of
         classes, and masked classes (-inf) last. Values are the perturbed logits in float32 (float64
         for float64 logits), differentiable in logits and in a temperature that is a tensor.
-        Indices are int64. A row that has no distribution gives NaN and the classes 0, ..., k - 1.
+        Indices are int64. A row without a distribution gives NaN and the classes 0, ..., k - 1.
 
     Raises:
         As :func:`torch_gumbel.gumbel_argmax`; ValueError also for k out of range, and for more than
@@ -60,16 +60,7 @@ def gumbel_topk(
     """
     who = "gumbel_topk"
     if not _is_compiling() and has_torch_function_variadic(logits, temperature, key):
-        found: tuple[Tensor, Tensor] = handle_torch_function(
-            gumbel_topk,
-            (logits, temperature, key),
-            logits,
-            k,
-            dim=dim,
-            temperature=temperature,
-            generator=generator,
-            key=key,
-        )
+        found: tuple[Tensor, Tensor] = overridden(gumbel_topk, (logits, temperature, key), locals())
         return found
     taken = checked_call(who, logits, temperature, "temperature", generator, key, zero=True)
     check_integer(who, "k", k)

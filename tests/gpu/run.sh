@@ -28,7 +28,7 @@ step() {
 
 test -x "$tests" || { echo "gpu: no $tests: this build has no CUDA (is nvcc in PATH?)"; exit 1; }
 step gtest ctest --test-dir "$build" --label-regex '^gpu$' --no-tests=error --output-on-failure
-step pytest "$python" -m pytest --color=no -m cuda tests/python/test_cuda.py
+step pytest "$python" -m pytest --color=no -m cuda tests/python/cuda/test_cuda.py
 
 # Sanitizers slow kernels down by tens: small cases of every kernel, and no memory kept in a pool
 # that would hide an access outside a tensor. Graphs need that pool.

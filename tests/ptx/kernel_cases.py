@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems for each way in which rows are shared out on a GPU: tiles, registers, spatial, loops."""
 
-import cases
+import inputs
 import torch
-from cases import INF, NAN, SMALL_WORD_KEY, SMALL_WORDS, Case, keys, normal
+from inputs import INF, NAN, SMALL_WORD_KEY, SMALL_WORDS, Case, keys, normal
 
 FAST = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -173,4 +173,4 @@ GROUPS = [tiles, registers, spatial, looped, small_weights, without_noise]
 
 
 def all_cases():
-    return [case for group in cases.GROUPS + GROUPS for case in group()]
+    return [case for group in inputs.GROUPS + GROUPS for case in group()]

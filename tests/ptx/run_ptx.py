@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 from typing import ClassVar, NamedTuple
 
 import torch
-from cases import keys
 from device import Device, memory, missing
+from inputs import keys
 from interpreter import ORDERS
 from kernel_cases import all_cases
 from reference import INF, OPS, Reference, close, folded, same_bits

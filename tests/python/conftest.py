@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers and fixtures. `-m slow` and `-m statistics` run what a plain run leaves out.
+"""Markers and fixtures. Tests marked `slow` and `statistics` run only with `-m`.
 
-Tests marked `cuda` are skipped where no GPU is. With REQUIRE_CUDA=1 they are not: then a skip is a
-failure.
+Tests marked `cuda` are skipped without a GPU. With REQUIRE_CUDA=1 a skip is a failure.
 """
 
 import os
@@ -13,6 +12,8 @@ import pytest
 import torch
 
 import torch_gumbel
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # common.py, oracle.py, and others
 
 LEFT_OUT = {
     "slow": "takes long or much memory",
@@ -39,7 +40,7 @@ def cuda_required():
 
 
 def why_without_gpu():
-    """A sentence, or None where GPU tests run. A GPU that cannot be used is none: they fail."""
+    """The reason to skip GPU tests, or None. With a GPU that cannot be used they run, and fail."""
     if not torch_gumbel.build_info()["cuda"]:
         return "torch_gumbel was built without CUDA"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
@@ -64,7 +65,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    """Every test draws its inputs from the same place, in any order and alone."""
+    """Every test draws the same inputs, in any order of tests."""
     torch.manual_seed(2016)
 
 
@@ -77,6 +78,6 @@ def two_threads():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many examples of the documentation ran, where they did."""
+    """The number of documentation examples that ran."""
     if "test_docs" in sys.modules:
         terminalreporter.write_line(sys.modules["test_docs"].summary())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: allow-untyped-calls
-"""What the categorical families share: their parameters, checked once, and how they are drawn."""
+"""Shared parts of the categorical families: parameters, their checks, and sampling."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ NO_SHAPE = torch.Size()
 
 
 class ExactCategorical(Categorical):
-    """torch's, but a probability of zero stays one: its logit is -inf, not log(eps).
+    """``torch.distributions.Categorical`` with exact zeros: their logit is -inf, not log(eps).
 
-    Its logarithm passes no gradient on.
+    The gradient of the logarithm at zero is 0.
     """
 
     @lazy_property
@@ -44,13 +44,13 @@ class ExactCategorical(Categorical):
 
 
 def exact_log(probs: Tensor) -> Tensor:
-    """log, -inf at 0 with a gradient of 0 there."""
+    """log, with the value -inf and the gradient 0 at 0."""
     zero = probs == 0
     return probs.masked_fill(zero, 1.0).log().masked_fill(zero, -math.inf)
 
 
 class CategoricalParameters:
-    """Probabilities or logits as they were given, and a temperature, a number or one per row.
+    """Probabilities or logits, not yet normalized, and a temperature, a number or one per row.
 
     Args:
         who: the class that errors name.
@@ -58,7 +58,7 @@ class CategoricalParameters:
             batch shape, ``logits.shape[:-1]``, without making it larger.
         probs: ``[*batch, K]``, not negative; rows are normalized.
         logits: ``[*batch, K]``, instead of ``probs``; ``-inf`` is a probability of zero.
-        validate: look at values, not only at shapes.
+        validate: check values, not only shapes.
 
     Raises:
         ValueError: both or none given; a shape or value out of range.
@@ -90,9 +90,9 @@ class CategoricalParameters:
 
     @property
     def categorical(self) -> ExactCategorical:
-        """Normalized; made when it is first asked for, as a sample does not need it."""
+        """The normalized distribution, computed on first use; sampling does not need it."""
         if self._categorical is None:
-            with torch.enable_grad():  # the first to ask may be a sample without a gradient
+            with torch.enable_grad():  # the first use may be under no_grad
                 self._categorical = self._normalized()
         return self._categorical
 
@@ -136,7 +136,7 @@ class CategoricalParameters:
         return self.temperature.reshape(()) if self.temperature.numel() == 1 else self.temperature
 
     def tau_rows(self) -> Tensor:
-        """The same with a dimension of size 1 for the classes."""
+        """The temperature with a dimension of size 1 for the classes."""
         tau = self.tau()
         return tau.unsqueeze(-1) if tau.dim() else tau
 
@@ -163,7 +163,7 @@ def _temperature(who: str, value: float | Tensor, given: Tensor) -> Tensor:
             raise TypeError(f"{who}: temperature must be a number or a tensor, got {kind}")
         if not 0 < (number := real_number(value)) < math.inf:
             raise ValueError(f"{who}: temperature must be > 0 and finite, got {float(number)}")
-        # On the CPU, from where a kernel of any device takes it without a copy.
+        # On the CPU: kernels of every device accept it without a copy.
         return torch.tensor(float(number), dtype=compute_type(given), device="cpu")
     batch = given.shape[:-1]
     if value.numel() != 1 and not _broadcasts(value.shape, batch):
@@ -182,7 +182,7 @@ def _broadcasts(shape: torch.Size, batch: torch.Size) -> bool:
 
 
 def all_true(values: Tensor) -> bool:
-    """Asked as torch.distributions asks: vmap answers for all lanes together."""
+    """``all()`` as in torch.distributions, which vmap supports: over all batch elements."""
     return bool(torch._is_all_true(values))
 
 
@@ -193,7 +193,7 @@ def compute_type(tensor: Tensor) -> torch.dtype:
 
 
 class KeyedSamples(Distribution):
-    """``sample`` by ``rsample``, which takes a generator or a key."""
+    """``sample`` implemented by ``rsample``, with a generator or a key."""
 
     def sample(
         self,
@@ -208,19 +208,19 @@ class KeyedSamples(Distribution):
 
 
 class CategoricalFamily(KeyedSamples):
-    """A distribution that is its :class:`CategoricalParameters`."""
+    """A distribution defined by :class:`CategoricalParameters`."""
 
     temperature: Tensor
     _parameters: CategoricalParameters
 
     @property
     def _categorical(self) -> Categorical:
-        """Where torch's classes look for probabilities."""
+        """The attribute that torch's base classes read probabilities from."""
         return self._parameters.categorical
 
     @property
     def categorical(self) -> Categorical:
-        """The law of the largest coordinate's index: at every temperature that of the classes."""
+        """The distribution of the index of the largest coordinate, independent of temperature."""
         return self._parameters.categorical
 
     def _set(self, parameters: CategoricalParameters, validate: bool) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: allow-untyped-calls
-"""What relaxed distributions share: their support, and the moments that have no closed form."""
+"""Shared parts of the relaxed distributions: the support, and moments without a closed form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.distributions.distribution import Distribution
 
 
 class Simplex(constraints.Constraint):
-    """Not negative, with a sum of 1 up to what rounding each class to its dtype may change."""
+    """Non-negative with a sum of 1, up to the rounding of each class to its dtype."""
 
     event_dim = 1
 
@@ -22,7 +22,7 @@ class Simplex(constraints.Constraint):
 
 
 class WithoutMoments(Distribution):
-    """What a relaxed law has no closed form for, and the law of its class has."""
+    """Moments without a closed form; the distribution of the class, ``categorical``, has them."""
 
     @property
     def mean(self) -> Tensor:
@@ -40,6 +40,6 @@ class WithoutMoments(Distribution):
 
     def _without(self, name: str) -> NotImplementedError:
         return NotImplementedError(
-            f"{type(self).__name__}: the {name} of the relaxed law has no closed form; that of its "
-            f"class is in .categorical"
+            f"{type(self).__name__}: the {name} of the relaxed distribution has no closed form; "
+            f"that of its class is in .categorical"
         )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: allow-untyped-calls
-"""The Gumbel distribution, with noise that reaches into both tails."""
+"""The Gumbel distribution, resolved in both tails."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch_gumbel.noise import sample_gumbel
 
 
 class Gumbel(KeyedSamples, TorchGumbel):
-    r"""Gumbel(loc, scale), the law of the maximum of many values.
+    r"""Gumbel(loc, scale), the limiting distribution of the maximum of many values.
 
     Draws are loc + scale g with g of :func:`torch_gumbel.sample_gumbel`: finite for every word and
-    resolved to about 45, where torch's own end at 16 in float32. ``cdf`` and ``icdf`` are the
-    closed forms, right in both tails.
+    resolved to about 45, while those of torch end at 16 in float32. ``cdf`` and ``icdf`` are closed
+    forms, accurate in both tails.
 
     Args:
         loc: location, a number or a tensor.
         scale: > 0, a number or a tensor that broadcasts with ``loc``.
-        validate_args: whether values are looked at; default: torch.distributions' own.
+        validate_args: whether to check values; default: as in torch.distributions.
 
     Raises:
         ValueError: when validating, a loc that is NaN or a scale that is not > 0.
@@ -51,8 +51,8 @@ class Gumbel(KeyedSamples, TorchGumbel):
 
         Args:
             sample_shape: leading dimensions of the result.
-            generator: where the key is drawn from; default: the device's generator.
-            key: explicit randomness; words go by position in the result.
+            generator: source of the key; default: the device's generator.
+            key: explicit randomness; words depend on the position in the result.
 
         Returns:
             ``[*sample_shape, *batch]``.

@@ -13,7 +13,7 @@ from torch_gumbel.distributions.one_hot import OneHotCategoricalStraightThrough
 
 
 def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
-    """In log space: 0 where p is 0, whatever q is; +inf where q alone is 0."""
+    """KL in log space: terms with p = 0 are 0; terms with q = 0 and p > 0 are +inf."""
     absent = p.probs == 0
     log_q = q.logits.masked_fill(_is_zero(q), -math.inf)
     difference = p.logits.masked_fill(absent, 0.0) - log_q.masked_fill(absent, 0.0)
@@ -21,9 +21,9 @@ def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
 
 
 def _is_zero(q: OneHotCategorical) -> Tensor:
-    """Where a class has probability zero, and not only one that underflows.
+    """Mask of the classes with probability exactly zero, without those that underflow.
 
-    torch's distributions take the logarithm of eps where their ``probs`` are zero.
+    torch's distributions have the logit log(eps) at ``probs`` of zero.
     """
     zero: Tensor = (q.probs == 0) & (q.logits.exp() > 0)
     return zero | (q.logits == -math.inf)

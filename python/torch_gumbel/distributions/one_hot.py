@@ -22,15 +22,15 @@ class OneHotCategoricalStraightThrough(  # type: ignore[override]
 ):
     r"""One-hot samples whose gradient is that of the relaxed sample of the same noise.
 
-    torch's class of this name takes the gradient of ``probs``, without noise and temperature; this
-    one is :func:`torch_gumbel.gumbel_softmax` with ``hard=True``. The distribution (``log_prob``,
+    torch's class of this name has the gradient of ``probs``, without noise and temperature; this
+    class is :func:`torch_gumbel.gumbel_softmax` with ``hard=True``. The distribution (``log_prob``,
     ``entropy``, ``mean``, ``enumerate_support``) does not depend on the temperature.
 
     Args:
         probs: ``[*batch, K]``, not negative; rows are normalized, zeros stay exact zeros.
         logits: ``[*batch, K]``, instead of ``probs``; ``-inf`` is a probability of zero.
         temperature: of the gradient, > 0; a number, a tensor with one value, or one value per row.
-        validate_args: whether values are looked at; default: torch.distributions' own.
+        validate_args: whether to check values; default: as in torch.distributions.
 
     Raises:
         ValueError: both or none of probs and logits; a shape or a value out of range.
@@ -77,7 +77,7 @@ class OneHotCategoricalStraightThrough(  # type: ignore[override]
 
         Args:
             sample_shape: leading dimensions of the result.
-            generator: where the key is drawn from; default: the device's generator.
+            generator: source of the key; default: the device's generator.
             key: explicit randomness, as for :meth:`RelaxedOneHotCategorical.rsample`.
 
         Returns:

@@ -43,16 +43,16 @@ class ExpRelaxedCategorical(  # type: ignore[override]
 ):
     r"""The logarithm of a :class:`RelaxedOneHotCategorical` sample.
 
-    Where temperatures are low or classes many, samples on the simplex underflow to zero (in float32
-    at a temperature of 0.1, where a score is 10.3 below the best), and their density with them.
-    Here nothing does: draw, score, and only then take ``exp()``.
+    At low temperatures or with many classes, samples on the simplex underflow to zero (in float32
+    at temperature 0.1, for scores 10.3 below the largest), and so does their density. In log space
+    nothing underflows: draw and compute densities there, and take ``exp()`` last.
 
     Args:
         temperature: > 0; a number, a tensor with one value, or one value per row (a shape that
             broadcasts to the batch shape without making it larger).
         probs: ``[*batch, K]``, not negative; rows are normalized, zeros stay exact zeros.
         logits: ``[*batch, K]``, instead of ``probs``; ``-inf`` is a probability of zero.
-        validate_args: whether values are looked at; default: torch.distributions' own.
+        validate_args: whether to check values; default: as in torch.distributions.
 
     Raises:
         ValueError: both or none of probs and logits; a shape or a value out of range.
@@ -108,7 +108,7 @@ class ExpRelaxedCategorical(  # type: ignore[override]
 
         Args:
             sample_shape: leading dimensions of the result.
-            generator: where the key is drawn from; default: the device's generator.
+            generator: source of the key; default: the device's generator.
             key: explicit randomness; the sample is then the logarithm of what
                 :meth:`RelaxedOneHotCategorical.rsample` gives for it.
 
@@ -143,16 +143,15 @@ class RelaxedOneHotCategorical(WithoutMoments, KeyedSamples, TorchRelaxedOneHotC
     r"""The Gumbel-Softmax distribution: softmax((logits + g) / temperature), on the simplex.
 
     A draw is :func:`torch_gumbel.gumbel_softmax`. ``base_dist`` is the same distribution of log y
-    (:class:`ExpRelaxedCategorical`), to be used where samples underflow; ``categorical`` is the law
-    of the class, with its mean, entropy, and divergences, which the relaxed law has not in closed
-    form.
+    (:class:`ExpRelaxedCategorical`), to be used if samples underflow; ``categorical`` is the
+    distribution of the class, whose mean, entropy, and divergences have closed forms.
 
     Args:
         temperature: > 0; a number, a tensor with one value, or one value per row (a shape that
             broadcasts to the batch shape without making it larger).
         probs: ``[*batch, K]``, not negative; rows are normalized, zeros stay exact zeros.
         logits: ``[*batch, K]``, instead of ``probs``; ``-inf`` is a probability of zero.
-        validate_args: whether values are looked at; default: torch.distributions' own.
+        validate_args: whether to check values; default: as in torch.distributions.
 
     Raises:
         ValueError: both or none of probs and logits; a shape or a value out of range.
@@ -190,15 +189,15 @@ class RelaxedOneHotCategorical(WithoutMoments, KeyedSamples, TorchRelaxedOneHotC
 
     @property
     def categorical(self) -> Categorical:
-        """The law of the largest coordinate's index: at every temperature that of the classes."""
+        """The distribution of the index of the largest coordinate, independent of temperature."""
         return self.base_dist.categorical
 
     @property
     def mode(self) -> Tensor:
         """The one-hot of the most likely class, first on ties: ``[*batch, K]``.
 
-        Below a temperature of K - 1 the density grows without bound towards the corners of the
-        simplex, most so towards this one; above, it has a mode inside, without a closed form.
+        Below a temperature of K - 1 the density is unbounded at the corners of the simplex and
+        grows fastest towards this one; above, it has an interior mode without a closed form.
         """
         probs = self.categorical.probs
         index = probs.detach().argmax(-1, keepdim=True)
@@ -223,9 +222,9 @@ class RelaxedOneHotCategorical(WithoutMoments, KeyedSamples, TorchRelaxedOneHotC
 
         Args:
             sample_shape: leading dimensions of the result.
-            generator: where the key is drawn from; default: the device's generator.
+            generator: source of the key; default: the device's generator.
             key: explicit randomness, ``[2]``, or one key per slice of the leading dimensions of the
-                result. Words go by position in the result.
+                result. Words depend on the position in the result.
 
         Returns:
             ``[*sample_shape, *batch, K]``.
@@ -236,8 +235,8 @@ class RelaxedOneHotCategorical(WithoutMoments, KeyedSamples, TorchRelaxedOneHotC
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density at y with respect to its first n - 1 coordinates, computed in log space.
 
-        A zero where the probability is positive has underflowed: it counts as the smallest normal
-        number of its dtype. Classes of probability zero are left out, as in
+        A zero of a class with positive probability has underflowed and counts as the smallest
+        normal number of its dtype. Classes of probability zero are excluded, as in
         :meth:`ExpRelaxedCategorical.log_prob`.
 
         Args:
@@ -260,7 +259,7 @@ class RelaxedOneHotCategorical(WithoutMoments, KeyedSamples, TorchRelaxedOneHotC
 
 
 def _log_density(parameters: CategoricalParameters, log_y: Tensor) -> Tensor:
-    """Of log y, with classes of probability zero left out."""
+    """Log density of log y over the classes of positive probability."""
     wide = compute_type(log_y)
     scores, log_y = torch.broadcast_tensors(parameters.scores().to(wide), log_y.to(wide))
     closed, gone = scores == -math.inf, log_y == -math.inf

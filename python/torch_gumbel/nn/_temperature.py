@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: allow-untyped-calls
-"""A temperature that is part of a module: saved, moved, annealed, or learned."""
+"""The temperature of a module: saved, moved, annealed, or learned."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from torch_gumbel._arguments import holds_values, is_dtensor
 from torch_gumbel.schedules import TemperatureSchedule
 
 _CPU = torch.device("cpu")
-_NUMBER = "_extra_state"  # its key in a state dict
-# A value of shape [1] and its 0-d view. Dynamo takes a 0-d float64 tensor of the CPU for a number,
-# and traces twice.
+_NUMBER = "_extra_state"  # its name in a state dict
+# A value of shape [1] and its 0-d view. Dynamo treats a 0-d float64 CPU tensor as a number, and
+# traces twice.
 _Kept = tuple[Tensor, Tensor]
 _is_compiling = torch.compiler.is_compiling
 
 
 class Tempered(nn.Module):
-    """Holds a temperature: a number, or a parameter ``log_temperature``.
+    """A module with a temperature: a number, or a parameter ``log_temperature``.
 
-    The number lives in Python, where no cast, loader, or uninitialized memory reaches it, and is
-    saved as a tensor, the extra state. What a call takes is a tensor, one per device, which
-    assignments fill in place: a compiled call, or one captured in a CUDA graph, follows it. With
+    The number is a Python float, which no cast, loader, or uninitialized memory can change, and is
+    saved as a tensor, the extra state. Calls use one tensor per device, which assignments update in
+    place, so that compiled calls and captured CUDA graphs follow them. After
     ``module.tau = nn.Parameter(...)`` the temperature is that parameter, ``temperature``.
     """
 
@@ -45,7 +45,7 @@ class Tempered(nn.Module):
         self._first = self._checked(tau.value if isinstance(tau, TemperatureSchedule) else tau)
         self._learned: Literal["log_temperature", "temperature"] | None = None
         self._number, self._device = self._first, _CPU
-        self._kept: dict[torch.device, _Kept] = {_CPU: _lasting(self._first)}
+        self._kept: dict[torch.device, _Kept] = {_CPU: _persistent(self._first)}
         if learnable:
             self._learned = "log_temperature"
             self.log_temperature = nn.Parameter(torch.full((1,), math.log(self._first)))
@@ -59,9 +59,9 @@ class Tempered(nn.Module):
     def tau(self) -> Tensor:
         """The temperature, a tensor with one value, float64 if it is not a parameter.
 
-        Assign a number, a tensor with one value, or a schedule to change it, or an
-        :class:`torch.nn.Parameter` of one value > 0 to learn that. Between a call and its backward
-        it must not change.
+        Assign a number, a tensor with one value, or a schedule to change it, or a
+        :class:`torch.nn.Parameter` with one value > 0 to learn it. It must not change between a
+        call and its backward.
         """
         return self.temperature if self._learned == "temperature" else self._tau_on(self._device)
 
@@ -77,25 +77,27 @@ class Tempered(nn.Module):
             self._assign(self._checked(value))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "tau":  # nn.Module would register parameters and modules beside the property
+        if (
+            name == "tau"
+        ):  # nn.Module would register parameters and modules instead of calling the property
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def step(self) -> float:
-        """Advances the schedule by a training step, and takes its temperature.
+        """Advances the schedule by one training step and assigns its temperature.
 
         Raises:
-            ValueError: ``tau`` was given as a number; the schedule gives none > 0 and finite for
-                the next step, which is not counted then.
+            ValueError: ``tau`` was given as a number; the next temperature of the schedule is not
+                > 0 and finite (the step is not counted then).
         """
         if self.schedule is None:
-            raise ValueError(f"{type(self).__name__}: step() wants a TemperatureSchedule as tau")
+            raise ValueError(f"{type(self).__name__}: step() needs a TemperatureSchedule as tau")
         self.tau = self.schedule.step()
         return self.schedule.value
 
     def reset_parameters(self) -> None:
-        """Takes the temperature that was given first; a schedule starts anew."""
+        """Restores the initial temperature; restarts the schedule."""
         if self._learned is not None:
             first = math.log(self._first) if self._learned == "log_temperature" else self._first
             nn.init.constant_(getattr(self, self._learned), first)
@@ -105,14 +107,14 @@ class Tempered(nn.Module):
         self._assign(self._first if self.schedule is None else self.schedule.value)
 
     def get_extra_state(self) -> Tensor:
-        """The number, as the state dict holds it: float64, of no dimension."""
+        """The number in the form of the state dict: a 0-d float64 tensor."""
         return torch.tensor(self._number, dtype=torch.float64, device=_CPU)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes the number of a state dict.
+        """Loads the number of a state dict.
 
         Raises:
-            ValueError: it is not > 0 and finite.
+            ValueError: the number is not > 0 and finite.
         """
         if self._learned is None and holds_values(state):
             self._assign(self._checked(state))
@@ -134,7 +136,7 @@ class Tempered(nn.Module):
         return kept[0].reshape(()) if _is_compiling() else kept[1]
 
     def _keep_on(self, device: torch.device) -> _Kept:
-        """That of the CPU serves everywhere; CUDA graphs need one in the memory of their device."""
+        """The tensor of the CPU, or for CUDA graphs a copy in the memory of their device."""
         home = self._kept[_CPU]
         if device.type != "cuda" or _is_traced() or torch.cuda.is_current_stream_capturing():
             return home
@@ -149,7 +151,7 @@ class Tempered(nn.Module):
                 self.temperature.fill_(number)
             else:
                 self._number = number
-                with _outside_of_modes():
+                with _without_modes():
                     for flat, _ in self._kept.values():
                         flat.fill_(number)
 
@@ -187,13 +189,13 @@ class Tempered(nn.Module):
         return number
 
     def _shown(self) -> str:
-        """For ``repr``, which reads no tensor."""
+        """The temperature in ``repr``, which reads no tensor."""
         return "learned" if self.learnable_tau else f"{self._number:.4g}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Tempered:
         super()._apply(fn, recurse)
         self._device = fn(torch.empty(0, device=_CPU)).device
-        self._tau_on(self._device)  # kept from now on, so that a captured call finds it
+        self._tau_on(self._device)  # kept from now on, for captured calls
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -201,7 +203,7 @@ class Tempered(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._device, self._kept = _CPU, {_CPU: _lasting(self._number)}
+        self._device, self._kept = _CPU, {_CPU: _persistent(self._number)}
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -219,7 +221,7 @@ class Tempered(nn.Module):
         missing_keys: list[str],
         *others: list[str],
     ) -> None:
-        """Takes also what was saved as a buffer ``temperature``, or with another shape."""
+        """Loads older state dicts too: a buffer ``temperature``, or another shape."""
         number, name = prefix + _NUMBER, prefix + (self._learned or "temperature")
         value = state_dict.get(name)
         if self._learned is None and value is not None and number not in state_dict:
@@ -233,9 +235,9 @@ class Tempered(nn.Module):
             missing_keys.remove(number)
 
 
-def _lasting(number: float) -> _Kept:
-    """Tensors for later, whatever mode or default device is active now."""
-    with torch.inference_mode(False), _outside_of_modes():
+def _persistent(number: float) -> _Kept:
+    """Tensors that do not depend on the active mode or default device."""
+    with torch.inference_mode(False), _without_modes():
         return _with_view(torch.tensor([number], dtype=torch.float64, device=_CPU))
 
 
@@ -243,7 +245,7 @@ def _with_view(flat: Tensor) -> _Kept:
     return flat, flat.view(())
 
 
-def _outside_of_modes() -> AbstractContextManager[object]:
+def _without_modes() -> AbstractContextManager[object]:
     inside = not _is_compiling() and torch._C._len_torch_dispatch_stack() > 0
     return _disable_current_modes() if inside else nullcontext()
 
@@ -253,7 +255,7 @@ def _refuses_real_tensors(values: object) -> bool:
 
 
 def _is_traced() -> bool:
-    """What is made now would belong to a trace, a mode, or a transform."""
+    """Whether new tensors would belong to a trace, a mode, or a transform."""
     return (
         _is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gumbel-Softmax as a layer."""
+"""The module GumbelSoftmax."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ EvalMode = Literal["argmax", "sample", "soft"]
 
 
 class GumbelSoftmax(Tempered):
-    """Samples in training; in evaluation, by default, takes the most likely class.
+    """Samples in training; in evaluation, by default, returns the most likely class.
 
     Args:
         dim: the class dimension.
         tau: temperature, a number > 0 or a :class:`~torch_gumbel.schedules.TemperatureSchedule`,
-            which :meth:`step` advances. ``module.tau = value`` changes it. The state dict holds
-            both.
+            which :meth:`step` advances. ``module.tau = value`` changes it. Both are part of the
+            state dict.
         hard: one-hot samples with the straight-through gradient.
         learnable_tau: learn the temperature, as its logarithm, ``[1]``: it stays > 0.
-        eval_mode: what ``eval()`` switches to: ``"argmax"``, the one-hot of the largest logit,
-            first on ties, without noise and gradient; ``"soft"``, softmax(logits / tau), without
-            noise; ``"sample"``, what training does.
-        recompute: as for :func:`torch_gumbel.gumbel_softmax`: hard samples keep logits and key for
-            their backward, which must not be edited until then, instead of the soft sample.
+        eval_mode: the output in evaluation: ``"argmax"``, the one-hot of the largest logit, first
+            on ties, without noise and gradient; ``"soft"``, softmax(logits / tau), without noise;
+            ``"sample"``, as in training.
+        recompute: as for :func:`torch_gumbel.gumbel_softmax`: the backward of a hard sample keeps
+            logits and key, which must not be modified until then, instead of the soft sample.
 
     Shape:
         logits ``[*, K, *]`` with classes along ``dim``; the result has the same shape and dtype.
@@ -85,7 +85,7 @@ class GumbelSoftmax(Tempered):
         recompute: bool = False,
         tolerance: float | None = None,
     ) -> GumbelSoftmax:
-        """A layer that holds its own logits, log(probs), and is called without an argument.
+        """A layer with its own logits, log(probs), called without arguments.
 
         For probabilities that a network computes, use :func:`torch_gumbel.sample_categorical`.
 
@@ -98,7 +98,7 @@ class GumbelSoftmax(Tempered):
             learnable_tau: as for the class.
             eval_mode: as for the class.
             recompute: as for the class.
-            tolerance: how far from 1 the sum of a row may be. Default: 1e-4 or, if that is more,
+            tolerance: allowed deviation of the sum of a row from 1. Default: 1e-4 or, if larger,
                 the rounding unit of the dtype (float16: 9.8e-4, bfloat16: 7.8e-3).
 
         Returns:
@@ -133,10 +133,10 @@ class GumbelSoftmax(Tempered):
         generator: Generator | None = None,
         key: Tensor | None = None,
     ) -> Tensor:
-        """Draws a sample, or, in evaluation, what ``eval_mode`` says.
+        """Draws a sample, or, in evaluation, returns the output of ``eval_mode``.
 
         Args:
-            logits: ``[*, K, *]``; may be left out if the layer holds its own.
+            logits: ``[*, K, *]``; optional if the layer has its own.
             generator: as for :func:`torch_gumbel.gumbel_softmax`.
             key: as for :func:`torch_gumbel.gumbel_softmax`.
 
@@ -171,7 +171,7 @@ class GumbelSoftmax(Tempered):
 
 
 def _one_hot_of_largest(logits: Tensor, dim: int) -> Tensor:
-    """NaN rows where a sample would be NaN."""
+    """The one-hot of the largest logit; rows whose sample would be NaN are NaN."""
     largest, index = logits.detach().max(dim, keepdim=True)
     one_hot = torch.zeros_like(logits, requires_grad=False).scatter_(dim, index, 1.0)
     return one_hot.masked_fill_(~largest.isfinite(), math.nan)
@@ -180,8 +180,8 @@ def _one_hot_of_largest(logits: Tensor, dim: int) -> Tensor:
 def _softmax_without_noise(logits: Tensor, tau: Tensor, dim: int) -> Tensor:
     """softmax(logits / tau) in float32 (float64 for float64).
 
-    It is relative to the largest logit, so that no finite logit or temperature overflows, and a
-    mask is kept out of the division, whose gradient it would make NaN.
+    Computed relative to the largest logit, so that no finite logit or temperature overflows. Masks
+    are excluded from the division, whose gradient they would make NaN.
     """
     if logits.numel() == 0:
         return logits.softmax(dim)

@@ -17,20 +17,20 @@ from torch_gumbel.schedules import TemperatureSchedule
 
 
 class GumbelVectorQuantizer(Tempered):
-    """Replaces each vector by codes, one of a codebook per group, chosen by a hard Gumbel-Softmax.
+    """Replaces each vector by one code per group, sampled from codebooks by a hard Gumbel-Softmax.
 
-    In training a code is drawn, with the straight-through gradient to logits and codebooks; in
-    evaluation it is the most likely one. The code is looked up, not multiplied by a one-hot.
+    In training codes are drawn, with the straight-through gradient to logits and codebooks; in
+    evaluation the most likely ones are taken. Codes are gathered, not multiplied by a one-hot.
     Parameters have the names and shapes of ``Wav2Vec2GumbelVectorQuantizer`` of Hugging Face
-    (``codevectors`` and ``weight_proj``), whose state dict loads as it is.
+    (``codevectors`` and ``weight_proj``), whose state dict can be loaded.
 
     Args:
-        in_features: size of the vectors that come in.
+        in_features: size of the input vectors.
         num_codes: codes per group, K.
-        code_dim: size of the vectors that go out, a multiple of ``groups``.
-        groups: how many codes make one vector.
+        code_dim: size of the output vectors, a multiple of ``groups``.
+        groups: number of codes per output vector.
         tau: temperature, a number > 0 or a :class:`~torch_gumbel.schedules.TemperatureSchedule`,
-            which :meth:`step` advances and the state dict holds.
+            which :meth:`step` advances and which is part of the state dict.
 
     Raises:
         ValueError: a size < 1, ``code_dim`` not a multiple of ``groups``, tau not > 0.
@@ -68,10 +68,10 @@ class GumbelVectorQuantizer(Tempered):
         self.weight_proj = nn.Linear(in_features, groups * num_codes)
         self.codevectors = nn.Parameter(torch.empty(1, groups * num_codes, code_dim // groups))
         self.reset_parameters()
-        self.register_load_state_dict_pre_hook(_keep_what_is_absent)
+        self.register_load_state_dict_pre_hook(_keep_absent_state)
 
     def reset_parameters(self) -> None:
-        """Draws weights anew, and takes the temperature that was given first."""
+        """Draws new weights and restores the initial temperature."""
         super().reset_parameters()
         nn.init.uniform_(self.codevectors)
         nn.init.normal_(self.weight_proj.weight)
@@ -89,13 +89,13 @@ class GumbelVectorQuantizer(Tempered):
 
         Args:
             hidden_states: ``[*, in_features]``.
-            mask: ``[*]``, bool: the vectors that perplexity is taken over; default: all.
-            generator: where the key is drawn from, in training.
+            mask: ``[*]``, bool: the vectors that count for perplexity; default: all.
+            generator: source of the key, in training.
             key: explicit randomness, ``[2]``, in training.
 
         Returns:
             ``(codes, perplexity)``: ``[*, code_dim]``, and the sum over groups of the exponential
-            of the entropy of mean code probabilities (in evaluation: of the codes chosen), in
+            of the entropy of mean code probabilities (in evaluation: of the selected codes), in
             [groups, groups * K].
 
         Raises:
@@ -104,7 +104,9 @@ class GumbelVectorQuantizer(Tempered):
         """
         logits = self._logits(hidden_states)
         if self.training:
-            used = self._perplexity(logits.softmax(-1), mask)  # may refuse the mask: before a draw
+            used = self._perplexity(
+                logits.softmax(-1), mask
+            )  # before a draw: it may refuse the mask
             codes = self._draw(logits, generator, key)
         else:
             index = logits.argmax(-1)
@@ -137,7 +139,7 @@ class GumbelVectorQuantizer(Tempered):
         return perplexity(_mean(rows, mask), over=0).sum()
 
     def _draw(self, logits: Tensor, generator: Generator | None, key: Tensor | None) -> Tensor:
-        """``[*, groups, code_dim / groups]``; each group draws by a key of its own."""
+        """``[*, groups, code_dim / groups]``; each group has its own key."""
         if generator is not None and key is not None:
             raise ValueError("GumbelVectorQuantizer: wanted a key or a generator, got both")
         key = new_key(generator, logits.device) if key is None else key
@@ -162,15 +164,15 @@ class GumbelVectorQuantizer(Tempered):
 
 
 def _mean(probs: Tensor, mask: Tensor | None) -> Tensor:
-    """Over the rows of ``[rows, groups, K]`` that count: ``[1, groups, K]``."""
+    """The mean over the rows of ``[rows, groups, K]`` in the mask: ``[1, groups, K]``."""
     if mask is None:
         return probs.mean(0, keepdim=True)
     weights = mask.flatten().to(probs.dtype)
     return (torch.einsum("r,rgk->gk", weights, probs) / weights.sum()).unsqueeze(0)
 
 
-def _keep_what_is_absent(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A quantizer of Hugging Face saves neither temperature nor schedule: ours stay."""
+def _keep_absent_state(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Keeps temperature and schedule if a state dict lacks them, as those of Hugging Face do."""
     for name, value in module.state_dict().items():
         older = name == "_extra_state" and prefix + "temperature" in state
         if name.endswith("_extra_state") and not older:

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The built library: build information, linked libraries, threads, and forks."""
+
+import os
+import pathlib
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+import torch
+from common import make_key, run_python
+
+import torch_gumbel
+from torch_gumbel import _library, gumbel_argmax, gumbel_softmax
+
+PACKAGE = pathlib.Path(torch_gumbel.__file__).parent
+LIBRARY = PACKAGE / "lib" / "libtorch_gumbel.so"
+
+
+@pytest.mark.parametrize("running", ["2.14.1", "2.16.0", "3.15.0", "2.1.5", "2.150.0"])
+def test_another_torch_gives_a_readable_import_error(running):
+    message = (
+        rf"torch_gumbel was built for torch 2\.15, but torch {re.escape(running)} is running\. "
+        r"Rebuild it from its source folder: pip install --no-build-isolation .*--no-deps \.$"
+    )
+    with pytest.raises(ImportError, match=message):
+        _library._check_built_for("2.15.0", running)
+
+
+@pytest.mark.parametrize("running", ["2.15.0", "2.15.3", "2.15.0+cu132", "2.15.1a0+git0123456"])
+def test_another_patch_of_the_same_torch_is_accepted(running):
+    _library._check_built_for("2.15.0", running)
+
+
+def copy_of_package(folder):
+    """The package with its compiled parts linked, so that its stamp can be changed."""
+    package = folder / "torch_gumbel"
+    (package / "lib").mkdir(parents=True)
+    subpackages = [path.parent for path in PACKAGE.glob("*/__init__.py")]
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_C*.so"), PACKAGE / "VERSION", *subpackages]:
+        (package / path.name).symlink_to(path)
+    for path in ["_library.py", "__init__.py", "VERSION"]:
+        (package / path).unlink()
+        (package / path).write_bytes((PACKAGE / path).read_bytes())
+    return package
+
+
+@pytest.mark.parametrize("stamp", ["2.99.0", None])
+def test_importing_a_build_for_another_torch_or_none_names_the_remedy(tmp_path, stamp):
+    package = copy_of_package(tmp_path)
+    if stamp:
+        (package / "lib" / "built_for_torch").write_text(stamp)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import torch_gumbel"
+    done = run_python(code)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: torch_gumbel")
+    assert ("built for torch 2.99" if stamp else "is not built in") in last
+    assert "pip install --no-build-isolation" in last
+
+
+def test_build_info_has_the_build_configuration():
+    info = torch_gumbel.build_info()
+    keys = {"version", "torch", "cuda", "cuda_architectures", "cpu_builds", "cpu_selected"}
+    assert set(info) == keys
+    assert all(isinstance(value, str) for value in info.values())
+    assert info["version"] == torch_gumbel.__version__
+    assert info["torch"].split(".")[:2] == torch.__version__.split(".")[:2]
+    assert info["cpu_selected"] in info["cpu_builds"].split()
+    assert bool(info["cuda"]) == bool(info["cuda_architectures"])
+
+
+def test_an_unknown_instruction_set_is_refused_by_name():
+    done = run_python("import torch_gumbel as t; t.build_info()", TORCH_GUMBEL_CPU="abacus")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    builds = torch_gumbel.build_info()["cpu_builds"]
+    assert f"TORCH_GUMBEL_CPU must be one of {builds}, got abacus" in last
+
+
+def test_the_fastest_instruction_set_is_selected(monkeypatch):
+    monkeypatch.delenv("TORCH_GUMBEL_CPU", raising=False)
+    code = "import torch_gumbel as t; i = t.build_info(); print(i['cpu_builds'], i['cpu_selected'])"
+    *builds, selected = run_python(code).stdout.split()
+    assert selected == builds[-1]
+
+
+def needed(path):
+    shown = subprocess.run(["readelf", "-d", str(path)], capture_output=True, text=True, check=True)
+    return re.findall(r"\(NEEDED\).*\[(.*)\]", shown.stdout)
+
+
+def undefined(path):
+    shown = subprocess.run(
+        ["nm", "-D", "--undefined-only", str(path)], capture_output=True, text=True, check=True
+    )
+    return [line.split()[-1] for line in shown.stdout.splitlines()]
+
+
+def test_the_op_library_is_free_of_python():
+    assert not [name for name in needed(LIBRARY) if "python" in name]
+    assert not [name for name in undefined(LIBRARY) if re.match(r"_?Py[A-Z_]", name)]
+    assert any(
+        re.match(r"_?Py[A-Z_]", name) for path in PACKAGE.glob("_C*.so") for name in undefined(path)
+    )
+
+
+def test_the_public_header_is_installed():
+    header = PACKAGE / "include" / "torch_gumbel" / "torch_gumbel.h"
+    assert "gumbel_softmax" in header.read_text() and "Python.h" not in header.read_text()
+
+
+@pytest.mark.parametrize("call", ["index", "hard", "soft"])
+def test_a_long_call_lets_other_threads_run(call):
+    x = torch.zeros(1, 1).expand(20_000, 10_000)
+    run = {
+        "index": lambda: gumbel_argmax(x),
+        "hard": lambda: gumbel_softmax(x[:5000], hard=True),
+        "soft": lambda: gumbel_softmax(x[:5000]),
+    }[call]
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    begin = time.perf_counter()
+    run()
+    end = time.perf_counter()
+    stop.set()
+    thread.join()
+    # away from both ends, where the interpreter may have switched threads by itself
+    inside = [t for t in ticks if begin + 0.01 < t < end - 0.01]
+    assert end - begin > 0.03
+    assert len(inside) >= 3, (len(inside), end - begin)
+
+
+def test_many_threads_equal_one():
+    x, keys = torch.randn(50, 1000), torch.randint(0, 2**60, (8, 2))
+    wanted = [gumbel_softmax(x, 0.5, True, key=key) for key in keys]
+    wrong = []
+
+    def work(i):
+        for _ in range(20):
+            leaf = x.clone().requires_grad_()
+            y = gumbel_softmax(leaf, 0.5, True, key=keys[i])
+            y.sum().backward()
+            if not torch.equal(y, wanted[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+FORK = """
+import os, torch, torch_gumbel
+torch.set_num_threads(1)
+torch.manual_seed(1)
+x = torch.randn(40, 300)
+key = torch_gumbel.key(5)
+wanted = torch_gumbel.gumbel_softmax(x, hard=True, key=key)
+children = []
+for i in range(4):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(torch_gumbel.gumbel_softmax(x, hard=True, key=key), wanted)
+        inherited = torch_gumbel.new_key().tolist()
+        torch.manual_seed(i)
+        os.write(writer, repr((same, inherited, torch_gumbel.new_key().tolist())).encode())
+        os._exit(0)
+    os.close(writer)
+    children.append((child, reader))
+told = []
+for child, reader in children:
+    told.append(eval(os.read(reader, 4096).decode()))
+    assert os.waitpid(child, 0)[1] == 0
+assert all(same for same, _, _ in told), told
+assert len({tuple(key) for _, key, _ in told}) == 1, "children inherit the generator"
+assert len({tuple(key) for _, _, key in told}) == 4, "and differ once reseeded"
+assert torch_gumbel.new_key().tolist() == told[0][1]
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_forked_children_draw():
+    done = run_python(FORK, timeout=60)
+    assert done.stdout.strip() == "done", done.stderr[-2000:]
+
+
+def test_importing_draws_nothing_and_starts_no_compiler():
+    code = (
+        "import torch; s = torch.get_rng_state(); import sys, torch_gumbel; "
+        "assert torch.equal(s, torch.get_rng_state()); "
+        "assert not torch.cuda.is_initialized(); "
+        "print('torch._inductor' in sys.modules)"
+    )
+    done = run_python(code)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_default_device_does_not_move_a_call():
+    x, key, tau = torch.zeros(3, 4), make_key(5), torch.tensor(0.5)
+    with torch.device("meta"):
+        for y in (gumbel_softmax(x, 0.5), gumbel_softmax(x, tau, True, key=key), gumbel_argmax(x)):
+            assert y.device.type == "cpu"
+        assert torch_gumbel.new_key().device.type == "cpu"
+
+
+def test_submodules_are_loaded_when_they_are_asked_for():
+    code = """
+import sys, torch, torch_gumbel
+loaded = [name for name in ("distributed", "plots") if f"torch_gumbel.{name}" in sys.modules]
+print(loaded, torch_gumbel.distributed.rank_key.__name__, torch_gumbel.plots.__name__)
+try:
+    torch_gumbel.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert run_python(code).stdout.splitlines() == [
+        "[] rank_key torch_gumbel.plots",
+        "module 'torch_gumbel' has no attribute 'nothing'",
+    ]
+
+
+def test_an_import_makes_no_tensor():
+    code = """
+import sys, torch
+from torch.overrides import TorchFunctionMode
+class Made(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            print(func)
+        return result
+torch.set_default_device("meta")
+with Made():
+    import torch_gumbel, torch_gumbel.distributed, torch_gumbel._dtensor, torch_gumbel.plots
+print("imported")
+"""
+    assert run_python(code).stdout.splitlines() == ["imported"]

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of python -m torch_gumbel: files, output, and errors."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import torch_gumbel
+from torch_gumbel import _bench
+from torch_gumbel.__main__ import main
+
+
+def test_plot_writes_the_pictures(tmp_path, capsys, monkeypatch):
+    from torch_gumbel import plots
+
+    for name in plots.__all__:
+        whole = getattr(plots, name)
+        monkeypatch.setattr(plots, name, lambda key, whole=whole: whole(draws=2000, key=key))
+    out = tmp_path / "new" / "pictures"
+    assert main(["plot", "--out", str(out)]) == 0
+    written = sorted(path.name for path in out.iterdir())
+    assert written == ["noise.png", "simplex.png", "temperatures.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.iterdir())
+    assert capsys.readouterr().out.split() == [str(out / f"{name}.png") for name in plots.__all__]
+
+
+def test_info_prints_build_and_devices(capsys):
+    assert main(["info"]) == 0
+    shown = dict(
+        (part.strip() for part in (line[:22], line[22:]))
+        for line in capsys.readouterr().out.splitlines()
+    )
+    build = torch_gumbel.build_info()
+    assert shown["torch_gumbel"] == torch_gumbel.__version__
+    assert shown["running torch"] == torch.__version__
+    assert shown["instruction set used"] == build["cpu_selected"]
+    assert shown["instruction sets"] == build["cpu_builds"]
+    assert shown["CUDA devices"] == "none" or torch.cuda.is_available()
+    assert (shown["CUDA kernels"] == "not built") == (not build["cuda"])
+
+
+def test_bench_compares_every_case(capsys, monkeypatch):
+    monkeypatch.setattr(_bench, "_ELEMENTS", 65_536)
+    monkeypatch.setattr(_bench, "_compiled", lambda device: torch.softmax)
+    monkeypatch.setattr(_bench, "_cases", keep_eager(_bench._cases))
+    assert main(["bench", "--seconds", "0.1"]) == 0
+    head, size, titles, *lines = capsys.readouterr().out.splitlines()
+    assert torch.__version__ in head and "65,536 logits" in size and "F.gumbel_softmax" in titles
+    assert len(lines) == 7
+    for line in lines:
+        *_, ours, unit, ratio = line.split()
+        assert unit == "ns" and float(ours) > 0 and ratio.endswith("x") and float(ratio[:-1]) > 0
+
+
+def keep_eager(cases):
+    return lambda compiled: cases(None)
+
+
+def test_bench_does_without_a_compiler(monkeypatch, capsys):
+    def broken(function):
+        def call(x):
+            raise RuntimeError("no C++ compiler here\nsecond line")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert _bench._compiled(torch.device("cpu")) is None
+    told = capsys.readouterr().err
+    assert told == "without torch.compile, which failed: no C++ compiler here\n"
+
+
+def test_bench_does_without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert list(_bench._progress([1, 2], 2)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["draw"], "invalid choice: 'draw'"),
+        (["plot"], "the following arguments are required: --out"),
+        (["bench", "--threads", "0"], "argument --threads: invalid int > 0 value: '0'"),
+        (["bench", "--seconds", "long"], "argument --seconds: invalid float > 0 value: 'long'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_failure_is_one_line_and_a_status(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["plot", "--out", str(file)]) == 1
+    told = capsys.readouterr().err
+    assert told == f"torch_gumbel plot: --out must be a folder, got the file {file}\n"
+    assert main(["bench", "--device", "abacus"]) == 1
+    assert capsys.readouterr().err.startswith("torch_gumbel bench: Expected one of cpu")
+
+
+@pytest.mark.parametrize("device", ["xpu", "mps", "meta", "hpu:0"])
+def test_bench_refuses_a_device_without_kernels_in_one_line(device, capsys):
+    assert main(["bench", "--device", device]) == 1
+    told = "--device must be cpu or cuda, which have kernels, got"
+    assert capsys.readouterr().err == f"torch_gumbel bench: {told} {device}\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_bench_refuses_a_device_that_is_not_there_in_one_line(capsys):
+    assert main(["bench", "--device", "cuda"]) == 1
+    told = capsys.readouterr().err
+    assert told == "torch_gumbel bench: --device must be a device of this machine, got cuda\n"
+
+
+def test_it_is_a_program():
+    command = [sys.executable, "-m", "torch_gumbel", "info"]
+    path = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert torch_gumbel.build_info()["cpu_selected"] in done.stdout
