@@ -21,8 +21,8 @@ TG_HD To bit_cast(From from) {
   return __builtin_bit_cast(To, from);
 }
 
-/// a * b + c with one rounding, on every device. Contraction is off everywhere else, so what is
-/// fused is what says so.
+/// a * b + c with one rounding, on every device. Contraction is off everywhere else: only
+/// calls of fma are fused.
 TG_HD float fma(float a, float b, float c) {
 #ifdef __CUDA_ARCH__
   return fmaf(a, b, c);
@@ -33,7 +33,7 @@ TG_HD float fma(float a, float b, float c) {
 
 TG_HD double fma(double a, double b, double c) {
 #ifdef __CUDA_ARCH__
-  return fma(a, b, c);
+  return ::fma(a, b, c);
 #else
   return __builtin_fma(a, b, c);
 #endif

@@ -144,7 +144,7 @@ TEST_P(Choices, FewLongRowsAreSharedByBlocksThatHaveAWorkspace) {
       EXPECT_LE(plan.blocks_per_row, 264 / rows + 1);
     }
   one.rows = 132;
-  EXPECT_EQ(plan_of(one).parts, 1);
+  EXPECT_EQ(plan_of(one).blocks_per_row, 1);
   one.rows = 1, one.classes = 16383;
   EXPECT_EQ(plan_of(one).family, uses_max_items(one.op) ? Family::kRow : Family::kLooped);
 }
