@@ -51,7 +51,10 @@ def test_every_overload_passes_opcheck(operation, overload, requires_grad):
     inputs = Inputs(requires_grad=requires_grad)
     op, args = getattr(getattr(ops, operation.name), overload), operation.overloads[overload]
     opcheck(op, args(inputs), operation.options(KEY))
-    if operation.random and not requires_grad:  # opcheck seeds the generator before each run
+    if operation.random and (overload, requires_grad) == (
+        "default",
+        False,
+    ):  # opcheck seeds the generator before each run
         opcheck(op, args(inputs))
 
 
