@@ -86,7 +86,7 @@ def ratio(record: Record, who: str, how: str = "graph") -> float | None:
 
 
 def share_of_copy(record: Record, how: str = "graph") -> float | None:
-    """In percent, by bytes a second."""
+    """Bytes per second in percent of a copy."""
     as_long = ratio(record, "copy", how)
     if as_long is None:
         return None

@@ -42,7 +42,7 @@ class Path:
         return self.moved * MULTIPROCESSORS * CLOCK / COPY[device]
 
     def share_of_copy(self, device):
-        """What the model predicts, with IMAD.WIDE at the lower rate."""
+        """The prediction of the model, with IMAD.WIDE at the lower rate."""
         memory = self.memory_clocks(device)
         return memory / max(memory, *self.clocks().values())
 
@@ -185,7 +185,7 @@ def budget():
 
 
 def over_budget(report):
-    """What is worse than the budget allows, as sentences."""
+    """The excesses over the budget, as sentences."""
     limits = budget()["instructions"]
     found = {path.key: path.counts["all"] for path in report.paths()}
     faults = [f"no hot path named {key}" for key in limits if key not in found]

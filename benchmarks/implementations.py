@@ -40,7 +40,7 @@ class Inputs:
 
 
 def call_of(who: str, task: Task, inputs: Inputs) -> Call:
-    """The call of one implementation; raises Absent, or whatever its library raises."""
+    """The call of one implementation; raises Absent, or the errors of its library."""
     maker = MAKERS.get(who)
     if maker is None:
         import baselines  # it needs numpy, which gpu.py does not

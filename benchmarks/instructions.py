@@ -106,7 +106,7 @@ def loops(code: list[tuple[int, str]]) -> list[list[str]]:
 
 
 def counted_per_element(library: Path) -> dict[str, dict[str, float]]:
-    """Of each stage, its steady loop: all instructions, and those that work on registers whole."""
+    """The steady loop of each stage: all instructions, and those on full registers."""
     code = functions(library)
     arithmetic = re.compile(r"vfn?m|v(mul|add|sub|div|scalef|rndscale|getexp|getmant)ps|vpmuludq")
     counts = {}

@@ -53,7 +53,7 @@ class Instruction:
 
 
 def pipe(instruction):
-    """Which unit of a multiprocessor an instruction needs beside an issue slot."""
+    """The unit of a multiprocessor that an instruction needs, in addition to an issue slot."""
     base = instruction.base
     if instruction.opcode.startswith("IMAD.WIDE"):
         return "wide"

@@ -169,7 +169,7 @@ def main() -> None:
     torch.set_num_threads(setting.threads)
     forced = setting.environment.get("TORCH_GUMBEL_CPU")
     if forced and torch_gumbel.build_info()["cpu_selected"] != forced:
-        raise RuntimeError(f"{forced} was asked for and is not what runs")
+        raise RuntimeError(f"{forced} was requested, but is not used")
     for job in jobs(setting, sys.argv[2] == "1")[int(sys.argv[3]) :]:
         channel.write(json.dumps(job()) + "\n")
         channel.flush()

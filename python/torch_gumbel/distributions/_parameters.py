@@ -38,7 +38,7 @@ class ExactCategorical(Categorical):
         return exact_log(self.probs)
 
     def entropy(self) -> Tensor:
-        """In nats, with 0 log 0 = 0."""
+        """The entropy in nats, with 0 log 0 = 0."""
         logs = self.logits
         return -(self.probs * logs.masked_fill(logs == -math.inf, 0.0)).sum(-1)
 
@@ -202,7 +202,7 @@ class KeyedSamples(Distribution):
         generator: Generator | None = None,
         key: Tensor | None = None,
     ) -> Tensor:
-        """As :meth:`rsample`, without a gradient."""
+        """Draws as :meth:`rsample`, without a gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator, key=key)  # type: ignore[call-arg]
 

@@ -85,11 +85,11 @@ class ExpRelaxedCategorical(  # type: ignore[override]
 
     @property
     def mode(self) -> Tensor:
-        """Where the density is highest: log_softmax(logits / temperature), ``[*batch, K]``."""
+        """The maximum of the density: log_softmax(logits / temperature), ``[*batch, K]``."""
         return self._log_softmax(-self._parameters.scores().detach().amax(-1, keepdim=True))
 
     def _log_softmax(self, noise: Tensor) -> Tensor:
-        """Of (scores + noise) / temperature, in the compute type."""
+        """log_softmax((scores + noise) / temperature), computed in float32 for half types."""
         scores = self._parameters.scores()
         closed = scores == -math.inf  # kept out of the division, whose gradient would be NaN
         perturbed = scores.masked_fill(closed, 0.0).to(compute_type(scores)) + noise
@@ -109,8 +109,8 @@ class ExpRelaxedCategorical(  # type: ignore[override]
         Args:
             sample_shape: leading dimensions of the result.
             generator: source of the key; default: the device's generator.
-            key: explicit randomness; the sample is then the logarithm of what
-                :meth:`RelaxedOneHotCategorical.rsample` gives for it.
+            key: explicit randomness; the sample is the logarithm of that of
+                :meth:`RelaxedOneHotCategorical.rsample` with the same key.
 
         Returns:
             ``[*sample_shape, *batch, K]``, log-sum-exp 0 in every row; ``-inf`` for classes of

@@ -23,6 +23,8 @@ LIBRARY = pathlib.Path(torch_gumbel.__file__).with_name("lib") / "libtorch_gumbe
 def report():
     if machine_code.tool("nvdisasm") is None or machine_code.tool("cuobjdump") is None:
         pytest.skip("nvdisasm and cuobjdump are not installed")
+    if not torch_gumbel.build_info()["cuda"]:
+        pytest.skip("torch_gumbel was built without CUDA")
     found = hot_paths.Report(LIBRARY)
     if not found.kernels:
         pytest.skip("the library has no code for sm_90")

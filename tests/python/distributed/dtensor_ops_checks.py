@@ -5,18 +5,10 @@ import pytest
 import torch
 from common import make_key
 from dtensor_checks import distributed
+from operations import TABLE, Inputs
 from torch.distributed.tensor import Replicate, Shard
 
-from torch_gumbel import (
-    gumbel_argmax,
-    gumbel_like,
-    gumbel_softmax,
-    gumbel_topk,
-    kl_categorical,
-    perplexity,
-    sample_categorical,
-    straight_through_lookup,
-)
+from torch_gumbel import gumbel_argmax, gumbel_softmax
 from torch_gumbel.distributed import vocab_parallel_gumbel_argmax, vocab_parallel_gumbel_softmax
 
 KEY = make_key(5)
@@ -93,14 +85,10 @@ def check_no_generator_advances_if_arguments_are_wrong_or_memory_is_lacking(rank
 
 
 def check_functions_without_sharding_refuse_dtensors(rank):
-    part = distributed(torch.rand(6, 5), Shard(0))
-    for call in [
-        lambda x: gumbel_topk(x, 2),
-        gumbel_like,
-        lambda x: sample_categorical(x, 0.5),
-        kl_categorical,
-        perplexity,
-        lambda x: straight_through_lookup(x, torch.ones(5)),
-    ]:
-        with pytest.raises(TypeError, match="wanted a plain tensor, got a DTensor"):
-            call(part)
+    refusing = [operation for operation in TABLE if not operation.takes_dtensors]
+    assert len(refusing) >= 7
+    for operation in refusing:
+        x, *rest = operation.arguments(Inputs())
+        message = f"^{operation.name}: wanted a plain tensor, got a DTensor"
+        with pytest.raises(TypeError, match=message):
+            operation.function(distributed(x, Shard(0)), *rest)

@@ -25,9 +25,9 @@ CHECKS = [f"{m.__name__}.{name}" for m in MODULES for name in two_ranks.checks_o
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def failures(tmp_path_factory):
     """The failures of each rank, by check."""
-    results = tmp_path_factory.mktemp("two_ranks") / "told"
+    results = tmp_path_factory.mktemp("two_ranks") / "failures"
     folder = os.path.dirname(os.path.abspath(__file__))
     done = subprocess.run(
         [sys.executable, two_ranks.__file__, str(results), *[m.__name__ for m in MODULES]],
@@ -42,6 +42,6 @@ def told(tmp_path_factory):
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_two_processes(told, check):
-    for rank, results in enumerate(told):
+def test_two_processes(failures, check):
+    for rank, results in enumerate(failures):
         assert results[check] is None, f"rank {rank}: {results[check]}"

@@ -43,12 +43,12 @@ def run_rank(rank, results, modules):
         world_size=RANKS,
         timeout=datetime.timedelta(seconds=60),
     )
-    told = {}
+    failures = {}
     for module in map(importlib.import_module, modules):
         for name in checks_of(module):
-            told[f"{module.__name__}.{name}"] = run_check(getattr(module, name), rank)
+            failures[f"{module.__name__}.{name}"] = run_check(getattr(module, name), rank)
     with open(f"{results}.{rank}", "w") as file:
-        json.dump(told, file)
+        json.dump(failures, file)
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.flush()

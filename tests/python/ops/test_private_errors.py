@@ -79,11 +79,11 @@ def outcomes():
     left, lines = list(REFUSED.values()), []
     while left:
         done = run_python(TRY_ALL, stdin="\n".join(left))
-        told = done.stdout.splitlines()
-        if len(told) < len(left):
-            told.append(f"crashed: exit status {done.returncode} {done.stderr[-300:]}")
-        lines += told
-        left = left[len(told) :]
+        answers = done.stdout.splitlines()
+        if len(answers) < len(left):
+            answers.append(f"crashed: exit status {done.returncode} {done.stderr[-300:]}")
+        lines += answers
+        left = left[len(answers) :]
     return dict(zip(REFUSED, lines, strict=True))
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from common import DTYPES, assert_same_bits, make_key
 from compiling import compiled
-from test_registration import opcheck
 from test_statistics import p_chi_square, rejected
 from torch.distributions import Distribution
 
@@ -128,7 +127,7 @@ def test_wrong_arguments_are_refused(error, message, args, options):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_it_vmaps_compiles_and_passes_opcheck():
+def test_it_vmaps_and_compiles():
     p, keys = some_probs(4, 5, 6), split(KEY, 4)
     got = torch.func.vmap(lambda p, key: sample_categorical(p, 0.5, key=key))(p, keys)
     assert_same_bits(got, sample_categorical(p, 0.5, key=keys))
@@ -137,8 +136,6 @@ def test_it_vmaps_compiles_and_passes_opcheck():
         assert_same_bits(run(p, temperature), sample_categorical(p, temperature, True, key=KEY))
     with pytest.raises(Exception, match=r"sample_categorical: torch\.compile cannot check values"):
         compiled(lambda p: sample_categorical(p, 1.0, validate_args=True))(p)
-    leaf = p.clone().requires_grad_()
-    opcheck(torch.ops.torch_gumbel.sample_categorical.default, (leaf, 0.5), {"key": KEY})
     assert sample_categorical(torch.ones(2, 3, device="meta"), 1.0).shape == (2, 3)
 
 

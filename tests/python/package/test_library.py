@@ -180,14 +180,14 @@ for i in range(4):
         os._exit(0)
     os.close(writer)
     children.append((child, reader))
-told = []
+results = []
 for child, reader in children:
-    told.append(eval(os.read(reader, 4096).decode()))
+    results.append(eval(os.read(reader, 4096).decode()))
     assert os.waitpid(child, 0)[1] == 0
-assert all(same for same, _, _ in told), told
-assert len({tuple(key) for _, key, _ in told}) == 1, "children inherit the generator"
-assert len({tuple(key) for _, _, key in told}) == 4, "and differ once reseeded"
-assert torch_gumbel.new_key().tolist() == told[0][1]
+assert all(same for same, _, _ in results), results
+assert len({tuple(key) for _, key, _ in results}) == 1, "children inherit the generator"
+assert len({tuple(key) for _, _, key in results}) == 4, "and differ once reseeded"
+assert torch_gumbel.new_key().tolist() == results[0][1]
 print("done")
 """
 

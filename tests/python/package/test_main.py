@@ -68,8 +68,8 @@ def test_bench_does_without_a_compiler(monkeypatch, capsys):
 
     monkeypatch.setattr(torch, "compile", broken)
     assert _bench._compiled(torch.device("cpu")) is None
-    told = capsys.readouterr().err
-    assert told == "without torch.compile, which failed: no C++ compiler here\n"
+    output = capsys.readouterr().err
+    assert output == "without torch.compile, which failed: no C++ compiler here\n"
 
 
 def test_bench_does_without_tqdm(monkeypatch):
@@ -97,8 +97,8 @@ def test_a_failure_is_one_line_and_a_status(tmp_path, capsys):
     file = tmp_path / "file"
     file.touch()
     assert main(["plot", "--out", str(file)]) == 1
-    told = capsys.readouterr().err
-    assert told == f"torch_gumbel plot: --out must be a folder, got the file {file}\n"
+    output = capsys.readouterr().err
+    assert output == f"torch_gumbel plot: --out must be a folder, got the file {file}\n"
     assert main(["bench", "--device", "abacus"]) == 1
     assert capsys.readouterr().err.startswith("torch_gumbel bench: Expected one of cpu")
 
@@ -106,15 +106,15 @@ def test_a_failure_is_one_line_and_a_status(tmp_path, capsys):
 @pytest.mark.parametrize("device", ["xpu", "mps", "meta", "hpu:0"])
 def test_bench_refuses_a_device_without_kernels_in_one_line(device, capsys):
     assert main(["bench", "--device", device]) == 1
-    told = "--device must be cpu or cuda, which have kernels, got"
-    assert capsys.readouterr().err == f"torch_gumbel bench: {told} {device}\n"
+    output = "--device must be cpu or cuda, which have kernels, got"
+    assert capsys.readouterr().err == f"torch_gumbel bench: {output} {device}\n"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_bench_refuses_a_device_that_is_not_there_in_one_line(capsys):
     assert main(["bench", "--device", "cuda"]) == 1
-    told = capsys.readouterr().err
-    assert told == "torch_gumbel bench: --device must be a device of this machine, got cuda\n"
+    output = capsys.readouterr().err
+    assert output == "torch_gumbel bench: --device must be a device of this machine, got cuda\n"
 
 
 def test_it_is_a_program():

@@ -76,10 +76,10 @@ runpy.run_path("setup.py", run_name="__main__")
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     missing = " and no ".join(tool for tool in ("cmake", "ninja") if tool not in there)
-    told = done.stderr.splitlines()[-1]
+    output = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert told.startswith("torch_gumbel: wanted cmake 3.26 or later and ninja")
-    assert f"got no {missing}: pip install" in told
+    assert output.startswith("torch_gumbel: wanted cmake 3.26 or later and ninja")
+    assert f"got no {missing}: pip install" in output
 
 
 def configure(build, *options):
