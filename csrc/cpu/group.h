@@ -48,7 +48,15 @@ static inline Row row_of(const Group& group, int64_t i) {
   return row;
 }
 
-/// Classes from `class_begin` on of a group's rows in an operand.
+/// Classes from `class_begin` on of a group's rows in an operand that lies at `data`.
+static inline Strided matrix_at(const void* data, DType type, const Rows& rows, const Group& group,
+                                Operand operand, int64_t class_begin) {
+  const int64_t class_step = rows.step(operand);
+  const int64_t offset = group.first[operand] + class_begin * class_step;
+  return {static_cast<const char*>(data) + offset * element_size(type), type,
+          group.step_of(operand), class_step};
+}
+
 static inline Strided operand_matrix(const KernelParams& a, const Group& group, Operand operand,
                                      int64_t class_begin) {
   const void* data = operand == Operand::kInput  ? a.input
@@ -57,19 +65,13 @@ static inline Strided operand_matrix(const KernelParams& a, const Group& group, 
   const DType type = operand == Operand::kInput  ? a.input_type
                      : operand == Operand::kGrad ? a.grad_type
                                                  : a.output_type;
-  const int64_t class_step = a.rows.step(operand);
-  const int64_t offset = group.first[operand] + class_begin * class_step;
-  return {static_cast<const char*>(data) + offset * element_size(type), type,
-          group.step_of(operand), class_step};
+  return matrix_at(data, type, a.rows, group, operand, class_begin);
 }
 
 /// The same of a result that has the output's type and strides.
 static inline Strided result_matrix(const KernelParams& a, const Group& group, const void* result,
                                     int64_t class_begin) {
-  const int64_t class_step = a.rows.step(Operand::kOutput);
-  const int64_t offset = group.first[Operand::kOutput] + class_begin * class_step;
-  return {static_cast<const char*>(result) + offset * element_size(a.output_type), a.output_type,
-          group.step_of(Operand::kOutput), class_step};
+  return matrix_at(result, a.output_type, a.rows, group, Operand::kOutput, class_begin);
 }
 
 /// The values of a matrix, [rows][classes]: in place when nothing needs converting, else copied to

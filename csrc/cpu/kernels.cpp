@@ -252,17 +252,14 @@ void finish_row(Op op, const KernelParams& a, int64_t row, const TileStat* stats
   });
 }
 
-void kl(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end, void* scratch) {
-  dispatch_opmath_type(Op::kSoft, a, [&](auto zero) {
-    kl_forward(a, rows, begin, end, static_cast<decltype(zero)*>(scratch));
-  });
+void kl(const KlParams& a, int64_t begin, int64_t end, void* scratch) {
+  a.type == DType::kFloat64 ? kl_forward(a, begin, end, static_cast<double*>(scratch))
+                            : kl_forward(a, begin, end, static_cast<float*>(scratch));
 }
 
-void kl_gradient(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
-                 void* scratch) {
-  dispatch_opmath_type(Op::kSoft, a, [&](auto zero) {
-    kl_backward(a, rows, begin, end, static_cast<decltype(zero)*>(scratch));
-  });
+void kl_gradient(const KlParams& a, int64_t begin, int64_t end, void* scratch) {
+  a.type == DType::kFloat64 ? kl_backward(a, begin, end, static_cast<double*>(scratch))
+                            : kl_backward(a, begin, end, static_cast<float*>(scratch));
 }
 
 }  // namespace

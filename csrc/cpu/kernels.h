@@ -167,36 +167,7 @@ struct TileStat {
   double tau = 0;     // second pass: this tile's share of d loss / d tau
 };
 
-/// What the relative entropy of rows takes in addition to KernelParams, in which `input` are logits
-/// or probabilities, `grad` the logarithms of the prior (null: uniform), `output` the gradient. One
-/// value per row, of the opmath type; the backward reads what the forward wrote.
-struct KlRows {
-  bool from_probs = false;
-  void* kl = nullptr;
-  void* base = nullptr;     // largest logit, or sum of the probabilities
-  void* log_sum = nullptr;  // of exp(logit - base), or of the probabilities
-  const void* grad = nullptr;
-};
-
-/// Most rows of its groups, how many there are in one, and the values of a group's tile.
-constexpr int64_t kKlRows = 256;
-
-inline int64_t kl_rows_at_once(const KernelParams& a) {
-  constexpr int64_t kSpatialElements = 65536;  // values of a tile, unless these are too few rows
-  const int64_t classes = a.rows.classes < kTile ? a.rows.classes : kTile;
-  const bool along = a.rows.step(Operand::kInput) == 1;
-  const int64_t fit = (along ? kTile : kSpatialElements) / (classes > 0 ? classes : 1);
-  if (along && a.rows.classes > kTile) return 1;
-  return fit < 1 ? 1 : fit > kKlRows ? kKlRows : fit;
-}
-inline int64_t kl_buffer_values(const KernelParams& a) {
-  const int64_t classes = a.rows.classes < kTile ? a.rows.classes : kTile;
-  return kl_rows_at_once(a) * classes + kScratchSlack;
-}
-/// Scratch of Kernels::kl and kl_backward, in bytes.
-inline int64_t kl_scratch_bytes(const KernelParams& a) {
-  return 2 * kl_buffer_values(a) * (a.input_type == DType::kFloat64 ? 8 : 4);
-}
+struct KlParams;  // kl_params.h
 
 struct Kernels {
   const char* name;
@@ -215,9 +186,8 @@ struct Kernels {
   /// The row's own results (index, log-sum-exp, gradient at tau), after both passes.
   void (*finish_row)(Op op, const KernelParams& a, int64_t row, const TileStat* stats);
   /// Relative entropy of rows [begin, end), and its gradient. `scratch`: kl_scratch_bytes(a).
-  void (*kl)(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end, void* scratch);
-  void (*kl_backward)(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
-                      void* scratch);
+  void (*kl)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
+  void (*kl_backward)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
 };
 
 constexpr int64_t tiles_of(int64_t classes) { return (classes + kTile - 1) / kTile; }

@@ -3,6 +3,7 @@
 // probabilities, and its gradient. One read of the rows forward; one read and one write backward.
 #pragma once
 
+#include "kl_params.h"
 #include "softmax.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -119,16 +120,17 @@ struct KlSum {
 
 /// Logarithms of the prior for classes of one row; null: the uniform one, taken last.
 template <typename T>
-static const T* prior_of(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static const T* prior_of(const KlParams& a, const Group& row, int64_t begin, int64_t count,
                          T* buffer) {
-  if (a.grad == nullptr) return nullptr;
-  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, buffer);
+  if (a.log_prior == nullptr) return nullptr;
+  return values_of(matrix_at(a.log_prior, kTypeOf<T>, a.rows, row, Operand::kLogPrior, begin), 1,
+                   count, buffer);
 }
 
 /// What is taken from log q where the prior is uniform.
 template <typename T>
-static T log_uniform(const KernelParams& a) {
-  return a.grad == nullptr ? -math::log_normal(static_cast<T>(a.rows.classes)) : T{0};
+static T log_uniform(const KlParams& a) {
+  return a.log_prior == nullptr ? -math::log_normal(static_cast<T>(a.rows.classes)) : T{0};
 }
 
 /// exp(x) of any |x| < 708.
@@ -138,16 +140,16 @@ static inline double exp_of(double x) {
 }
 
 template <typename T>
-static void write_kl(const KernelParams& a, const KlRows& rows, int64_t row, const KlSum& total) {
+static void write_kl(const KlParams& a, int64_t row, const KlSum& total) {
   const double log_sum = math::log_normal(total.sum);
   const double kl = total.dot / total.sum - log_sum - log_uniform<double>(a);
-  const double saved_log_sum = rows.from_probs ? total.max + log_sum : log_sum;
+  const double saved_log_sum = a.from_probs ? total.max + log_sum : log_sum;
   const bool defined = total.sum > 0 && total.sum < __builtin_inf();
   const T value = static_cast<T>(defined ? kl : __builtin_nan(""));
-  static_cast<T*>(rows.kl)[row] = value < 0 ? T{0} : value;  // never negative, but for rounding
-  const double base = rows.from_probs ? total.sum * exp_of(total.max) : total.max;
-  static_cast<T*>(rows.base)[row] = static_cast<T>(base);
-  static_cast<T*>(rows.log_sum)[row] = static_cast<T>(defined ? saved_log_sum : __builtin_nan(""));
+  static_cast<T*>(a.kl)[row] = value < 0 ? T{0} : value;  // never negative, but for rounding
+  const double base = a.from_probs ? total.sum * exp_of(total.max) : total.max;
+  static_cast<T*>(a.base)[row] = static_cast<T>(base);
+  static_cast<T*>(a.log_sum)[row] = static_cast<T>(defined ? saved_log_sum : __builtin_nan(""));
 }
 
 /// Gradients of one tile of a row.
@@ -159,12 +161,12 @@ struct KlGradient {
   T log_sum;
   T centre;  // KL, and the uniform log prior
 
-  KlGradient(const KernelParams& a, const KlRows& rows, int64_t row)
-      : scale(static_cast<const T*>(rows.grad)[row]),
-        base(static_cast<const T*>(rows.base)[row]),
-        log_sum(static_cast<const T*>(rows.log_sum)[row]),
-        centre(static_cast<const T*>(rows.kl)[row] + log_uniform<T>(a)) {
-    if (!rows.from_probs) return;
+  KlGradient(const KlParams& a, int64_t row)
+      : scale(static_cast<const T*>(a.grad)[row]),
+        base(static_cast<const T*>(a.base)[row]),
+        log_sum(static_cast<const T*>(a.log_sum)[row]),
+        centre(static_cast<const T*>(a.kl)[row] + log_uniform<T>(a)) {
+    if (!a.from_probs) return;
     constexpr T kFar = kFarProbability<T>;
     if (base < 1 / kFar) base *= kFar, last = kFar;
     const bool overflowed = base - base != 0;
@@ -195,19 +197,19 @@ struct KlGradient {
 
 /// Calls f(group, first class, classes, [rows][classes] values) for every tile of every group.
 template <typename T, typename F>
-static void for_each_kl_tile(const KernelParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
-  for_each_group(a.rows, begin, end, kl_rows_at_once(a), [&](const Group& group) {
+static void for_each_kl_tile(const KlParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
+  for_each_group(a.rows, begin, end, kl_rows_at_once(a.rows), [&](const Group& group) {
     for (int64_t at = 0; at < a.rows.classes; at += kTile) {
       const int64_t count = min64(kTile, a.rows.classes - at);
       f(group, at, count,
-        values_of(operand_matrix(a, group, Operand::kInput, at), group.rows, count, scratch));
+        values_of(matrix_at(a.values, a.type, a.rows, group, Operand::kInput, at), group.rows,
+                  count, scratch));
     }
   });
 }
 
 template <typename T>
-static void kl_forward(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
-                       T* scratch) {
+static void kl_forward(const KlParams& a, int64_t begin, int64_t end, T* scratch) {
   alignas(64) T prior_buffer[kTile];
   KlSum sums[kKlRows];
   for_each_kl_tile(
@@ -217,35 +219,33 @@ static void kl_forward(const KernelParams& a, const KlRows& rows, int64_t begin,
           const T* prior = prior_of(a, row, at, count, prior_buffer);
           const T* x = values + i * count;
           const RowSum<T> tile =
-              rows.from_probs ? kl_of_probs(x, prior, count) : kl_of_logits(x, prior, count);
+              a.from_probs ? kl_of_probs(x, prior, count) : kl_of_logits(x, prior, count);
           if (at == 0) sums[i] = {};
           sums[i].add(tile.max, tile.sum, tile.dot);
-          if (at + count == a.rows.classes) write_kl<T>(a, rows, row.index, sums[i]);
+          if (at + count == a.rows.classes) write_kl<T>(a, row.index, sums[i]);
         }
       });
 }
 
 template <typename T>
-static void kl_backward(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
-                        T* scratch) {
+static void kl_backward(const KlParams& a, int64_t begin, int64_t end, T* scratch) {
   alignas(64) T prior_buffer[kTile];
-  T* gradients = scratch + kl_buffer_values(a);
-  for_each_kl_tile(a, begin, end, scratch,
-                   [&](const Group& group, int64_t at, int64_t count, const T* values) {
-                     const Strided output = operand_matrix(a, group, Operand::kOutput, at);
-                     const bool direct = output.class_step == 1 && output.type == kTypeOf<T>;
-                     for (int64_t i = 0; i < group.rows; ++i) {
-                       const Group row = single_row(group, i);
-                       const KlGradient<T> gradient(a, rows, row.index);
-                       const T* prior = prior_of(a, row, at, count, prior_buffer);
-                       T* to = gradients + i * count;
-                       if (direct)
-                         to = static_cast<T*>(const_cast<void*>(part_of(output, i, 0).data));
-                       rows.from_probs ? gradient.of_probs(values + i * count, prior, count, to)
-                                       : gradient.of_logits(values + i * count, prior, count, to);
-                     }
-                     if (!direct) store_matrix(gradients, group.rows, count, output);
-                   });
+  T* gradients = scratch + kl_buffer_values(a.rows);
+  for_each_kl_tile(
+      a, begin, end, scratch, [&](const Group& group, int64_t at, int64_t count, const T* values) {
+        const Strided output = matrix_at(a.output, a.type, a.rows, group, Operand::kOutput, at);
+        const bool direct = output.class_step == 1 && output.type == kTypeOf<T>;
+        for (int64_t i = 0; i < group.rows; ++i) {
+          const Group row = single_row(group, i);
+          const KlGradient<T> gradient(a, row.index);
+          const T* prior = prior_of(a, row, at, count, prior_buffer);
+          T* to = gradients + i * count;
+          if (direct) to = static_cast<T*>(const_cast<void*>(part_of(output, i, 0).data));
+          a.from_probs ? gradient.of_probs(values + i * count, prior, count, to)
+                       : gradient.of_logits(values + i * count, prior, count, to);
+        }
+        if (!direct) store_matrix(gradients, group.rows, count, output);
+      });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -20,8 +20,9 @@ enum class Op { kSoft, kHard, kHardSoft, kArgmax, kBackward, kHardBackward, kNoi
 enum class DType : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
 /// The tensors of an op, as far as rows are concerned. Their strides are in elements; kWord's are
-/// in words, kKey's in 64-bit halves of keys.
-enum class Operand : int32_t { kInput, kGrad, kOutput, kTau, kKey, kWord };
+/// in words, kKey's in 64-bit halves of keys. kLogPrior: of relative entropy, whose gradients are one
+/// per row, so that it needs no kGrad.
+enum class Operand : int32_t { kInput, kGrad, kOutput, kTau, kKey, kWord, kLogPrior = kGrad };
 constexpr int kOperands = 6;
 
 /// Row dimensions left after merging. More than any layout needs that is not contrived; the builder

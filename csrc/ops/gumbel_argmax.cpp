@@ -101,17 +101,13 @@ Tensor gumbel_argmax(const Tensor& logits, const GumbelArgmaxFuncOptions& option
                        std::get<double>(options.temperature()), options.generator(), options.key());
 }
 
-namespace {
+namespace ops {
 
-TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+void register_gumbel_argmax(torch::Library& m) {
   m.impl("gumbel_argmax", TORCH_FN(public_op));
   m.impl("gumbel_argmax.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("gumbel_argmax", TORCH_FN(public_op));
-  m.impl("gumbel_argmax.tensor_temperature", TORCH_FN(public_op_tensor));
-}
+}  // namespace ops
 
-}  // namespace
 }  // namespace torch_gumbel

@@ -81,18 +81,13 @@ Tensor gumbel_softmax(const Tensor& logits, const GumbelSoftmaxFuncOptions& opti
   return std::visit(call, options.tau());
 }
 
-namespace {
+namespace ops {
 
-TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+void register_gumbel_softmax(torch::Library& m) {
   m.impl("gumbel_softmax", TORCH_FN(public_op));
   m.impl("gumbel_softmax.tensor_tau", TORCH_FN(public_op_tensor));
 }
 
-// Under vmap a composite op is run as it stands, so that its key is drawn by the vmap's own rule.
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("gumbel_softmax", TORCH_FN(public_op));
-  m.impl("gumbel_softmax.tensor_tau", TORCH_FN(public_op_tensor));
-}
+}  // namespace ops
 
-}  // namespace
 }  // namespace torch_gumbel

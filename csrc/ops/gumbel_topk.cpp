@@ -199,17 +199,13 @@ std::tuple<Tensor, Tensor> gumbel_topk(const Tensor& logits, const GumbelTopkFun
                      options.generator(), options.key());
 }
 
-namespace {
+namespace ops {
 
-TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+void register_gumbel_topk(torch::Library& m) {
   m.impl("gumbel_topk", TORCH_FN(public_op));
   m.impl("gumbel_topk.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("gumbel_topk", TORCH_FN(public_op));
-  m.impl("gumbel_topk.tensor_temperature", TORCH_FN(public_op_tensor));
-}
+}  // namespace ops
 
-}  // namespace
 }  // namespace torch_gumbel

@@ -45,10 +45,6 @@ namespace {
 
 HostKey host_key_hook = nullptr;
 
-at::Tensor empty_key(const at::Tensor& anchor) {
-  return at::empty({2}, anchor.options().dtype(at::kUInt64));
-}
-
 /// 128 fresh bits of a CPU generator.
 at::Tensor key_of_generator(const std::optional<at::Generator>& generator) {
   auto* source = at::get_generator_or_default<at::CPUGeneratorImpl>(
@@ -63,10 +59,6 @@ at::Tensor key_of_generator(const std::optional<at::Generator>& generator) {
 
 at::Tensor new_key_cpu(const at::Tensor&, std::optional<at::Generator> generator) {
   return key_of_generator(generator);
-}
-
-at::Tensor new_key_meta(const at::Tensor& anchor, std::optional<at::Generator>) {
-  return empty_key(anchor);
 }
 
 math::Key read_key(const uint64_t* words) { return {words[0], words[1]}; }
@@ -104,26 +96,11 @@ at::Tensor fold_in_tensor_cpu(const at::Tensor& key, const at::Tensor& data) {
                      static_cast<int64_t>(*static_cast<const uint64_t*>(data.const_data_ptr())));
 }
 
-at::Tensor split_meta(const at::Tensor& key, c10::SymInt num) { return empty_split(key, num); }
-at::Tensor fold_in_meta(const at::Tensor& key, c10::SymInt) { return empty_fold(key); }
-
-at::Tensor fold_in_tensor_meta(const at::Tensor& key, const at::Tensor& data) {
-  check_fold_data(key, data);
-  return empty_fold(key);
-}
-
 TORCH_LIBRARY_IMPL(torch_gumbel, CPU, m) {
   m.impl("_new_key", TORCH_FN(new_key_cpu));
   m.impl("_split_key", TORCH_FN(split_cpu));
   m.impl("_fold_in_key", TORCH_FN(fold_in_cpu));
   m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_cpu));
-}
-
-TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
-  m.impl("_new_key", TORCH_FN(new_key_meta));
-  m.impl("_split_key", TORCH_FN(split_meta));
-  m.impl("_fold_in_key", TORCH_FN(fold_in_meta));
-  m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_meta));
 }
 
 }  // namespace

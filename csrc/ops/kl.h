@@ -8,26 +8,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
-#include <tuple>
 
 #include "ops.h"
 
 namespace torch_gumbel::ops {
-
-/// One value per row: KL, and what its backward needs (see KlRows in csrc/cpu/kernels.h).
-using KlResult = std::tuple<Tensor, Tensor, Tensor>;
-using KlSignature = KlResult(const Tensor&, const std::optional<Tensor>&, int64_t, bool);
-using KlBackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                   const Tensor&, const std::optional<Tensor>&, int64_t, bool);
-
-inline const c10::TypedOperatorHandle<KlSignature>& kl() {
-  static const auto handle = find<KlSignature>("torch_gumbel::_kl_categorical");
-  return handle;
-}
-inline const c10::TypedOperatorHandle<KlBackwardSignature>& kl_backward() {
-  static const auto handle = find<KlBackwardSignature>("torch_gumbel::_kl_categorical_backward");
-  return handle;
-}
 
 /// q, as differentiable ATen ops, in the opmath type.
 Tensor kl_probabilities(const Tensor& values, int64_t dim, bool from_probs);

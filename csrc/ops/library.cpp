@@ -13,9 +13,29 @@
 //
 // Results named "rows" have size 1 at dim, and the opmath type: float64 for float64 logits, else
 // float32.
+//
+// To add an op: CONTRIBUTING.md.
 #include <torch/library.h>
 
+namespace torch_gumbel::ops {
+
+// Composite ops, which are made of other ops, by the file that has them: csrc/ops/NAME.cpp.
+void register_gumbel_softmax(torch::Library& m);
+void register_gumbel_argmax(torch::Library& m);
+void register_gumbel_topk(torch::Library& m);
+void register_sample_categorical(torch::Library& m);
+void register_lookup(torch::Library& m);
+void register_kl(torch::Library& m);
+void register_sample_gumbel(torch::Library& m);
+
 namespace {
+
+void register_composite(torch::Library& m) {
+  for (const auto each :
+       {register_gumbel_softmax, register_gumbel_argmax, register_gumbel_topk,
+        register_sample_categorical, register_lookup, register_kl, register_sample_gumbel})
+    each(m);
+}
 
 using at::Tag;
 
@@ -174,4 +194,10 @@ TORCH_LIBRARY(torch_gumbel, m) {
       pure);
 }
 
+TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) { register_composite(m); }
+
+// Under vmap a composite op is run as it stands, so that its key is drawn by the vmap's own rule.
+TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) { register_composite(m); }
+
 }  // namespace
+}  // namespace torch_gumbel::ops

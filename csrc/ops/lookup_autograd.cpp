@@ -9,7 +9,6 @@
 
 #include "autograd_node.h"
 #include "derivatives.h"
-#include "lookup.h"
 
 namespace torch_gumbel::ops {
 namespace {

@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include "backend.h"
+#include "keys.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -66,6 +67,30 @@ Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
   return empty_like_shape(like, opmath_type(like.scalar_type()));
 }
 
+KlResult kl_meta(const Tensor& values, const std::optional<Tensor>&, int64_t dim, bool) {
+  check_meta(values);
+  const auto rows = [&] { return empty_rows(values, dim, opmath_type(values.scalar_type())); };
+  return {rows(), rows(), rows()};
+}
+
+Tensor kl_backward_meta(const Tensor&, const Tensor& values, const Tensor&, const Tensor&,
+                        const Tensor&, const std::optional<Tensor>&, int64_t, bool) {
+  check_meta(values);
+  return empty_like_shape(values, values.scalar_type());
+}
+
+Tensor new_key_meta(const Tensor& anchor, std::optional<at::Generator>) {
+  return at::empty({2}, anchor.options().dtype(at::kUInt64));
+}
+
+Tensor split_meta(const Tensor& key, c10::SymInt num) { return empty_split(key, num); }
+Tensor fold_in_meta(const Tensor& key, c10::SymInt) { return empty_fold(key); }
+
+Tensor fold_in_tensor_meta(const Tensor& key, const Tensor& data) {
+  check_fold_data(key, data);
+  return empty_fold(key);
+}
+
 TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_softmax", TORCH_FN(softmax_meta));
   m.impl("_gumbel_softmax_hard", TORCH_FN(hard_meta));
@@ -76,6 +101,12 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_max", TORCH_FN(max_meta));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_meta));
   m.impl("_gumbel_noise", TORCH_FN(noise_meta));
+  m.impl("_kl_categorical", TORCH_FN(kl_meta));
+  m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_meta));
+  m.impl("_new_key", TORCH_FN(new_key_meta));
+  m.impl("_split_key", TORCH_FN(split_meta));
+  m.impl("_fold_in_key", TORCH_FN(fold_in_meta));
+  m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_meta));
 }
 
 }  // namespace

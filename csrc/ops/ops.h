@@ -14,6 +14,10 @@ using at::OptionalSymIntArrayRef;
 using at::ScalarType;
 using at::Tensor;
 using TensorPair = std::tuple<Tensor, Tensor>;
+/// (output [*, D], index [*], defined [*]) of logits [*, K], codebook [K, D], tau, and key.
+using LookupResult = std::tuple<Tensor, Tensor, Tensor>;
+/// One value per row: KL, and what its backward needs (see KlParams in csrc/cpu/kl_params.h).
+using KlResult = std::tuple<Tensor, Tensor, Tensor>;
 
 template <typename Signature>
 c10::TypedOperatorHandle<Signature> find(const char* name, const char* overload = "") {
@@ -41,6 +45,10 @@ using ArgmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int6
                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef,
                               OptionalSymIntArrayRef);
+using LookupSignature = LookupResult(const Tensor&, const Tensor&, const Tensor&, const Tensor&);
+using KlSignature = KlResult(const Tensor&, const std::optional<Tensor>&, int64_t, bool);
+using KlBackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                   const Tensor&, const std::optional<Tensor>&, int64_t, bool);
 using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
 using SplitKeySignature = Tensor(const Tensor&, c10::SymInt);
 using FoldInKeySignature = Tensor(const Tensor&, c10::SymInt);
@@ -60,6 +68,9 @@ TG_OP(hard_backward, HardBackwardSignature, "_gumbel_softmax_hard_backward")
 TG_OP(max, MaxSignature, "_gumbel_max")
 TG_OP(argmax, ArgmaxSignature, "_gumbel_argmax")
 TG_OP(noise, NoiseSignature, "_gumbel_noise")
+TG_OP(lookup, LookupSignature, "_straight_through_lookup")
+TG_OP(kl, KlSignature, "_kl_categorical")
+TG_OP(kl_backward, KlBackwardSignature, "_kl_categorical_backward")
 TG_OP(new_key, NewKeySignature, "_new_key")
 TG_OP(split_key, SplitKeySignature, "_split_key")
 TG_OP(fold_in_key, FoldInKeySignature, "_fold_in_key")

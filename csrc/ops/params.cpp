@@ -11,21 +11,6 @@ namespace {
 
 using Strides = c10::SmallVector<int64_t, 8>;
 
-DType dtype_of(const char* who, const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return DType::kFloat32;
-    case at::kDouble:
-      return DType::kFloat64;
-    case at::kHalf:
-      return DType::kFloat16;
-    case at::kBFloat16:
-      return DType::kBFloat16;
-    default:
-      TORCH_CHECK_TYPE(false, who, ": wanted a floating point tensor, got ", tensor.scalar_type());
-  }
-}
-
 /// Sizes of a tensor whose 0-d form counts as one row of one class.
 Strides sizes_of(const at::Tensor& tensor) {
   if (tensor.dim() == 0) return {1};
@@ -113,6 +98,7 @@ Layout lay_out(const char* who, const Operands& operands) {
   };
   take(Operand::kInput, "input", operands.input);
   take(Operand::kGrad, "grad", operands.grad);
+  take(Operand::kLogPrior, "log_prior", operands.log_prior);
   take(Operand::kOutput, "output", operands.output);
   if (operands.tau.defined()) {
     layout[Operand::kTau] = broadcast_strides(who, "tau", operands.tau, layout.sizes);
@@ -170,6 +156,7 @@ Operands packed(const Operands& operands) {
   Operands copy = operands;
   if (copy.input.defined()) copy.input = copy.input.contiguous();
   if (copy.grad.defined()) copy.grad = copy.grad.contiguous();
+  if (copy.log_prior.defined()) copy.log_prior = copy.log_prior.contiguous();
   if (copy.tau.defined() && copy.tau.dim() > 0) {
     auto sizes = sizes_of(operands.input);
     sizes[operands.dim] = 1;
@@ -186,6 +173,7 @@ void check_tensors(const char* who, const Operands& operands, const at::Device& 
         ": wanted all tensors on ", device, ", got one on ", tensor.device());
   };
   on(operands.grad, false);
+  on(operands.log_prior, false);
   if (operands.tau.defined()) {
     on(operands.tau, operands.tau.dim() == 0);
     TORCH_CHECK_TYPE(at::isFloatingType(operands.tau.scalar_type()), who,
@@ -218,7 +206,40 @@ void place_scalars(Operands& operands, const at::Device& device, KernelParams& a
   }
 }
 
+/// The rows of checked operands, which may become copies.
+Rows lay_rows(const char* who, Operands& operands) {
+  const auto& shaped = operands.input.defined() ? operands.input : operands.output;
+  Rows rows;
+  Layout layout = lay_out(who, operands);
+  if (!merge_rows(layout, operands.dim, rows)) {
+    operands = packed(operands);
+    layout = lay_out(who, operands);
+    TORCH_CHECK_VALUE(merge_rows(layout, operands.dim, rows), who, ": more than ", kMaxRowDims,
+                      " dimensions of a sharded or batched tensor cannot be merged");
+  }
+  // On a CPU, spatial rows count their classes in 32 bits.
+  const bool counts = rows.step(Operand::kWord) == 1 || !shaped.is_cpu();
+  TORCH_CHECK_VALUE(counts || rows.classes < int64_t{1} << 31, who,
+                    ": at most 2^31 - 1 classes where dim is not the last, got ", rows.classes);
+  return rows;
+}
+
 }  // namespace
+
+DType dtype_of(const char* who, const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return DType::kFloat32;
+    case at::kDouble:
+      return DType::kFloat64;
+    case at::kHalf:
+      return DType::kFloat16;
+    case at::kBFloat16:
+      return DType::kBFloat16;
+    default:
+      TORCH_CHECK_TYPE(false, who, ": wanted a floating point tensor, got ", tensor.scalar_type());
+  }
+}
 
 c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim) {
   TORCH_CHECK_VALUE(dim >= 0 && dim < std::max<int64_t>(like.dim(), 1), "dim must be in [0, ",
@@ -228,6 +249,12 @@ c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim) {
   return shape;
 }
 
+Rows make_rows(const char* who, Operands& operands) {
+  const auto& shaped = operands.input.defined() ? operands.input : operands.output;
+  check_tensors(who, operands, shaped.device());
+  return lay_rows(who, operands);
+}
+
 Launch make_params(const char* who, const Operands& given) {
   Launch launch;
   KernelParams& a = launch.params;
@@ -235,17 +262,7 @@ Launch make_params(const char* who, const Operands& given) {
   const auto& shaped = operands.input.defined() ? operands.input : operands.output;
   check_tensors(who, operands, shaped.device());
   place_scalars(operands, shaped.device(), a);
-  Layout layout = lay_out(who, operands);
-  if (!merge_rows(layout, operands.dim, a.rows)) {
-    operands = packed(operands);
-    layout = lay_out(who, operands);
-    TORCH_CHECK_VALUE(merge_rows(layout, operands.dim, a.rows), who, ": more than ", kMaxRowDims,
-                      " dimensions of a sharded or batched tensor cannot be merged");
-  }
-  // On a CPU, spatial rows count their classes in 32 bits.
-  const bool counts = a.rows.step(Operand::kWord) == 1 || !shaped.is_cpu();
-  TORCH_CHECK_VALUE(counts || a.rows.classes < int64_t{1} << 31, who,
-                    ": at most 2^31 - 1 classes where dim is not the last, got ", a.rows.classes);
+  a.rows = lay_rows(who, operands);
   const auto type_of = [&](const at::Tensor& t) {
     return t.defined() ? dtype_of(who, t) : DType::kFloat32;
   };

@@ -12,6 +12,7 @@ namespace torch_gumbel::ops {
 struct Operands {
   at::Tensor input = {};      // logits, or y in the backward from y
   at::Tensor grad = {};       // same shape
+  at::Tensor log_prior = {};  // same shape; relative entropy alone, without grad
   at::Tensor output = {};     // same shape, contiguous
   at::Tensor one_hot = {};    // shape, strides, and type of output
   at::Tensor tau = {};        // broadcasts, size 1 at dim
@@ -32,6 +33,13 @@ struct Launch {
 /// Checks that the operands fit each other (a private op can be called by anyone) and makes the
 /// kernel's parameters. Throws ValueError.
 Launch make_params(const char* who, const Operands& operands);
+
+/// The same checks, and the rows alone, of operands without tau and key. Tensors whose dimensions
+/// cannot be merged are replaced by copies.
+Rows make_rows(const char* who, Operands& operands);
+
+/// Throws TypeError for what the kernels do not read.
+DType dtype_of(const char* who, const at::Tensor& tensor);
 
 /// Shape of one value per row: size 1 at `dim` (0-d stays 0-d).
 c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim);

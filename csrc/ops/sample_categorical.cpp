@@ -78,17 +78,13 @@ Tensor sample_categorical(const Tensor& probs, const SampleCategoricalFuncOption
   return std::visit(call, options.temperature());
 }
 
-namespace {
+namespace ops {
 
-TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+void register_sample_categorical(torch::Library& m) {
   m.impl("sample_categorical", TORCH_FN(public_op));
   m.impl("sample_categorical.tensor_temperature", TORCH_FN(public_op_tensor));
 }
 
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("sample_categorical", TORCH_FN(public_op));
-  m.impl("sample_categorical.tensor_temperature", TORCH_FN(public_op_tensor));
-}
+}  // namespace ops
 
-}  // namespace
 }  // namespace torch_gumbel

@@ -62,17 +62,13 @@ Tensor gumbel_like(const Tensor& like, optional<ScalarType> dtype,
   return like_public_op(like, dtype, std::move(generator), key);
 }
 
-namespace {
+namespace ops {
 
-TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
+void register_sample_gumbel(torch::Library& m) {
   m.impl("sample_gumbel", TORCH_FN(sample_public_op));
   m.impl("gumbel_like", TORCH_FN(like_public_op));
 }
 
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("sample_gumbel", TORCH_FN(sample_public_op));
-  m.impl("gumbel_like", TORCH_FN(like_public_op));
-}
+}  // namespace ops
 
-}  // namespace
 }  // namespace torch_gumbel

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu/kl_params.h"
 #include "isa_probe.h"
 #include "problem.h"
 
@@ -14,7 +15,7 @@ namespace {
 struct KlCase {
   Case layout;
   bool from_probs = false;
-  bool has_prior = false;  // the `grad` operand, any numbers
+  bool has_prior = false;  // the problem's `grad`, any numbers
 };
 
 /// A row in float64: q, its logarithms, KL.
@@ -74,18 +75,20 @@ void expect_close(double got, double wanted, double tolerance, const char* what)
 void check_on(const cpu::Kernels& kernels, const KlCase& wanted) {
   Problem problem(wanted.layout);
   if (wanted.from_probs) fill_probabilities(problem);
-  KernelParams& a = problem.arguments();
-  if (!wanted.has_prior) a.grad = nullptr;
+  const KernelParams& from = problem.arguments();
   const int64_t count = problem.rows();
   Rows kl(problem.wide(), count), base(problem.wide(), count), log_sum(problem.wide(), count),
       grad(problem.wide(), count);
-  cpu::KlRows rows = {wanted.from_probs, kl.data(), base.data(), log_sum.data(), grad.data()};
+  cpu::KlParams a;
+  a.rows = from.rows, a.values = from.input, a.output = from.output, a.type = from.input_type;
+  a.log_prior = wanted.has_prior ? from.grad : nullptr, a.from_probs = wanted.from_probs;
+  a.kl = kl.data(), a.base = base.data(), a.log_sum = log_sum.data(), a.grad = grad.data();
   const GuardedBuffer scratch(cpu::kl_scratch_bytes(a));
-  kernels.kl(a, rows, 0, count, scratch.get());
+  kernels.kl(a, 0, count, scratch.get());
   for (int64_t i = 0; i < count; ++i) grad.set(i, 1.5 - double(i % 3));
   // In two parts, as two threads would.
-  kernels.kl_backward(a, rows, 0, count / 2, scratch.get());
-  kernels.kl_backward(a, rows, count / 2, count, scratch.get());
+  kernels.kl_backward(a, 0, count / 2, scratch.get());
+  kernels.kl_backward(a, count / 2, count, scratch.get());
   problem.expect_surroundings_intact();
   const double tolerance = problem.wide() ? 1e-12 : 4e-6;
   for (int64_t i = 0; i < count && !::testing::Test::HasFailure(); ++i) {

@@ -4,8 +4,7 @@
 #include <torch/library.h>
 
 #include "../ops/backend.h"
-#include "../ops/kl.h"
-#include "kernels.h"
+#include "kl_params.h"
 #include "scratch.h"
 
 namespace torch_gumbel::cpu {
@@ -15,15 +14,27 @@ using at::Tensor;
 using ops::KlResult;
 using std::optional;
 
-using Run = void (*)(const KernelParams&, const KlRows&, int64_t, int64_t, void*);
+using Run = void (*)(const KlParams&, int64_t, int64_t, void*);
 
-void run_on_rows(Run run, const KernelParams& a, const KlRows& rows) {
+void run_on_rows(Run run, const KlParams& a) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / a.rows.classes);
   at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kl_scratch_bytes(a));
-    run(a, rows, begin, end, scratch.get());
+    run(a, begin, end, scratch.get());
   });
+}
+
+/// All but the values of rows. `operands` own what it points to.
+KlParams make_kl_params(const char* who, ops::Operands& operands, bool from_probs) {
+  KlParams a;
+  a.rows = ops::make_rows(who, operands);
+  a.type = ops::dtype_of(who, operands.input);
+  a.from_probs = from_probs;
+  a.values = operands.input.const_data_ptr();
+  if (operands.log_prior.defined()) a.log_prior = operands.log_prior.const_data_ptr();
+  if (operands.output.defined()) a.output = operands.output.mutable_data_ptr();
+  return a;
 }
 
 /// The logarithms of the prior, of the shape of the values and in the opmath type.
@@ -39,13 +50,12 @@ KlResult kl(const Tensor& values, const optional<Tensor>& log_prior, int64_t dim
   if (values.numel() == 0)
     for (const Tensor& each : {kl, base, log_sum})
       each.fill_(std::numeric_limits<double>::quiet_NaN());
-  const ops::Launch launch = ops::make_params(
-      "_kl_categorical", {.input = values, .grad = expand_prior(values, log_prior), .dim = dim});
-  KlRows out;
-  out.from_probs = from_probs;
-  out.kl = kl.mutable_data_ptr(), out.base = base.mutable_data_ptr();
-  out.log_sum = log_sum.mutable_data_ptr();
-  run_on_rows(selected_kernels().kl, launch.params, out);
+  ops::Operands operands = {
+      .input = values, .log_prior = expand_prior(values, log_prior), .dim = dim};
+  KlParams a = make_kl_params("_kl_categorical", operands, from_probs);
+  a.kl = kl.mutable_data_ptr(), a.base = base.mutable_data_ptr();
+  a.log_sum = log_sum.mutable_data_ptr();
+  run_on_rows(selected_kernels().kl, a);
   return {kl, base, log_sum};
 }
 
@@ -62,17 +72,15 @@ Tensor kl_backward(const Tensor& grad_rows, const Tensor& values, const Tensor& 
   const Tensor grad = packed(grad_rows), kl = packed(kl_rows), base = packed(base_rows),
                log_sum = packed(log_sum_rows);
   Tensor output = ops::empty_like_shape(values, values.scalar_type());
-  const ops::Launch launch = ops::make_params(
-      "_kl_categorical_backward",
-      {.input = values, .grad = expand_prior(values, log_prior), .output = output, .dim = dim});
-  KlRows rows;
-  rows.from_probs = from_probs;
+  ops::Operands operands = {
+      .input = values, .log_prior = expand_prior(values, log_prior), .output = output, .dim = dim};
+  KlParams a = make_kl_params("_kl_categorical_backward", operands, from_probs);
   // The backward only reads them.
-  rows.kl = const_cast<void*>(kl.const_data_ptr());
-  rows.base = const_cast<void*>(base.const_data_ptr());
-  rows.log_sum = const_cast<void*>(log_sum.const_data_ptr());
-  rows.grad = grad.const_data_ptr();
-  run_on_rows(selected_kernels().kl_backward, launch.params, rows);
+  a.kl = const_cast<void*>(kl.const_data_ptr());
+  a.base = const_cast<void*>(base.const_data_ptr());
+  a.log_sum = const_cast<void*>(log_sum.const_data_ptr());
+  a.grad = grad.const_data_ptr();
+  run_on_rows(selected_kernels().kl_backward, a);
   return output;
 }
 

@@ -14,7 +14,6 @@
 #include "checks.h"
 #include "fast_path.h"
 #include "keys.h"
-#include "lookup.h"
 #include "ops.h"
 #include "results.h"
 
@@ -170,15 +169,15 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CompositeExplicitAutograd, m) {
   m.impl("_straight_through_lookup", TORCH_FN(lookup));
 }
 
-TORCH_LIBRARY_IMPL(torch_gumbel, CompositeImplicitAutograd, m) {
-  m.impl("straight_through_lookup", TORCH_FN(public_op));
-  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
-}
-
-TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchVmapMode, m) {
-  m.impl("straight_through_lookup", TORCH_FN(public_op));
-  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
-}
-
 }  // namespace
+
+namespace ops {
+
+void register_lookup(torch::Library& m) {
+  m.impl("straight_through_lookup", TORCH_FN(public_op));
+  m.impl("straight_through_lookup.tensor_tau", TORCH_FN(public_op_tensor));
+}
+
+}  // namespace ops
+
 }  // namespace torch_gumbel
