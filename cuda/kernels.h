@@ -61,6 +61,26 @@ void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& 
 /// output = standard Gumbel noise.
 void noise(const KernelParams& a, cudaStream_t stream);
 
+/// The one of these that computes `op`.
+inline void run_op(Op op, const KernelParams& a, cudaStream_t stream, const Resources& resources) {
+  switch (op) {
+    case Op::kSoft:
+      return soft_forward(a, stream, resources);
+    case Op::kHard:
+      return hard_forward(a, stream, resources);
+    case Op::kHardSoft:
+      return hard_soft_forward(a, stream, resources);
+    case Op::kArgmax:
+      return argmax(a, stream, resources);
+    case Op::kBackward:
+      return backward(a, stream, resources);
+    case Op::kHardBackward:
+      return hard_backward(a, stream, resources);
+    case Op::kNoise:
+      return noise(a, stream);
+  }
+}
+
 /// out[i][k] = fold_in(keys[k], first + i) for i < per_key, k < count; keys are pairs of words.
 /// `first` is any 64-bit pattern; the sum wraps.
 void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,

@@ -30,29 +30,8 @@ struct Backend {
       workspace = at::empty({bytes}, on.options().dtype(at::kByte));
       resources.workspace = workspace.mutable_data_ptr();
     }
-    launch(op, a, c10::cuda::getCurrentCUDAStream(), resources);
+    run_op(op, a, c10::cuda::getCurrentCUDAStream(), resources);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
-  }
-
- private:
-  static void launch(Op op, const KernelParams& a, cudaStream_t stream,
-                     const Resources& resources) {
-    switch (op) {
-      case Op::kSoft:
-        return soft_forward(a, stream, resources);
-      case Op::kHard:
-        return hard_forward(a, stream, resources);
-      case Op::kHardSoft:
-        return hard_soft_forward(a, stream, resources);
-      case Op::kArgmax:
-        return argmax(a, stream, resources);
-      case Op::kBackward:
-        return backward(a, stream, resources);
-      case Op::kHardBackward:
-        return hard_backward(a, stream, resources);
-      case Op::kNoise:
-        return noise(a, stream);
-    }
   }
 };
 

@@ -2,6 +2,7 @@
 // A kernel's arguments in guarded memory: whatever a kernel must not touch is checked after a run.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -22,8 +23,11 @@ enum class Placement {
   kBroadcast,   // one row serves all (inputs only)
 };
 
-constexpr Op kAllOps[] = {Op::kSoft,     Op::kHard,         Op::kHardSoft, Op::kArgmax,
-                          Op::kBackward, Op::kHardBackward, Op::kNoise};
+constexpr auto kAllOps = [] {
+  std::array<Op, static_cast<int>(Op::kNoise) + 1> all = {};  // kNoise is the last
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<Op>(i);
+  return all;
+}();
 
 const char* name_of(Op op);
 

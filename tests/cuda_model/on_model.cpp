@@ -70,12 +70,7 @@ Tally& tally() {
 }
 
 void launch(Op op, const KernelParams& a, const cuda::Resources& resources) {
-  using Function = void (*)(const KernelParams&, cudaStream_t, const cuda::Resources&);
-  if (op == Op::kNoise) return cuda::noise(a, nullptr);
-  constexpr Function kFunctions[] = {cuda::soft_forward,      cuda::hard_forward,
-                                     cuda::hard_soft_forward, cuda::argmax,
-                                     cuda::backward,          cuda::hard_backward};
-  kFunctions[static_cast<int>(op)](a, nullptr, resources);
+  cuda::run_op(op, a, nullptr, resources);
 }
 
 void run_on_model(Problem& problem, const Conditions& under) {

@@ -26,8 +26,10 @@ import machine_code  # noqa: E402
 RECORDER = ROOT / "build" / "cmake" / "tests" / "ptx" / "libptx_recorder.so"
 MAX_BLOCKS = 3  # of kernels whose blocks take as many rows as they must
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-OPS = ["soft_forward", "hard_forward", "hard_soft_forward", "argmax", "backward", "hard_backward",
-       "noise"]  # fmt: skip
+OPS = re.findall(
+    r"\bk\w+",
+    re.search(r"enum class Op {(.*?)}", (ROOT / "csrc/math/rows.h").read_text(), re.DOTALL)[1],
+)
 OPERANDS = ["input", "grad", "output", "tau", "key", "word"]
 MAX_ROW_DIMS = 12
 

@@ -69,23 +69,7 @@ int64_t workspace_bytes(int op, const KernelParams* a, int multiprocessors) {
 }
 
 void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors) {
-  const cuda::Resources resources = {workspace, multiprocessors};
-  switch (static_cast<Op>(op)) {
-    case Op::kSoft:
-      return cuda::soft_forward(*a, nullptr, resources);
-    case Op::kHard:
-      return cuda::hard_forward(*a, nullptr, resources);
-    case Op::kHardSoft:
-      return cuda::hard_soft_forward(*a, nullptr, resources);
-    case Op::kArgmax:
-      return cuda::argmax(*a, nullptr, resources);
-    case Op::kBackward:
-      return cuda::backward(*a, nullptr, resources);
-    case Op::kHardBackward:
-      return cuda::hard_backward(*a, nullptr, resources);
-    case Op::kNoise:
-      return cuda::noise(*a, nullptr);
-  }
+  cuda::run_op(static_cast<Op>(op), *a, nullptr, {workspace, multiprocessors});
 }
 
 void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t per_key,

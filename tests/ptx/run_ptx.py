@@ -64,14 +64,14 @@ class Runner:
     def noise(self, case, want):
         batch = {"batch_dims": case.batch_dims}
         outputs = {"output": (case.logits.shape, case.out_dtype)}
-        got = self.run("noise", case, outputs, key=case.key, **batch, **want.shard)
+        got = self.run("kNoise", case, outputs, key=case.key, **batch, **want.shard)
         same_bits(got["output"], want.noise(case.out_dtype).to(case.out_dtype), "noise")
 
     def soft_forward(self, case, want):
         outputs = {"output": (case.logits.shape, case.out_dtype)}
         if case.name != "one row":
             outputs["row_value"] = (want.lse.shape, want.compute)
-        got = self.drawing("soft_forward", case, outputs)
+        got = self.drawing("kSoft", case, outputs)
         close(
             got["output"], want.y, want.bound(want.y, 1.2e-5, want.exact, want.rounding()), "soft"
         )
@@ -81,14 +81,14 @@ class Runner:
 
     def hard_forward(self, case, want):
         outputs = {"output": (case.logits.shape, case.out_dtype)}
-        got = self.drawing("hard_forward", case, outputs)["output"]
+        got = self.drawing("kHard", case, outputs)["output"]
         op = OPS._gumbel_softmax
         same_bits(got, op(case.logits, want.tau, want.key, case.dim, True, dtype=case.out_dtype,
                           **want.shard), "hard")  # fmt: skip
 
     def hard_soft_forward(self, case, want):
         made = (case.logits.shape, case.out_dtype)
-        got = self.drawing("hard_soft_forward", case, {"output": made, "one_hot": made})
+        got = self.drawing("kHardSoft", case, {"output": made, "one_hot": made})
         soft = got["output"]
         close(soft, want.y, want.bound(want.y, 1.2e-5, want.exact, want.rounding()), "soft")
         assert (soft[case.logits == -INF].nan_to_num(0) == 0).all(), "masked class drawn"
@@ -101,13 +101,13 @@ class Runner:
             "row_value": (want.lse.shape, want.compute),
             "index": (want.lse.shape, torch.int64),
         }
-        got = self.drawing("argmax", case, outputs)
+        got = self.drawing("kArgmax", case, outputs)
         op = OPS._gumbel_max
         value, index = op(case.logits, want.tau, want.key, case.dim, False, **want.shard)
         assert torch.equal(got["index"], index), "index"
         same_bits(got["row_value"], value, "best score")
         del outputs["row_value"]  # as the public op asks
-        assert torch.equal(self.drawing("argmax", case, outputs)["index"], index), "index alone"
+        assert torch.equal(self.drawing("kArgmax", case, outputs)["index"], index), "index alone"
 
     def check_gradient(self, want, y, got, exact, rounding=0):
         at_logits, bound, at_tau, bound_tau = want.gradient(y, exact, rounding)
@@ -123,7 +123,7 @@ class Runner:
             "output": (case.logits.shape, case.logits.dtype),
             "row_value": (want.lse.shape, compute),
         }
-        got = self.run("backward", case, outputs, input=y, grad=case.grad, tau=case.tau)
+        got = self.run("kBackward", case, outputs, input=y, grad=case.grad, tau=case.tau)
         self.check_gradient(want, y.double(), got, exact=y.dtype == torch.float64)
 
     def hard_backward(self, case, want):
@@ -131,7 +131,7 @@ class Runner:
             "output": (case.logits.shape, case.logits.dtype),
             "row_value": (want.lse.shape, want.compute),
         }
-        got = self.drawing("hard_backward", case, outputs, grad=case.grad)
+        got = self.drawing("kHardBackward", case, outputs, grad=case.grad)
         self.check_gradient(want, want.y, got, want.exact, want.rounding())
 
     def fold_in(self, keys, first, per_key, number=None):
