@@ -119,7 +119,7 @@ struct KlSum {
 
 /// Logarithms of the prior for classes of one row; null: the uniform one, taken last.
 template <typename T>
-static const T* prior_of(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static const T* prior_of(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
                          T* buffer) {
   if (a.grad == nullptr) return nullptr;
   return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, buffer);
@@ -127,7 +127,7 @@ static const T* prior_of(const KernelParams& a, const Group& row, int64_t begin,
 
 /// What is taken from log q where the prior is uniform.
 template <typename T>
-static T log_uniform(const KernelParams& a) {
+static T log_uniform(const PlannedParams& a) {
   return a.grad == nullptr ? -math::log_normal(static_cast<T>(a.rows.classes)) : T{0};
 }
 
@@ -138,7 +138,7 @@ static inline double exp_of(double x) {
 }
 
 template <typename T>
-static void write_kl(const KernelParams& a, const KlRows& rows, int64_t row, const KlSum& total) {
+static void write_kl(const PlannedParams& a, const KlRows& rows, int64_t row, const KlSum& total) {
   const double log_sum = math::log_normal(total.sum);
   const double kl = total.dot / total.sum - log_sum - log_uniform<double>(a);
   const double saved_log_sum = rows.from_probs ? total.max + log_sum : log_sum;
@@ -159,7 +159,7 @@ struct KlGradient {
   T log_sum;
   T centre;  // KL, and the uniform log prior
 
-  KlGradient(const KernelParams& a, const KlRows& rows, int64_t row)
+  KlGradient(const PlannedParams& a, const KlRows& rows, int64_t row)
       : scale(static_cast<const T*>(rows.grad)[row]),
         base(static_cast<const T*>(rows.base)[row]),
         log_sum(static_cast<const T*>(rows.log_sum)[row]),
@@ -195,8 +195,9 @@ struct KlGradient {
 
 /// Calls f(group, first class, classes, [rows][classes] values) for every tile of every group.
 template <typename T, typename F>
-static void for_each_kl_tile(const KernelParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
-  for_each_group(a.rows, begin, end, kl_rows_at_once(a), [&](const Group& group) {
+static void for_each_kl_tile(const PlannedParams& a, int64_t begin, int64_t end, T* scratch,
+                             F&& f) {
+  for_each_group(a.rows, begin, end, a.plan.rows_per_group, [&](const Group& group) {
     for (int64_t at = 0; at < a.rows.classes; at += kTile) {
       const int64_t count = min64(kTile, a.rows.classes - at);
       f(group, at, count,
@@ -206,7 +207,7 @@ static void for_each_kl_tile(const KernelParams& a, int64_t begin, int64_t end, 
 }
 
 template <typename T>
-static void kl_forward(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
+static void kl_forward(const PlannedParams& a, const KlRows& rows, int64_t begin, int64_t end,
                        T* scratch) {
   alignas(64) T prior_buffer[kTile];
   KlSum sums[kKlRows];
@@ -226,10 +227,10 @@ static void kl_forward(const KernelParams& a, const KlRows& rows, int64_t begin,
 }
 
 template <typename T>
-static void kl_backward(const KernelParams& a, const KlRows& rows, int64_t begin, int64_t end,
+static void kl_backward(const PlannedParams& a, const KlRows& rows, int64_t begin, int64_t end,
                         T* scratch) {
   alignas(64) T prior_buffer[kTile];
-  T* gradients = scratch + kl_buffer_values(a);
+  T* gradients = scratch + a.plan.scratch_bytes / 2 / static_cast<int64_t>(sizeof(T));
   for_each_kl_tile(a, begin, end, scratch,
                    [&](const Group& group, int64_t at, int64_t count, const T* values) {
                      const Strided output = operand_matrix(a, group, Operand::kOutput, at);

@@ -15,13 +15,13 @@ using at::Tensor;
 using ops::KlResult;
 using std::optional;
 
-using Run = void (*)(const KernelParams&, const KlRows&, int64_t, int64_t, void*);
+using Run = void (*)(const PlannedParams&, const KlRows&, int64_t, int64_t, void*);
 
-void run_on_rows(Run run, const KernelParams& a, const KlRows& rows) {
-  if (a.rows.count == 0 || a.rows.classes == 0) return;
-  const int64_t grain = std::max<int64_t>(1, kElementsPerThread / a.rows.classes);
-  at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
-    const Scratch scratch(kl_scratch_bytes(a));
+void run_on_rows(Run run, const KernelParams& params, const KlRows& rows) {
+  if (params.rows.count == 0 || params.rows.classes == 0) return;
+  const PlannedParams a = {params, {}, make_kl_plan(params)};
+  at::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(a.plan.scratch_bytes);
     run(a, rows, begin, end, scratch.get());
   });
 }

@@ -74,13 +74,13 @@ void expect_close(double got, double wanted, double tolerance, const char* what)
 void check_on(const cpu::Kernels& kernels, const KlCase& wanted) {
   Problem problem(wanted.layout);
   if (wanted.from_probs) fill_probabilities(problem);
-  KernelParams& a = problem.arguments();
+  cpu::PlannedParams a = {problem.arguments(), {}, cpu::make_kl_plan(problem.arguments())};
   if (!wanted.has_prior) a.grad = nullptr;
   const int64_t count = problem.rows();
   Rows kl(problem.wide(), count), base(problem.wide(), count), log_sum(problem.wide(), count),
       grad(problem.wide(), count);
   cpu::KlRows rows = {wanted.from_probs, kl.data(), base.data(), log_sum.data(), grad.data()};
-  const GuardedBuffer scratch(cpu::kl_scratch_bytes(a));
+  const GuardedBuffer scratch(a.plan.scratch_bytes);
   kernels.kl(a, rows, 0, count, scratch.get());
   for (int64_t i = 0; i < count; ++i) grad.set(i, 1.5 - double(i % 3));
   // In two parts, as two threads would.

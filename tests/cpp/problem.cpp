@@ -235,26 +235,29 @@ GuardedBuffer::~GuardedBuffer() {
   ::operator delete(data_, std::align_val_t{64});
 }
 
+cpu::PlannedParams Problem::planned() const {
+  return {arguments_, case_.op,
+          cpu::make_plan(case_.op, arguments_, case_.threads, case_.nontemporal_bytes)};
+}
+
 void Problem::with_scratch(const std::function<void(void*)>& work) {
-  const GuardedBuffer scratch(cpu::scratch_bytes(case_.op, arguments_));
+  const GuardedBuffer scratch(planned().plan.scratch_bytes);
   work(scratch.get());
 }
 
 void Problem::run(const cpu::Kernels& kernels) {
-  if (!cpu::in_tiles(case_.op, arguments_)) {
-    with_scratch([&](void* s) { kernels.rows(case_.op, arguments_, 0, rows(), s); });
+  const cpu::PlannedParams a = planned();
+  if (a.plan.path != cpu::Path::kTiles) {
+    with_scratch([&](void* s) { kernels.rows(a, 0, rows(), s); });
   } else {
     const int64_t tiles = cpu::tiles_of(classes());
     std::vector<cpu::TileStat> stats(tiles);
     for (int64_t r = 0; r < rows(); ++r)
       with_scratch([&](void* s) {
-        const GuardedBuffer weight_cache(
-            cpu::weight_cache_bytes(case_.op, arguments_, case_.threads));
-        kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s,
-                             weight_cache.get());
-        kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s,
-                             weight_cache.get());
-        kernels.finish_row(case_.op, arguments_, r, stats.data());
+        const GuardedBuffer weight_cache(a.plan.weight_cache_bytes);
+        kernels.reduce_tiles(a, r, 0, tiles, stats.data(), s, weight_cache.get());
+        kernels.finish_tiles(a, r, 0, tiles, stats.data(), s, weight_cache.get());
+        kernels.finish_row(a, r, stats.data());
       });
   }
   expect_surroundings_intact();
