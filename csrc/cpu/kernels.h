@@ -28,8 +28,8 @@ struct KlRows {
 
 struct Kernels {
   const char* name;
-  /// The whole op on rows [begin, end). `scratch` (here and below): plan.scratch_bytes, the caller's
-  /// own, 64-byte aligned.
+  /// The whole op on rows [begin, end). `scratch` (here and below): plan.scratch_bytes, the
+  /// caller's own, 64-byte aligned.
   void (*rows)(const PlannedParams& a, int64_t begin, int64_t end, void* scratch);
   /// First pass over tiles [begin, end) of one long row; `stats` has one entry per tile of the row.
   /// `weight_cache`: plan.weight_cache_bytes for the whole row, or null. Writes the zeros of a hard

@@ -14,7 +14,7 @@ namespace torch_gumbel::cpu {
 
 /// Classes that one pass handles at a time, and the unit of the fixed summation tree: a row's sums
 /// are formed per tile and combined in order, whatever the threads, the strides, or the number of
-/// rows. Bits depend on it. Longer tiles have fewer factors; shorter ones stay in the nearest cache.
+/// rows. Bits depend on it. Longer tiles have fewer factors, shorter ones stay in the first cache.
 constexpr int64_t kTile = 2048;
 
 /// Rows up to this many classes are held in scratch between their two passes; longer ones are taken
@@ -36,7 +36,7 @@ constexpr int64_t kSpatialElements = 1024 * 256;
 
 /// Up to here, the weights of a group are computed and stored in one flat pass: K 31 1.36 -> 1.27,
 /// 64 1.14 -> 1.11; row by row, masked ends cost as much as the rows. Longer rows with nontemporal
-/// stores take Path::kLines: K 777 1.47 -> 1.16. From here on a backward from y stores rows that are
+/// stores take Path::kLines: K 777 1.47 -> 1.16. From here a backward from y stores rows that are
 /// whole lines nontemporally: K 320 2.00 -> 1.87, with its forward.
 constexpr int64_t kShortRow = 256;
 
@@ -53,7 +53,7 @@ constexpr int64_t kFewLines = 4;
 constexpr int64_t kMaxSmallRow = 16;
 
 /// Rows from which on choices are pruned by bounds, which saves logarithms and costs a second look
-/// at what survives; the least classes of rows along the words were not recorded. Of spatial rows, a
+/// at what survives; the shortest rows along the words were not recorded. Of spatial rows, a
 /// survivor needs its word again: 60 ns each.
 constexpr int64_t kPruneFrom = 64;
 constexpr int64_t kPruneSpatialFrom = 512;

@@ -67,9 +67,15 @@ GuardedTensor::GuardedTensor(DType type, const Sizes& sizes, Placement placement
       sizes_(sizes),
       strides_(strides_of(sizes, placement, dim)),
       margin_(kMargin + (lead == kAnyLead ? kAnyLeadBytes : lead * size_of(type))) {
+  constexpr int64_t kLine = 64;
   int64_t last = 0;
   for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - 1) * strides_[d];
-  bytes_.assign(margin_ + kMarginBehind + (last + 1) * size_of(type), kPattern);
+  const int64_t needed = margin_ + kMarginBehind + (last + 1) * size_of(type);
+  bytes_.reserve(needed + (lead == kAnyLead ? 0 : kLine));
+  const auto base = reinterpret_cast<uintptr_t>(bytes_.data());
+  const auto skipped = lead == kAnyLead ? 0 : static_cast<int64_t>(-base % kLine);
+  bytes_.assign(needed + skipped, kPattern);
+  margin_ += skipped;
 }
 
 bool GuardedTensor::surroundings_intact() const {

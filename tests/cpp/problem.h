@@ -40,7 +40,7 @@ struct Case {
   Placement input_place = Placement::kContiguous;
   Placement grad_place = Placement::kContiguous;
   Placement output_place = Placement::kContiguous;
-  /// Elements between a multiple of 16 bytes and a tensor's beginning.
+  /// Elements between a multiple of 64 bytes and a tensor's beginning.
   int input_lead = kAnyLead, grad_lead = kAnyLead, output_lead = kAnyLead;
   int one_hot_lead = kAnyLead;  // then as the output's
   double tau = 1;

@@ -120,12 +120,17 @@ class NontemporalStores : public ::testing::TestWithParam<Op> {
 TEST_P(NontemporalStores, GiveTheBitsOfOthers) {
   Case wanted;
   wanted.op = GetParam();
-  for (const Sizes& sizes :
-       {Sizes{70, 1024}, Sizes{70, 1003}, Sizes{150, 31}, Sizes{600, 7}, Sizes{3, 10'000},
-        Sizes{1, 140'001}, Sizes{2, 40, 256}, Sizes{2, 40, 251}}) {
+  for (const Sizes& sizes : {Sizes{70, 1024}, Sizes{70, 1003}, Sizes{150, 31}, Sizes{600, 7},
+                             Sizes{3, 10'000}, Sizes{1, 140'001}, Sizes{2, 40, 251}}) {
     wanted.sizes = sizes;
     expect_equal_bits(wanted);
   }
+  wanted.sizes = {2, 40, 256};
+  for (const int lead : {0, 4}) {  // classes are whole lines, or not
+    wanted.output_lead = lead;
+    expect_equal_bits(wanted);
+  }
+  wanted.output_lead = kAnyLead;
   wanted.output = DType::kBFloat16;
   wanted.sizes = {40, 1003};
   expect_equal_bits(wanted);
