@@ -28,17 +28,17 @@ float* values(int64_t count) {
   return reinterpret_cast<float*>(memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64));
 }
 
-void run(const cpu::Kernels& kernels, Op op, const KernelParams& a) {
-  void* scratch = ::operator new(cpu::scratch_bytes(op, a), std::align_val_t{64});
-  if (!cpu::in_tiles(op, a)) return kernels.rows(op, a, 0, a.rows.count, scratch);
+void run(const cpu::Kernels& kernels, const cpu::PlannedParams& a) {
+  void* scratch = ::operator new(a.plan.scratch_bytes, std::align_val_t{64});
+  if (a.plan.path != cpu::Path::kTiles) return kernels.rows(a, 0, a.rows.count, scratch);
   const int64_t tiles = cpu::tiles_of(a.rows.classes);
   std::vector<cpu::TileStat> stats(tiles);
-  const int64_t bytes = cpu::weight_cache_bytes(op, a, 1);
+  const int64_t bytes = a.plan.weight_cache_bytes;
   void* weight_cache = bytes == 0 ? nullptr : ::operator new(bytes, std::align_val_t{64});
   for (int64_t row = 0; row < a.rows.count; ++row) {
-    kernels.reduce_tiles(op, a, row, 0, tiles, stats.data(), scratch, weight_cache);
-    kernels.finish_tiles(op, a, row, 0, tiles, stats.data(), scratch, weight_cache);
-    kernels.finish_row(op, a, row, stats.data());
+    kernels.reduce_tiles(a, row, 0, tiles, stats.data(), scratch, weight_cache);
+    kernels.finish_tiles(a, row, 0, tiles, stats.data(), scratch, weight_cache);
+    kernels.finish_row(a, row, stats.data());
   }
 }
 
@@ -49,8 +49,8 @@ int main(int count, char** arguments) {
   const char* wanted = std::getenv("TORCH_GUMBEL_CPU");
   const cpu::Kernels* kernels = cpu::kernels_by_name(wanted != nullptr ? wanted : "avx2");
   if (kernels == nullptr) return 3;
-  KernelParams a;
-  const Op op = op_of(arguments[1]);
+  cpu::PlannedParams a;
+  const Op op = a.op = op_of(arguments[1]);
   a.rows.classes = std::atoll(arguments[2]);
   a.host_tau = std::atof(arguments[3]);
   a.rows.count = a.rows.size[0] = std::atoll(arguments[4]);
@@ -65,6 +65,7 @@ int main(int count, char** arguments) {
   a.one_hot = op == Op::kHardSoft ? values(elements) : nullptr;
   a.index = op == Op::kArgmax ? reinterpret_cast<int64_t*>(values(2 * a.rows.count)) : nullptr;
   a.host_key = {5, 0};
-  run(*kernels, op, a);
+  a.plan = cpu::make_plan(op, a, 1);
+  run(*kernels, a);
   return 0;
 }

@@ -33,7 +33,7 @@ static inline bool any_undefined(const T* scores, int64_t count) {
 
 /// Logits of a group, in place or in `buffer`, by the op's own convention of temperature.
 template <typename T>
-static const T* search_logits(const KernelParams& a, const Group& group, int64_t begin,
+static const T* search_logits(const PlannedParams& a, const Group& group, int64_t begin,
                               int64_t count, bool scaled, T* buffer) {
   const T* x =
       values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, count, buffer);
@@ -47,12 +47,12 @@ static const T* search_logits(const KernelParams& a, const Group& group, int64_t
 }
 
 /// Whether a row of the sampler's convention is greedy: its argmax without noise.
-static inline bool is_greedy(const KernelParams& a, const Row& row, bool scaled) {
+static inline bool is_greedy(const PlannedParams& a, const Row& row, bool scaled) {
   return scaled && math::without_noise(tau_at(a, row));
 }
 
 /// Whether some row of a group is.
-static inline bool any_greedy(const KernelParams& a, const Group& group, bool scaled) {
+static inline bool any_greedy(const PlannedParams& a, const Group& group, bool scaled) {
   const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
   for (int64_t i = 0; scaled && i < rows; ++i)
     if (is_greedy(a, row_of(group, i), scaled)) return true;
@@ -60,7 +60,7 @@ static inline bool any_greedy(const KernelParams& a, const Group& group, bool sc
 }
 
 /// Best class of tile [begin, begin + count) of a row whose words are consecutive.
-static void prune_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static void prune_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
                        bool scaled, Best& best) {
   alignas(64) float buffer[kTile];
   const float* x = search_logits(a, row, begin, count, scaled, buffer);
@@ -70,7 +70,7 @@ static void prune_tile(const KernelParams& a, const Group& row, int64_t begin, i
 
 /// The same by evaluating every score.
 template <typename T>
-static void evaluate_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static void evaluate_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
                           bool scaled, Best& best, T* scores) {
   const T* x = search_logits(a, row, begin, count, scaled, scores);
   apply_group_noise<AddNoise>(a, row, begin, count, x, scores);
@@ -80,22 +80,16 @@ static void evaluate_tile(const KernelParams& a, const Group& row, int64_t begin
 
 /// The same without noise.
 template <typename T>
-static void greedy_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static void greedy_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
                         Best& best, T* buffer) {
   const T* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
   const Best here = best_of_scores(x, count, begin);
   merge(best, {.max = here.score, .index = here.index});
 }
 
-template <typename T>
-static inline bool prunes(const KernelParams& a) {
-  return sizeof(T) == sizeof(float) && words_run_along_classes(a.rows) &&
-         a.rows.classes >= kPruneFrom;
-}
-
 /// Best classes of tiles [begin, end) of one row, by the op's own convention of temperature.
 template <typename T>
-static Best search_tiles(const KernelParams& a, const Group& row, bool scaled, int64_t begin,
+static Best search_tiles(const PlannedParams& a, const Group& row, bool scaled, int64_t begin,
                          int64_t end, T* scores) {
   Best best;
   const bool greedy = is_greedy(a, row.first, scaled);
@@ -103,7 +97,7 @@ static Best search_tiles(const KernelParams& a, const Group& row, bool scaled, i
     const int64_t first = t * kTile, count = min64(kTile, a.rows.classes - first);
     if (greedy)
       greedy_tile(a, row, first, count, best, scores);
-    else if (prunes<T>(a))
+    else if (a.plan.prunes)
       prune_tile(a, row, first, count, scaled, best);
     else
       evaluate_tile(a, row, first, count, scaled, best, scores);
@@ -112,7 +106,7 @@ static Best search_tiles(const KernelParams& a, const Group& row, bool scaled, i
 }
 
 /// Whether the sampler's temperature changes anything: a product with exactly 1 does not.
-static inline bool scales(const KernelParams& a) { return a.tau != nullptr || a.host_tau != 1.0; }
+static inline bool scales(const PlannedParams& a) { return a.tau != nullptr || a.host_tau != 1.0; }
 
 /// Transposed rows: the class of each row's first maximum in `index`, the score in `top`. Returns
 /// whether some row may be undefined: a score is NaN or +inf, or all are -inf.
@@ -156,7 +150,7 @@ static void search_small_rows(const T* scores, int64_t rows, int64_t classes, F&
 
 /// Scores of a group, by the op's own convention of temperature.
 template <typename T>
-static void load_search_scores(const KernelParams& a, const Group& group, bool scaled, T* scores) {
+static void load_search_scores(const PlannedParams& a, const Group& group, bool scaled, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const bool greedy = any_greedy(a, group, scaled);
@@ -171,7 +165,7 @@ static void load_search_scores(const KernelParams& a, const Group& group, bool s
 /// Calls f(i, best) for every row i of a group that prunes. Rows whose words are consecutive are
 /// processed together, as many as fill a tile.
 template <typename F>
-static void prune_group(const KernelParams& a, const Group& group, bool scaled, float* buffer,
+static void prune_group(const PlannedParams& a, const Group& group, bool scaled, float* buffer,
                         F&& f) {
   const int64_t classes = a.rows.classes;
   const bool together = group.step_of(Operand::kWord) == classes && uniform_key(a, group);
@@ -189,10 +183,11 @@ static void prune_group(const KernelParams& a, const Group& group, bool scaled, 
 
 /// Calls f(i, best) for every row i of a group.
 template <typename T, typename F>
-static void search_group(const KernelParams& a, const Group& group, bool scaled, T* scores, F&& f) {
+static void search_group(const PlannedParams& a, const Group& group, bool scaled, T* scores,
+                         F&& f) {
   const int64_t classes = a.rows.classes;
   if constexpr (std::is_same_v<T, float>)
-    if (prunes<T>(a)) return prune_group(a, group, scaled, scores, f);
+    if (a.plan.prunes) return prune_group(a, group, scaled, scores, f);
   load_search_scores(a, group, scaled, scores);
   const bool bad = any_undefined(scores, group.rows * classes);
   for (int64_t i = 0; i < group.rows; ++i) {
@@ -207,14 +202,14 @@ static void search_group(const KernelParams& a, const Group& group, bool scaled,
 }
 
 template <typename T>
-static inline void write_choice(const KernelParams& a, int64_t row, const Best& best) {
+static inline void write_choice(const PlannedParams& a, int64_t row, const Best& best) {
   a.index[row] = best.index;
   if (a.row_value != nullptr) static_cast<T*>(a.row_value)[row] = static_cast<T>(best.score);
 }
 
 /// argmax_group of rows of at most kVecRows classes.
 template <typename T>
-static void argmax_small(const KernelParams& a, const Group& group, T* scores) {
+static void argmax_small(const PlannedParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   load_search_scores(a, group, scales(a), scores);
   search_small_rows(
@@ -236,7 +231,7 @@ static void argmax_small(const KernelParams& a, const Group& group, T* scores) {
 }
 
 template <typename T>
-static void argmax_group(const KernelParams& a, const Group& group, T* scores) {
+static void argmax_group(const PlannedParams& a, const Group& group, T* scores) {
   if (a.rows.classes <= kVecRows<T>) return argmax_small(a, group, scores);
   search_group(a, group, scales(a), scores,
                [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });

@@ -54,7 +54,7 @@ static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T i
 /// Gradients of one row held in memory or in scratch: directly to `to`, or in `buffer`, which may
 /// be y.
 template <typename T>
-static void differentiate_row(const KernelParams& a, int64_t row, const T* y, const T* grad, T dot,
+static void differentiate_row(const PlannedParams& a, int64_t row, const T* y, const T* grad, T dot,
                               double tau, const Strided& to, bool direct, bool nontemporal,
                               T* buffer) {
   const int64_t classes = a.rows.classes;
@@ -88,7 +88,7 @@ TG_STAGE void sum_small_rows(const T* values, int64_t rows, int64_t classes, Vis
 /// Rows of at most kVecRows classes and one temperature; only their sums are computed transposed.
 /// Directly to `direct`, or to `buffer`, which may be y.
 template <typename T>
-static void differentiate_small(const KernelParams& a, const Group& group, const T* y,
+static void differentiate_small(const PlannedParams& a, const Group& group, const T* y,
                                 const T* grads, double tau, T* direct, T* buffer) {
   constexpr int64_t kStep = kLine / sizeof(T), kWide = kVectorBytes / sizeof(T);
   const int64_t classes = a.rows.classes;
@@ -108,7 +108,7 @@ static void differentiate_small(const KernelParams& a, const Group& group, const
                               TG_INLINE { return v * (g - dot) * inverse; };
     store_lines(
         direct != nullptr ? direct + begin * classes : products, count,
-        direct != nullptr && uses_nontemporal(a),
+        direct != nullptr && a.plan.nontemporal,
         [&](int64_t k, T* line) TG_INLINE {
           for (int64_t j = k; j < k + kStep; j += kWide)
             storeu(gradient(loadu(value + j), loadu(grad + j), loadu(dots + j)), line + j - k);
@@ -126,17 +126,11 @@ static void differentiate_small(const KernelParams& a, const Group& group, const
   });
 }
 
-/// Whether gradients at the logits go straight to memory.
-static inline bool stores_directly(const KernelParams& a, const Strided& output, bool nontemporal) {
-  const bool few_ends = whole_lines(a.rows.classes, output.type) || a.rows.classes > kTile;
-  return a.row_value == nullptr && output.class_step == 1 && (few_ends || !nontemporal);
-}
-
-/// Backward of a group from y. `buffer` may be y. `nontemporal`: whether to use nontemporal stores;
-/// they pay where other work comes between them: arithmetic, or the reads of a long row.
+/// Backward of a group from y. `buffer` may be y.
 template <typename T>
-static void differentiate_group(const KernelParams& a, const Group& group, const T* y, T* buffer,
-                                T* grad_buffer, bool nontemporal) {
+static void differentiate_group(const PlannedParams& a, const Group& group, const T* y, T* buffer,
+                                T* grad_buffer) {
+  const bool nontemporal = a.plan.nontemporal_gradients, direct = a.plan.direct_gradients;
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const T* grads =
@@ -144,12 +138,11 @@ static void differentiate_group(const KernelParams& a, const Group& group, const
   const bool uniform = uniform_tau(a, group);
   double tau = tau_at(a, group.first);
   if (uniform && classes <= kVecRows<T>) {
-    T* direct = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
-    differentiate_small(a, group, y, grads, tau, direct, buffer);
-    if (direct == nullptr) store_group(buffer, group.rows, classes, output, nontemporal);
+    T* to = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
+    differentiate_small(a, group, y, grads, tau, to, buffer);
+    if (to == nullptr) store_group(buffer, group.rows, classes, output, nontemporal);
     return;
   }
-  const bool direct = stores_directly(a, output, nontemporal);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T *row_y = y + i * classes, *grad = grads + i * classes;
     if (!uniform) tau = tau_at(a, row_of(group, i));
@@ -160,12 +153,10 @@ static void differentiate_group(const KernelParams& a, const Group& group, const
 }
 
 template <typename T>
-static void backward_group(const KernelParams& a, const Group& group, T* buffer, T* grad_buffer) {
+static void backward_group(const PlannedParams& a, const Group& group, T* buffer, T* grad_buffer) {
   const int64_t classes = a.rows.classes;
   const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, buffer);
-  const bool lines = classes >= kShortRow && whole_lines(classes, a.output_type);
-  differentiate_group(a, group, y, buffer, grad_buffer,
-                      uses_nontemporal(a) && (lines || classes > kTile));
+  differentiate_group(a, group, y, buffer, grad_buffer);
 }
 
 /// Gradients of a row of one tile whose probabilities are weights times `factor`: directly to `to`,
@@ -185,45 +176,43 @@ static void differentiate_weights(T* weights, const T* grad, int64_t classes, Fa
 
 /// hard_backward_group of rows of one tile and one temperature, without a gradient at it.
 template <typename T>
-static void differentiate_scores(const KernelParams& a, const Group& group, T* scores,
+static void differentiate_scores(const PlannedParams& a, const Group& group, T* scores,
                                  T* grad_buffer) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const Strided grad = operand_matrix(a, group, Operand::kGrad, 0);
   const T* grads = values_of(grad, group.rows, classes, grad_buffer);
   const T inverse = math::inverse_temperature<T>(tau_at(a, group.first));
-  const bool direct = stores_directly(a, output, uses_nontemporal(a));
+  const bool direct = a.plan.direct_gradients;
   softmax_rows(
       a, group, scores, [](auto...) {},
       [&](int64_t i, int64_t, int64_t, const Factor<T>& factor) {
         differentiate_weights(scores + i * classes, grads + i * classes, classes, factor, inverse,
-                              part_of(output, i, 0), direct, uses_nontemporal(a));
+                              part_of(output, i, 0), direct, a.plan.nontemporal);
       });
-  if (!direct) store_group(scores, group.rows, classes, output, uses_nontemporal(a));
+  if (!direct) store_group(scores, group.rows, classes, output, a.plan.nontemporal);
 }
 
 template <typename T>
-static void hard_backward_group(const KernelParams& a, const Group& group, T* scores,
+static void hard_backward_group(const PlannedParams& a, const Group& group, T* scores,
                                 T* grad_buffer) {
-  const bool one_tile = a.rows.classes > kVecRows<T> && a.rows.classes <= kTile;
-  const bool lines = a.rows.classes * element_size(a.output_type) >= kLine;
-  if (one_tile && (lines || uses_nontemporal(a)) && a.row_value == nullptr && uniform_tau(a, group))
+  if (a.plan.gradients_of_weights && a.rows.classes > kVecRows<T> && uniform_tau(a, group))
     return differentiate_scores(a, group, scores, grad_buffer);
   softmax_group(a, group, scores);
-  differentiate_group(a, group, scores, scores, grad_buffer, uses_nontemporal(a));
+  differentiate_group(a, group, scores, scores, grad_buffer);
 }
 
 // Long rows, tile by tile. Not by quotients: without the noise inside the exponential, the dot
 // product of a row with one class left would be no more than nearly that class's gradient.
 
 template <typename T>
-static inline const T* grads_of(const KernelParams& a, const Group& row, int64_t begin,
+static inline const T* grads_of(const PlannedParams& a, const Group& row, int64_t begin,
                                 int64_t count, T* buffer) {
   return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, buffer);
 }
 
 template <typename T>
-static void backward_reduce_tile(const KernelParams& a, const Group& row, int64_t begin,
+static void backward_reduce_tile(const PlannedParams& a, const Group& row, int64_t begin,
                                  int64_t count, TileStat& stat, T* buffer) {
   alignas(64) T grad_buffer[kTile];
   const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
@@ -231,7 +220,7 @@ static void backward_reduce_tile(const KernelParams& a, const Group& row, int64_
 }
 
 template <typename T>
-static void hard_backward_reduce_tile(const KernelParams& a, const Group& row, int64_t begin,
+static void hard_backward_reduce_tile(const PlannedParams& a, const Group& row, int64_t begin,
                                       int64_t count, TileStat& stat, T* scores,
                                       void* weight_cache) {
   alignas(64) T grad_buffer[kTile];
@@ -242,27 +231,22 @@ static void hard_backward_reduce_tile(const KernelParams& a, const Group& row, i
 }
 
 template <typename T>
-static void write_gradient_tile(const KernelParams& a, const Group& row, int64_t begin,
+static void write_gradient_tile(const PlannedParams& a, const Group& row, int64_t begin,
                                 int64_t count, const T* y, T dot, TileStat& stat, T* buffer) {
   alignas(64) T grad_buffer[kTile + kLanes];
   const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
   const T* grad = grads_of(a, row, begin, count, grad_buffer);
   const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
   if (a.row_value == nullptr && output.class_step == 1)
-    return store_gradients(y, grad, count, dot, inverse, output, uses_nontemporal(a));
+    return store_gradients(y, grad, count, dot, inverse, output, a.plan.nontemporal);
   stat.tau = differentiate(buffer, y, grad, count, dot, inverse);
   store_matrix(buffer, 1, count, output);
 }
 
-/// Whether the lines that tiles share are written once, with the tile that they begin in.
-static inline bool writes_lines(const KernelParams& a) {
-  return a.row_value == nullptr && uses_nontemporal(a) && a.rows.step(Operand::kOutput) == 1;
-}
-
 template <typename T>
-static void backward_finish_tile(const KernelParams& a, const Group& row, int64_t begin,
+static void backward_finish_tile(const PlannedParams& a, const Group& row, int64_t begin,
                                  int64_t count, T dot, TileStat& stat, T* buffer) {
-  if (writes_lines(a)) {
+  if (a.plan.tiles_end_with_lines) {
     const int64_t end = next_line(a, row, begin + count);
     begin = next_line(a, row, begin), count = end - begin;
   }
@@ -272,10 +256,10 @@ static void backward_finish_tile(const KernelParams& a, const Group& row, int64_
 
 /// `dot`: of y and grad over the whole row. `next`: the next tile's factor.
 template <typename T>
-static void hard_backward_finish_tile(const KernelParams& a, const Group& row, int64_t begin,
+static void hard_backward_finish_tile(const PlannedParams& a, const Group& row, int64_t begin,
                                       int64_t count, Factor<T> factor, Factor<T> next, T dot,
                                       TileStat& stat, T* scores, void* weight_cache) {
-  if (weight_cache == nullptr || !writes_lines(a)) {
+  if (weight_cache == nullptr || !a.plan.tiles_end_with_lines) {
     const T* weights = weights_of_tile(a, row, begin, count, false, scores, weight_cache);
     for (int64_t k = 0; k < count; ++k) scores[k] = factor.of(weights[k]);
     return write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);

@@ -57,7 +57,7 @@ static inline Strided matrix_at(const void* data, DType type, const Rows& rows, 
           group.step_of(operand), class_step};
 }
 
-static inline Strided operand_matrix(const KernelParams& a, const Group& group, Operand operand,
+static inline Strided operand_matrix(const PlannedParams& a, const Group& group, Operand operand,
                                      int64_t class_begin) {
   const void* data = operand == Operand::kInput  ? a.input
                      : operand == Operand::kGrad ? a.grad
@@ -69,7 +69,7 @@ static inline Strided operand_matrix(const KernelParams& a, const Group& group, 
 }
 
 /// The same of a result that has the output's type and strides.
-static inline Strided result_matrix(const KernelParams& a, const Group& group, const void* result,
+static inline Strided result_matrix(const PlannedParams& a, const Group& group, const void* result,
                                     int64_t class_begin) {
   return matrix_at(result, a.output_type, a.rows, group, Operand::kOutput, class_begin);
 }
@@ -91,11 +91,11 @@ static inline Group single_row(const Group& group, int64_t i) {
   return row;
 }
 
-/// Cuts a group into as many rows at once as rows_per_group allows: f(rows, index of the first one
+/// Cuts a group into plan.rows_per_group at once: f(rows, index of the first one
 /// in the group).
 template <typename F>
-static inline void for_each_block(const KernelParams& a, const Group& group, F&& f) {
-  const int64_t most = rows_per_group(a.rows);
+static inline void for_each_block(const PlannedParams& a, const Group& group, F&& f) {
+  const int64_t most = a.plan.rows_per_group;
   if (group.rows <= most) return f(group, 0);
   for (int64_t first = 0; first < group.rows; first += most) {
     Group block = single_row(group, first);
@@ -104,7 +104,7 @@ static inline void for_each_block(const KernelParams& a, const Group& group, F&&
   }
 }
 
-static inline double tau_at(const KernelParams& a, const Row& row) {
+static inline double tau_at(const PlannedParams& a, const Row& row) {
   if (a.tau == nullptr) return a.host_tau;
   const int64_t at = row[Operand::kTau];
   double tau = 0;
@@ -113,11 +113,11 @@ static inline double tau_at(const KernelParams& a, const Row& row) {
 }
 
 /// Whether all rows share one temperature.
-static inline bool uniform_tau(const KernelParams& a, const Group& group) {
+static inline bool uniform_tau(const PlannedParams& a, const Group& group) {
   return a.tau == nullptr || group.rows == 1 || group.step_of(Operand::kTau) == 0;
 }
 
-static inline bool uniform_key(const KernelParams& a, const Group& group) {
+static inline bool uniform_key(const PlannedParams& a, const Group& group) {
   return a.key == nullptr || group.rows == 1 || group.step_of(Operand::kKey) == 0;
 }
 

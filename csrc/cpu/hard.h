@@ -28,10 +28,10 @@ TG_STAGE void one_hot_transposed(const T* index, int classes, T* padded) {
 
 /// hard_group of rows of at most kVecRows classes and one valid temperature.
 template <typename T>
-static void hard_small(const KernelParams& a, const Group& group, T* scores) {
+static void hard_small(const PlannedParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  T* direct = uses_nontemporal(a) ? nullptr : packed_values<T>(output, group.rows, classes);
+  T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
   T* to = direct != nullptr ? direct : scores;
   load_scores(a, group, 0, classes, scores);
   alignas(64) T padded[kPadded];
@@ -50,11 +50,11 @@ static void hard_small(const KernelParams& a, const Group& group, T* scores) {
                                                    padded + i * kWidth);
                       pack_rows<kWidth>(padded, rows, classes, block);
                     });
-  if (to == scores) store_group(scores, group.rows, classes, output, uses_nontemporal(a));
+  if (to == scores) store_group(scores, group.rows, classes, output, a.plan.nontemporal);
 }
 
 template <typename T>
-static void hard_group(const KernelParams& a, const Group& group, T* scores) {
+static void hard_group(const PlannedParams& a, const Group& group, T* scores) {
   if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group) &&
       math::valid_temperature(tau_at(a, group.first)))
     return hard_small(a, group, scores);

@@ -17,26 +17,24 @@ namespace torch_gumbel::cpu {
 namespace TG_ISA {
 namespace {
 
-/// float64 input (for noise: output) is computed in float64, everything else in float32.
 template <typename F>
-void dispatch_opmath_type(Op op, const KernelParams& a, F&& f) {
-  const DType type = op == Op::kNoise ? a.output_type : a.input_type;
-  if (type == DType::kFloat64)
+void dispatch_opmath_type(const PlannedParams& a, F&& f) {
+  if (a.plan.opmath == DType::kFloat64)
     f(double{});
   else
     f(float{});
 }
 
 template <typename T>
-void noise_group(const KernelParams& a, const Group& group, T* scores) {
+void noise_group(const PlannedParams& a, const Group& group, T* scores) {
   memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
   apply_group_noise<AddNoise>(a, group, 0, a.rows.classes, scores, scores);
   store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
 }
 
 template <typename T>
-void run_spatial(Op op, const KernelParams& a, const Group& group, T* scratch) {
-  switch (op) {
+void run_spatial(const PlannedParams& a, const Group& group, T* scratch) {
+  switch (a.op) {
     case Op::kSoft:
     case Op::kHardSoft:
       return soft_spatial(a, group, scratch);
@@ -54,8 +52,8 @@ void run_spatial(Op op, const KernelParams& a, const Group& group, T* scratch) {
 }
 
 template <typename T>
-void run_group(Op op, const KernelParams& a, const Group& group, T* scratch, T* second) {
-  switch (op) {
+void run_group(const PlannedParams& a, const Group& group, T* scratch, T* second) {
+  switch (a.op) {
     case Op::kSoft:
     case Op::kHardSoft:
       return soft_group(a, group, scratch);
@@ -73,10 +71,10 @@ void run_group(Op op, const KernelParams& a, const Group& group, T* scratch, T* 
 }
 
 template <typename T>
-void reduce_tile(Op op, const KernelParams& a, const Group& row, int64_t t, TileStat& stat,
-                 T* scratch, void* weight_cache) {
+void reduce_tile(const PlannedParams& a, const Group& row, int64_t t, TileStat& stat, T* scratch,
+                 void* weight_cache) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
-  switch (op) {
+  switch (a.op) {
     case Op::kSoft:
     case Op::kHardSoft:
       return soft_reduce_tile(a, row, begin, count, stat, divides<T>(a, row), scratch,
@@ -87,7 +85,7 @@ void reduce_tile(Op op, const KernelParams& a, const Group& row, int64_t t, Tile
       return hard_backward_reduce_tile(a, row, begin, count, stat, scratch, weight_cache);
     case Op::kHard:
     case Op::kArgmax: {
-      const Best best = search_tiles(a, row, op == Op::kArgmax && scales(a), t, t + 1, scratch);
+      const Best best = search_tiles(a, row, a.op == Op::kArgmax && scales(a), t, t + 1, scratch);
       stat.max = best.score;
       stat.index = best.index;
       return;
@@ -112,15 +110,15 @@ struct RowTotal {
 };
 
 template <typename T>
-RowTotal<T> total_of(Op op, const KernelParams& a, const Group& row, const TileStat* stats) {
+RowTotal<T> total_of(const PlannedParams& a, const Group& row, const TileStat* stats) {
   const int64_t tiles = tiles_of(a.rows.classes);
   RowTotal<T> total;
-  if (draws_soft(op) || op == Op::kHardBackward)
+  if (draws_soft(a.op) || a.op == Op::kHardBackward)
     total.sum = combine(stats, tiles, math::exponent_scale<T>(tau_at(a, row.first)));
-  if (op == Op::kHard) total.best = best_of_tiles(stats, tiles);
-  if (op == Op::kHardSoft && total.sum.defined())
+  if (a.op == Op::kHard) total.best = best_of_tiles(stats, tiles);
+  if (a.op == Op::kHardSoft && total.sum.defined())
     total.best = {static_cast<double>(total.sum.max), total.sum.top};
-  if (op == Op::kBackward) {
+  if (a.op == Op::kBackward) {
     double dot = 0;
     for (int64_t t = 0; t < tiles; ++t) dot += stats[t].dot;
     total.dot = static_cast<T>(dot);
@@ -129,15 +127,15 @@ RowTotal<T> total_of(Op op, const KernelParams& a, const Group& row, const TileS
 }
 
 template <typename T>
-void finish_tile(Op op, const KernelParams& a, const Group& row, int64_t t,
-                 const RowTotal<T>& total, TileStat* stats, T* scratch, void* weight_cache) {
+void finish_tile(const PlannedParams& a, const Group& row, int64_t t, const RowTotal<T>& total,
+                 TileStat* stats, T* scratch, void* weight_cache) {
   const int64_t begin = t * kTile, count = min64(kTile, a.rows.classes - begin);
   const auto factor = [&](int64_t tile) {
     return tile_factor(stats[tile], total.sum, math::exponent_scale<T>(tau_at(a, row.first)),
-                       draws_soft(op) && divides<T>(a, row));
+                       draws_soft(a.op) && divides<T>(a, row));
   };
   const int64_t next = begin + count < a.rows.classes ? t + 1 : t;
-  switch (op) {
+  switch (a.op) {
     case Op::kHardSoft:
       mark_choice(a, row, 0, begin, count, total.best, a.one_hot);
       [[fallthrough]];
@@ -166,36 +164,35 @@ Group group_of_row(const Rows& rows, int64_t row) {
   return group;
 }
 
-void run_rows(Op op, const KernelParams& a, int64_t begin, int64_t end, void* scratch) {
-  dispatch_opmath_type(op, a, [&](auto zero) {
+void run_rows(const PlannedParams& a, int64_t begin, int64_t end, void* scratch) {
+  dispatch_opmath_type(a, [&](auto zero) {
     using T = decltype(zero);
     auto* first = static_cast<T*>(scratch);
-    const bool spatial = is_spatial(a);
     // The second scratch, for gradients that need converting, follows the first.
-    for_each_group(a.rows, begin, end, rows_per_call(op, a), [&](const Group& group) {
-      if (spatial) return run_spatial(op, a, group, first);
-      run_group(op, a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
+    for_each_group(a.rows, begin, end, a.plan.rows_per_call, [&](const Group& group) {
+      if (a.plan.path == Path::kSpatial) return run_spatial(a, group, first);
+      run_group(a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
     });
-    if (uses_nontemporal(a)) fence_nontemporal();
+    if (a.plan.nontemporal) fence_nontemporal();
   });
 }
 
 /// Zeros of a hard row, in one run. Of threads that share a row, every other one begins with them,
 /// so that not all load the memory bus at once.
-void clear_tiles(const KernelParams& a, const Group& row, int64_t begin, int64_t end,
+void clear_tiles(const PlannedParams& a, const Group& row, int64_t begin, int64_t end,
                  void* result) {
   const int64_t first = begin * kTile;
   clear_output(a, row, first, min64(end * kTile, a.rows.classes) - first, result);
-  if (uses_nontemporal(a)) fence_nontemporal();
+  if (a.plan.nontemporal) fence_nontemporal();
 }
 
 /// Calls f(row) for a row whose one-hot's zeros, in tiles [begin, end), are stored by deferred
 /// stores.
 template <typename F>
-void with_deferred_zeros(const KernelParams& a, Group row, int64_t begin, int64_t end, F&& f) {
+void with_deferred_zeros(const PlannedParams& a, Group row, int64_t begin, int64_t end, F&& f) {
   const int64_t first = begin * kTile, count = min64(end * kTile, a.rows.classes) - first;
   const Strided to = result_matrix(a, row, a.one_hot, first);
-  if (to.class_step != 1 || !uses_nontemporal(a)) {
+  if (to.class_step != 1 || !a.plan.nontemporal) {
     f(row);
     return clear_tiles(a, row, begin, end, a.one_hot);
   }
@@ -207,44 +204,44 @@ void with_deferred_zeros(const KernelParams& a, Group row, int64_t begin, int64_
   fence_nontemporal();
 }
 
-void reduce_tiles(Op op, const KernelParams& a, int64_t row, int64_t begin, int64_t end,
-                  TileStat* stats, void* scratch, void* weight_cache) {
-  dispatch_opmath_type(op, a, [&](auto zero) {
+void reduce_tiles(const PlannedParams& a, int64_t row, int64_t begin, int64_t end, TileStat* stats,
+                  void* scratch, void* weight_cache) {
+  dispatch_opmath_type(a, [&](auto zero) {
     const Group group = group_of_row(a.rows, row);
     const auto reduce = [&](const Group& of) {
       for (int64_t t = begin; t < end; ++t)
-        reduce_tile(op, a, of, t, stats[t], static_cast<decltype(zero)*>(scratch), weight_cache);
+        reduce_tile(a, of, t, stats[t], static_cast<decltype(zero)*>(scratch), weight_cache);
     };
-    if (op == Op::kHardSoft) return with_deferred_zeros(a, group, begin, end, reduce);
+    if (a.op == Op::kHardSoft) return with_deferred_zeros(a, group, begin, end, reduce);
     const bool zeros_first = begin / (end - begin) % 2 == 1;
-    if (op == Op::kHard && zeros_first) clear_tiles(a, group, begin, end, a.output);
+    if (a.op == Op::kHard && zeros_first) clear_tiles(a, group, begin, end, a.output);
     reduce(group);
-    if (op == Op::kHard && !zeros_first) clear_tiles(a, group, begin, end, a.output);
+    if (a.op == Op::kHard && !zeros_first) clear_tiles(a, group, begin, end, a.output);
   });
 }
 
-void finish_tiles(Op op, const KernelParams& a, int64_t row, int64_t begin, int64_t end,
-                  TileStat* stats, void* scratch, void* weight_cache) {
-  dispatch_opmath_type(op, a, [&](auto zero) {
+void finish_tiles(const PlannedParams& a, int64_t row, int64_t begin, int64_t end, TileStat* stats,
+                  void* scratch, void* weight_cache) {
+  dispatch_opmath_type(a, [&](auto zero) {
     using T = decltype(zero);
     const Group group = group_of_row(a.rows, row);
-    const auto total = total_of<T>(op, a, group, stats);
+    const auto total = total_of<T>(a, group, stats);
     for (int64_t t = begin; t < end; ++t)
-      finish_tile(op, a, group, t, total, stats, static_cast<T*>(scratch), weight_cache);
-    if (uses_nontemporal(a)) fence_nontemporal();
+      finish_tile(a, group, t, total, stats, static_cast<T*>(scratch), weight_cache);
+    if (a.plan.nontemporal) fence_nontemporal();
   });
 }
 
-void finish_row(Op op, const KernelParams& a, int64_t row, const TileStat* stats) {
-  dispatch_opmath_type(op, a, [&](auto zero) {
+void finish_row(const PlannedParams& a, int64_t row, const TileStat* stats) {
+  dispatch_opmath_type(a, [&](auto zero) {
     using T = decltype(zero);
     const int64_t tiles = tiles_of(a.rows.classes);
-    if (op == Op::kArgmax) write_choice<T>(a, row, best_of_tiles(stats, tiles));
-    if (op == Op::kSoft && a.row_value != nullptr) {
+    if (a.op == Op::kArgmax) write_choice<T>(a, row, best_of_tiles(stats, tiles));
+    if (a.op == Op::kSoft && a.row_value != nullptr) {
       const double tau = tau_at(a, group_of_row(a.rows, row).first);
       write_lse(a, row, combine(stats, tiles, math::exponent_scale<T>(tau)), tau);
     }
-    if ((op == Op::kBackward || op == Op::kHardBackward) && a.row_value != nullptr) {
+    if ((a.op == Op::kBackward || a.op == Op::kHardBackward) && a.row_value != nullptr) {
       double sum = 0;
       for (int64_t t = 0; t < tiles; ++t) sum += stats[t].tau;
       static_cast<T*>(a.row_value)[row] = static_cast<T>(sum);

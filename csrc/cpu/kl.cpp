@@ -16,11 +16,11 @@ using std::optional;
 
 using Run = void (*)(const KlParams&, int64_t, int64_t, void*);
 
-void run_on_rows(Run run, const KlParams& a) {
+void run_on_rows(Run run, KlParams a) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
-  const int64_t grain = std::max<int64_t>(1, kElementsPerThread / a.rows.classes);
-  at::parallel_for(0, a.rows.count, grain, [&](int64_t begin, int64_t end) {
-    const Scratch scratch(kl_scratch_bytes(a));
+  a.plan = make_kl_plan(a.rows, a.type);
+  at::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(a.plan.scratch_bytes);
     run(a, begin, end, scratch.get());
   });
 }

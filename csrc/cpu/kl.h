@@ -198,7 +198,7 @@ struct KlGradient {
 /// Calls f(group, first class, classes, [rows][classes] values) for every tile of every group.
 template <typename T, typename F>
 static void for_each_kl_tile(const KlParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
-  for_each_group(a.rows, begin, end, kl_rows_at_once(a.rows), [&](const Group& group) {
+  for_each_group(a.rows, begin, end, a.plan.rows_per_group, [&](const Group& group) {
     for (int64_t at = 0; at < a.rows.classes; at += kTile) {
       const int64_t count = min64(kTile, a.rows.classes - at);
       f(group, at, count,
@@ -230,7 +230,7 @@ static void kl_forward(const KlParams& a, int64_t begin, int64_t end, T* scratch
 template <typename T>
 static void kl_backward(const KlParams& a, int64_t begin, int64_t end, T* scratch) {
   alignas(64) T prior_buffer[kTile];
-  T* gradients = scratch + kl_buffer_values(a.rows);
+  T* gradients = scratch + a.plan.scratch_bytes / 2 / static_cast<int64_t>(sizeof(T));
   for_each_kl_tile(
       a, begin, end, scratch, [&](const Group& group, int64_t at, int64_t count, const T* values) {
         const Strided output = matrix_at(a.output, a.type, a.rows, group, Operand::kOutput, at);

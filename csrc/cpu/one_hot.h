@@ -21,7 +21,7 @@ __attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool
 
 /// Zeros in classes [begin, begin + count) of a group's rows of a result, in as few runs as they
 /// lie in.
-static inline void clear_output(const KernelParams& a, const Group& group, int64_t begin,
+static inline void clear_output(const PlannedParams& a, const Group& group, int64_t begin,
                                 int64_t count, void* result) {
   const Strided to = result_matrix(a, group, result, begin);
   auto* bytes = static_cast<char*>(const_cast<void*>(to.data));
@@ -29,7 +29,7 @@ static inline void clear_output(const KernelParams& a, const Group& group, int64
   const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
   const bool spatial = to.row_step == 1 && to.class_step == group.rows;
   if (spatial || (to.class_step == 1 && (group.rows == 1 || to.row_step == count))) {
-    clear_run(bytes, group.rows * count * size, uses_nontemporal(a));
+    clear_run(bytes, group.rows * count * size, a.plan.nontemporal);
   } else if (to.class_step == 1) {
     for (int64_t i = 0; i < group.rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
   } else {
@@ -69,7 +69,7 @@ class NontemporalZeros {
   char *next_, *end_;
 };
 
-static inline void write_output(const KernelParams& a, const Group& group, int64_t i,
+static inline void write_output(const PlannedParams& a, const Group& group, int64_t i,
                                 int64_t class_index, float value, void* result) {
   const int64_t at = group.first[Operand::kOutput] + i * group.step_of(Operand::kOutput) +
                      class_index * a.rows.step(Operand::kOutput);
@@ -81,7 +81,7 @@ static inline void write_output(const KernelParams& a, const Group& group, int64
 
 /// The 1 of cleared row i among classes [begin, begin + count), or NaN in all of them if the row
 /// has no distribution.
-static inline void mark_choice(const KernelParams& a, const Group& group, int64_t i, int64_t begin,
+static inline void mark_choice(const PlannedParams& a, const Group& group, int64_t i, int64_t begin,
                                int64_t count, const Best& best, void* result) {
   // A row's offsets cost more than a small row does: only where its temperature is its own.
   const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
@@ -195,23 +195,21 @@ class NontemporalOneHots {
 };
 
 /// NaN in the rows that have no distribution.
-static inline void mark_undefined(const KernelParams& a, const Group& group, const int32_t* choice,
+static inline void mark_undefined(const PlannedParams& a, const Group& group, const int32_t* choice,
                                   void* result) {
   for (int64_t i = 0; i < group.rows; ++i)
     for (int64_t k = 0; choice[i] == kNoChoice && k < a.rows.classes; ++k)
       write_output(a, group, i, k, __builtin_nanf(""), result);
 }
 
-constexpr int64_t kShortOneHot = 256;  // classes
-
 /// Contiguous one-hot rows of a group in a result, with nontemporal stores. `scratch` has the
 /// group's size.
 template <typename Element>
-static void store_choices_nontemporal(const KernelParams& a, const Group& group,
+static void store_choices_nontemporal(const PlannedParams& a, const Group& group,
                                       const int32_t* choice, Element* scratch, Element* to,
                                       void* result) {
   const int64_t classes = a.rows.classes;
-  if (classes < kShortOneHot)
+  if (a.plan.short_one_hots)
     return store_short_nontemporal(choice, group.rows, classes, scratch, to);
   NontemporalOneHots<Element> lines(to, group.rows, classes, choice);
   lines.know(group.rows);
@@ -221,12 +219,11 @@ static void store_choices_nontemporal(const KernelParams& a, const Group& group,
 
 /// One-hot rows of a group in a result. `buffer`: scratch of the group's size.
 template <typename T>
-static void write_choices(const KernelParams& a, const Group& group, const int32_t* choice,
+static void write_choices(const PlannedParams& a, const Group& group, const int32_t* choice,
                           T* buffer, void* result) {
   const int64_t classes = a.rows.classes;
   const Strided output = result_matrix(a, group, result, 0);
-  const bool fits = element_size(output.type) <= static_cast<int64_t>(sizeof(T));
-  if (uses_nontemporal(a) && fits && output.packed(group.rows, classes))
+  if (a.plan.one_hots_in_lines && output.packed(group.rows, classes))
     return dispatch_dtype(output.type, output.data, [&](auto* elements) {
       using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
       store_choices_nontemporal(a, group, choice, reinterpret_cast<Element*>(buffer),

@@ -32,8 +32,6 @@ static inline void merge(Best& best, const TileStat& tile) {
   best.offer(tile.max, tile.index);
 }
 
-constexpr int64_t kPruneFrom = 64;  // shorter rows are evaluated whole
-
 /// An element can beat the best score only if its bound is at least this.
 static inline float pruning_threshold(const Best& best) {
   return math::pruning_threshold(static_cast<float>(best.score));

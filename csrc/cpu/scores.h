@@ -172,7 +172,7 @@ static inline T exp1_at(math::Key key, uint64_t position) {
 
 /// Spatial rows: class by class, a run of words at a time.
 template <typename Transform, typename T>
-static void apply_noise_spatial(const KernelParams& a, const Group& group, int64_t class_begin,
+static void apply_noise_spatial(const PlannedParams& a, const Group& group, int64_t class_begin,
                                 int64_t classes, T* values) {
   const math::Key key = key_of(a, group.first);
   const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
@@ -193,7 +193,7 @@ static void apply_noise_spatial(const KernelParams& a, const Group& group, int64
 
 /// No consecutive words: element by element.
 template <typename Transform, typename T>
-static void apply_noise_strided(const KernelParams& a, const Group& group, int64_t class_begin,
+static void apply_noise_strided(const PlannedParams& a, const Group& group, int64_t class_begin,
                                 int64_t classes, T* values) {
   const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
   for (int64_t i = 0; i < group.rows; ++i) {
@@ -207,18 +207,18 @@ static void apply_noise_strided(const KernelParams& a, const Group& group, int64
 }
 
 /// Whether the words of a group's `classes` classes are one run.
-static inline bool words_run_together(const KernelParams& a, const Group& group, int64_t classes) {
-  if (!words_run_along_classes(a.rows)) return false;
+static inline bool words_run_together(const PlannedParams& a, const Group& group, int64_t classes) {
+  if (!a.plan.words_along_classes) return false;
   return group.rows == 1 || (group.step_of(Operand::kWord) == classes && uniform_key(a, group));
 }
 
 /// result[i * classes + k] = Transform of x and noise for classes [class_begin, class_begin +
 /// classes) of a group. `x` is [rows][classes], or the result itself.
 template <typename Transform, typename T>
-static void apply_group_noise(const KernelParams& a, const Group& group, int64_t class_begin,
+static void apply_group_noise(const PlannedParams& a, const Group& group, int64_t class_begin,
                               int64_t classes, const T* x, T* result,
                               const PrefetchSet& prefetch = {}) {
-  if (!words_run_along_classes(a.rows)) {
+  if (!a.plan.words_along_classes) {
     if (x != result) memcpy(result, x, group.rows * classes * sizeof(T));
     const bool spatial = group.rows > 1 && group.step_of(Operand::kWord) == 1;
     return spatial && uniform_key(a, group)
@@ -239,7 +239,7 @@ static void apply_group_noise(const KernelParams& a, const Group& group, int64_t
 
 /// Bytes to prefetch with each word of a tile, so that the next tile is in cache: tiles of a row
 /// differ in length.
-static inline int64_t bytes_per_word(const KernelParams& a, int64_t end, int64_t classes,
+static inline int64_t bytes_per_word(const PlannedParams& a, int64_t end, int64_t classes,
                                      int64_t size) {
   if (classes >= a.rows.classes) return size;
   const int64_t left = a.rows.classes - end,
@@ -250,7 +250,7 @@ static inline int64_t bytes_per_word(const KernelParams& a, int64_t end, int64_t
 
 /// Prefetch of what follows a group's classes in an operand: the next to be read if rows are
 /// processed in order.
-static inline Prefetch prefetch_after(const KernelParams& a, const Group& group, Operand operand,
+static inline Prefetch prefetch_after(const PlannedParams& a, const Group& group, Operand operand,
                                       int64_t class_begin, int64_t classes) {
   const Strided matrix = operand_matrix(a, group, operand, class_begin);
   const bool absent = operand == Operand::kGrad && a.grad == nullptr;
@@ -260,7 +260,7 @@ static inline Prefetch prefetch_after(const KernelParams& a, const Group& group,
           bytes_per_word(a, class_begin + classes, classes, size)};
 }
 
-static inline PrefetchSet prefetch_set(const KernelParams& a, const Group& group,
+static inline PrefetchSet prefetch_set(const PlannedParams& a, const Group& group,
                                        int64_t class_begin, int64_t classes,
                                        const float* output = nullptr) {
   const bool in_output = output != nullptr && group.rows == 1;  // maybe
@@ -272,7 +272,7 @@ static inline PrefetchSet prefetch_set(const KernelParams& a, const Group& group
 
 /// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
 template <typename T>
-static void load_scores(const KernelParams& a, const Group& group, int64_t class_begin,
+static void load_scores(const PlannedParams& a, const Group& group, int64_t class_begin,
                         int64_t classes, T* scores) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
   apply_group_noise<AddNoise>(a, group, class_begin, classes,

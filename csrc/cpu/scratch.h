@@ -8,9 +8,6 @@
 
 namespace torch_gumbel::cpu {
 
-constexpr int64_t kElementsPerThread =
-    32768;  // below this a second thread costs more than it saves
-
 /// Memory of its own, contents undefined; null for no bytes. Little of it costs nothing.
 class Scratch {
  public:

@@ -23,7 +23,7 @@ static inline void scale_row(T* row, int64_t count, Factor<T> factor) {
 
 /// softmax_rows, with the probabilities in scratch.
 template <typename T, typename Visitor>
-static void softmax_in_scratch(const KernelParams& a, const Group& group, T* scores,
+static void softmax_in_scratch(const PlannedParams& a, const Group& group, T* scores,
                                Visitor&& visit) {
   softmax_rows(a, group, scores, visit,
                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) TG_INLINE {
@@ -43,14 +43,14 @@ static inline int32_t choice_of(const RowSum<T>& sum) {
 
 /// soft_group of rows of at most kVecRows classes and one temperature.
 template <typename T>
-static void soft_small(const KernelParams& a, const Group& group, T* scores) {
+static void soft_small(const PlannedParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   const double tau = tau_at(a, group.first);
   const bool with_argmax = a.one_hot != nullptr;
   int32_t choice[kTile];
   load_scores(a, group, 0, classes, scores);
-  T* direct = uses_nontemporal(a) ? nullptr : packed_values<T>(output, group.rows, classes);
+  T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
   const auto visit = [&](int64_t begin, int64_t rows, auto sum_of_row) {
     for (int64_t i = 0; with_argmax && i < rows; ++i) choice[begin + i] = choice_of(sum_of_row(i));
     if (a.row_value == nullptr) return;
@@ -58,7 +58,7 @@ static void soft_small(const KernelParams& a, const Group& group, T* scores) {
   };
   softmax_small_rows(group, classes, tau, with_argmax, scores, direct != nullptr ? direct : scores,
                      visit);
-  if (direct == nullptr) store_group(scores, group.rows, classes, output, uses_nontemporal(a));
+  if (direct == nullptr) store_group(scores, group.rows, classes, output, a.plan.nontemporal);
   if (with_argmax) write_choices(a, group, choice, scores, a.one_hot);
 }
 
@@ -66,17 +66,6 @@ static void soft_small(const KernelParams& a, const Group& group, T* scores) {
 template <typename T>
 static inline int64_t offset_in_line(const T* to) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine / sizeof(T));
-}
-
-/// Whether rows are computed in scratch and written at once. Row by row, nontemporal stores would
-/// break at the ends of rows, and the last line of a row would repeat elements, unless rows end
-/// with lines.
-static inline bool takes_rows_at_once(const KernelParams& a, const Strided& output, int64_t rows) {
-  constexpr int64_t kFewLines = 4;
-  const int64_t classes = a.rows.classes;
-  if (whole_lines(classes, output.type)) return false;
-  const bool few = classes * element_size(output.type) < kFewLines * kLine;
-  return uses_nontemporal(a) || (few && output.packed(rows, classes));
 }
 
 /// Contiguous rows, written with nontemporal stores. Values in scratch have the alignment that they
@@ -131,36 +120,37 @@ class NontemporalRows {
 
 /// Where NontemporalRows writes a group's rows; null where it does not.
 template <typename T>
-static inline T* nontemporal_rows(const KernelParams& a, const Group& group, const void* result) {
-  if (!kVectorized<T> || !in_lines(Op::kSoft, a)) return nullptr;
+static inline T* nontemporal_rows(const PlannedParams& a, const Group& group, const void* result) {
+  if (!kVectorized<T> || a.plan.path != Path::kLines) return nullptr;
   return packed_values<T>(result_matrix(a, group, result, 0), group.rows, a.rows.classes);
 }
 
 /// Samples of as many rows as scratch holds; visit(i, sum of row i, its temperature).
 template <typename T, typename Visitor>
-static void soft_rows(const KernelParams& a, const Group& group, T* scores, Visitor&& visit) {
+static void soft_rows(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
   const int64_t classes = a.rows.classes;
   const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
   if (uses_short_softmax<T>(a, group) && output.packed(group.rows, classes))
     return softmax_short_rows(
         a, group, scores, visit, [&](int64_t i, int64_t rows, const T* factors) {
           store_scaled_elementwise(scores + i * classes, factors, rows * classes,
-                                   part_of(output, i, 0), uses_nontemporal(a));
+                                   part_of(output, i, 0), a.plan.nontemporal);
         });
-  if (takes_rows_at_once(a, output, group.rows)) {
+  if (a.plan.stores_rows_at_once ||
+      (a.plan.stores_packed_rows_at_once && output.packed(group.rows, classes))) {
     softmax_in_scratch(a, group, scores, visit);
-    return store_group(scores, group.rows, classes, output, uses_nontemporal(a));
+    return store_group(scores, group.rows, classes, output, a.plan.nontemporal);
   }
   softmax_rows(a, group, scores, visit,
                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
                  store_scaled(scores + i * classes + begin, count, factor,
-                              part_of(output, i, begin), uses_nontemporal(a));
+                              part_of(output, i, begin), a.plan.nontemporal);
                });
 }
 
 /// soft_rows of any number of rows.
 template <typename T, typename Visitor>
-static void soft_blocks(const KernelParams& a, const Group& group, T* scores, Visitor&& visit) {
+static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
   T* to = nontemporal_rows<T>(a, group, a.output);
   NontemporalRows<T> lines(to, a.rows.classes, scores);
   for_each_block(a, group, [&](const Group& block, int64_t first) {
@@ -178,7 +168,7 @@ static void soft_blocks(const KernelParams& a, const Group& group, T* scores, Vi
 
 /// soft_blocks, and the one-hots beside them.
 template <typename T>
-static void soft_blocks_with_one_hots(const KernelParams& a, const Group& group, T* scores) {
+static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group, T* scores) {
   int32_t choice[kTile];
   T* to = nontemporal_rows<T>(a, group, a.one_hot);
   if (to == nullptr) {
@@ -198,7 +188,7 @@ static void soft_blocks_with_one_hots(const KernelParams& a, const Group& group,
 }
 
 template <typename T>
-static void soft_group(const KernelParams& a, const Group& group, T* scores) {
+static void soft_group(const PlannedParams& a, const Group& group, T* scores) {
   if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group)) return soft_small(a, group, scores);
   if (a.one_hot != nullptr) return soft_blocks_with_one_hots(a, group, scores);
   soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
@@ -208,7 +198,7 @@ static void soft_group(const KernelParams& a, const Group& group, T* scores) {
 
 /// Probabilities of a group, [rows][classes] in scratch.
 template <typename T>
-static void softmax_group(const KernelParams& a, const Group& group, T* scores) {
+static void softmax_group(const PlannedParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
   const auto ignore = [](auto...) {};
   if (classes <= kVecRows<T> && uniform_tau(a, group)) {
@@ -222,22 +212,22 @@ static void softmax_group(const KernelParams& a, const Group& group, T* scores) 
 /// Where a long row's unnormalised weights are stored between the passes: in `weight_cache`, in the
 /// output, or nowhere (null): then they are recomputed.
 template <typename T>
-static inline T* stored_weights(const KernelParams& a, const Row& row, int64_t begin,
+static inline T* stored_weights(const PlannedParams& a, const Row& row, int64_t begin,
                                 void* weight_cache) {
   if (weight_cache != nullptr) return static_cast<T*>(weight_cache) + begin;
-  const bool in_output = a.output_type == kTypeOf<T> && a.rows.step(Operand::kOutput) == 1;
-  return in_output ? static_cast<T*>(a.output) + row[Operand::kOutput] + begin : nullptr;
+  if (!a.plan.output_holds_weights) return nullptr;
+  return static_cast<T*>(a.output) + row[Operand::kOutput] + begin;
 }
 
 /// Whether weights are computed where they are stored: not where reads would run past them.
 template <typename T>
-static inline bool made_in_place(const KernelParams& a, int64_t count) {
-  const bool exact = kVectorized<T> && words_run_along_classes(a.rows) && count > kShortRow;
+static inline bool made_in_place(const PlannedParams& a, int64_t count) {
+  const bool exact = kVectorized<T> && a.plan.words_along_classes && count > kShortRow;
   return count % kLanes == 0 || exact;
 }
 
 template <typename T>
-static void soft_reduce_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static void soft_reduce_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
                              TileStat& stat, bool divided, T* scores, void* weight_cache) {
   T* stored = stored_weights<T>(a, row.first, begin, weight_cache);
   T* values = stored != nullptr && made_in_place<T>(a, count) ? stored : scores;
@@ -248,7 +238,7 @@ static void soft_reduce_tile(const KernelParams& a, const Group& row, int64_t be
 
 /// The weights of a tile, recomputed in `scores` if they are stored nowhere.
 template <typename T>
-static const T* weights_of_tile(const KernelParams& a, const Group& row, int64_t begin,
+static const T* weights_of_tile(const PlannedParams& a, const Group& row, int64_t begin,
                                 int64_t count, bool divided, T* scores, void* weight_cache) {
   if (const T* stored = stored_weights<T>(a, row.first, begin, weight_cache)) return stored;
   load_weights(a, row, begin, count, divided, scores);
@@ -256,7 +246,7 @@ static const T* weights_of_tile(const KernelParams& a, const Group& row, int64_t
 }
 
 /// The same of class `at` of a row's output.
-static inline int64_t offset_in_line(const KernelParams& a, const Group& row, int64_t at) {
+static inline int64_t offset_in_line(const PlannedParams& a, const Group& row, int64_t at) {
   const Strided to = operand_matrix(a, row, Operand::kOutput, at);
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to.data) % kLine) / element_size(to.type);
 }
@@ -264,7 +254,7 @@ static inline int64_t offset_in_line(const KernelParams& a, const Group& row, in
 /// The first class from a tile's end on with which a line begins, or the row ends. Where tiles end
 /// within lines, a line belongs to the tile that it begins in: written twice, it would be read
 /// back.
-static inline int64_t next_line(const KernelParams& a, const Group& row, int64_t end) {
+static inline int64_t next_line(const PlannedParams& a, const Group& row, int64_t end) {
   const int64_t misaligned = offset_in_line(a, row, end);
   if (end == 0 || misaligned == 0) return end;
   return min64(a.rows.classes, end - misaligned + kLine / element_size(a.output_type));
@@ -272,7 +262,7 @@ static inline int64_t next_line(const KernelParams& a, const Group& row, int64_t
 
 /// Cached weights of a tile to its cache lines; `next` is the next tile's factor.
 template <typename T>
-static void soft_finish_lines(const KernelParams& a, const Group& row, int64_t begin, int64_t end,
+static void soft_finish_lines(const PlannedParams& a, const Group& row, int64_t begin, int64_t end,
                               Factor<T> factor, Factor<T> next, T* scores, const T* weight_cache) {
   const int64_t first = next_line(a, row, begin), last = next_line(a, row, end);
   const int64_t shared = last > end ? end - offset_in_line(a, row, end) : end;
@@ -284,15 +274,15 @@ static void soft_finish_lines(const KernelParams& a, const Group& row, int64_t b
 }
 
 template <typename T>
-static void soft_finish_tile(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
+static void soft_finish_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
                              Factor<T> factor, Factor<T> next, T* scores, void* weight_cache) {
-  if (weight_cache != nullptr && uses_nontemporal(a) && a.rows.step(Operand::kOutput) == 1)
+  if (weight_cache != nullptr && a.plan.tiles_end_with_lines)
     return soft_finish_lines(a, row, begin, begin + count, factor, next, scores,
                              static_cast<const T*>(weight_cache));
   const T* values = weights_of_tile(a, row, begin, count, divides<T>(a, row), scores, weight_cache);
   const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
   if (values == output.data) return scale_row(const_cast<T*>(values), count, factor);
-  store_scaled(values, count, factor, output, uses_nontemporal(a));
+  store_scaled(values, count, factor, output, a.plan.nontemporal);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

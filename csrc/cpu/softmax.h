@@ -12,7 +12,7 @@ constexpr int64_t kRowTiles = kLongRow / kTile;
 
 /// softmax_rows for one row of several tiles.
 template <typename T, typename Visitor, typename Scaled>
-static void softmax_tiled_row(const KernelParams& a, const Group& row, T* values, Visitor&& visit,
+static void softmax_tiled_row(const PlannedParams& a, const Group& row, T* values, Visitor&& visit,
                               Scaled&& scaled) {
   const int64_t classes = a.rows.classes;
   const double tau = tau_at(a, row.first);
@@ -32,8 +32,8 @@ static void softmax_tiled_row(const KernelParams& a, const Group& row, T* values
 
 /// Whether rows of more than kVecRows classes are computed by softmax_short_rows.
 template <typename T>
-static inline bool uses_short_softmax(const KernelParams& a, const Group& group) {
-  return a.rows.classes <= kShortRow && uniform_tau(a, group) && !divides<T>(a, group);
+static inline bool uses_short_softmax(const PlannedParams& a, const Group& group) {
+  return a.plan.short_rows && uniform_tau(a, group) && !divides<T>(a, group);
 }
 
 template <bool with_argmax, typename T, typename Visitor, typename Scaled>
@@ -71,7 +71,7 @@ static void softmax_short_rows(const Group& group, int64_t classes, double tau, 
 
 /// softmax_rows for short rows: scaled(first row, rows, the factor of each of their elements).
 template <typename T, typename Visitor, typename Scaled>
-static void softmax_short_rows(const KernelParams& a, const Group& group, T* scores,
+static void softmax_short_rows(const PlannedParams& a, const Group& group, T* scores,
                                Visitor&& visit, Scaled&& scaled) {
   const int64_t classes = a.rows.classes;
   const double tau = tau_at(a, group.first);
@@ -82,7 +82,7 @@ static void softmax_short_rows(const KernelParams& a, const Group& group, T* sco
 
 /// Quotients of one row of one tile among rows of other temperatures. Scratch past it is preserved.
 template <typename T>
-static RowSum<T> quotients_of_row(const KernelParams& a, const Group& row, T* values) {
+static RowSum<T> quotients_of_row(const PlannedParams& a, const Group& row, T* values) {
   if constexpr (std::is_same_v<T, float>) {
     const int64_t classes = a.rows.classes;
     alignas(64) float buffer[kTile + kLanes];
@@ -98,7 +98,7 @@ static RowSum<T> quotients_of_row(const KernelParams& a, const Group& row, T* va
 /// Weights of a group's rows in scratch, [rows][classes], tile by tile. Per row: visit(i, row sum,
 /// tau), then scaled(i, first class, classes, factor) for each of its tiles.
 template <typename T, typename Visitor, typename Scaled>
-static void softmax_rows(const KernelParams& a, const Group& group, T* values, Visitor&& visit,
+static void softmax_rows(const PlannedParams& a, const Group& group, T* values, Visitor&& visit,
                          Scaled&& scaled) {
   const int64_t classes = a.rows.classes;
   const bool uniform = uniform_tau(a, group);
@@ -123,7 +123,7 @@ static void softmax_rows(const KernelParams& a, const Group& group, T* values, V
       }
       return;
     }
-  if (uniform && classes > kShortRow && !divides<T>(a, tau))
+  if (uniform && !a.plan.short_rows && !divides<T>(a, tau))
     return group_weights(a, group, 0, classes, math::exponent_scale<T>(tau), values,
                          [&](int64_t i, const RowSum<T>& sum) {
                            visit(i, sum, tau);

@@ -34,11 +34,11 @@ static inline void prefetch_class(const Strided& from, int64_t k, int64_t rows) 
 template <typename T>
 class SpatialOutput {
  public:
-  SpatialOutput(const KernelParams& a, const Group& group)
+  SpatialOutput(const PlannedParams& a, const Group& group)
       : to_(operand_matrix(a, group, Operand::kOutput, 0)), rows_(group.rows) {
     const bool lines = reinterpret_cast<uintptr_t>(to_.data) % kLine == 0 &&
                        whole_lines(rows_, to_.type) && whole_lines(to_.class_step, to_.type);
-    nontemporal_ = uses_nontemporal(a) && to_.row_step == 1 && lines;
+    nontemporal_ = a.plan.nontemporal && to_.row_step == 1 && lines;
   }
 
   /// Where a class's values may be computed: in place, or in `buffer`.
@@ -73,11 +73,11 @@ class SpatialWords {
   static constexpr int64_t kCapacity = kTile + 256;
 
   /// How many classes fit.
-  static int64_t fit(const KernelParams& a, const Group& group) {
+  static int64_t fit(const PlannedParams& a, const Group& group) {
     return kCapacity / (follow(a, group) ? group.rows : run_stride(group.rows)) - 1;
   }
 
-  SpatialWords(const KernelParams& a, const Group& group, int64_t first_class, int64_t classes,
+  SpatialWords(const PlannedParams& a, const Group& group, int64_t first_class, int64_t classes,
                math::Plane plane = math::Plane::kWord)
       : key_(key_of(a, group.first)),
         step_(static_cast<uint64_t>(a.rows.step(Operand::kWord))),
@@ -103,7 +103,7 @@ class SpatialWords {
 
  private:
   /// Whether the classes' runs are consecutive.
-  static bool follow(const KernelParams& a, const Group& group) {
+  static bool follow(const PlannedParams& a, const Group& group) {
     return a.rows.step(Operand::kWord) == group.rows;
   }
 
@@ -126,7 +126,7 @@ __attribute__((noinline, cold)) static void extend_spatial(const SpatialWords& w
 
 /// noise[k][i] of classes that fit in SpatialWords, but for the last logarithm in float32, which
 /// finished_noise takes.
-static void spatial_noise(const KernelParams& a, const Group& group, int64_t first_class,
+static void spatial_noise(const PlannedParams& a, const Group& group, int64_t first_class,
                           int64_t classes, float* exp1) {
   const SpatialWords words(a, group, first_class, classes);
   const bool reads = a.input != nullptr;  // noise alone reads nothing
@@ -143,7 +143,7 @@ static void spatial_noise(const KernelParams& a, const Group& group, int64_t fir
   if (smallest < math::kExtendBelow) extend_spatial(words, classes, rows, exp1);
 }
 
-static void spatial_noise(const KernelParams& a, const Group& group, int64_t first_class,
+static void spatial_noise(const PlannedParams& a, const Group& group, int64_t first_class,
                           int64_t classes, double* noise) {
   const SpatialWords words(a, group, first_class, classes);
   const SpatialWords extensions(a, group, first_class, classes, math::Plane::kExtension);
@@ -159,7 +159,7 @@ static inline double finished_noise(double noise) { return noise; }
 
 /// Calls f(k, noise of class k as spatial_noise leaves it) for classes [begin, end).
 template <typename T, typename F>
-static inline void for_each_spatial_noise(const KernelParams& a, const Group& group, int64_t begin,
+static inline void for_each_spatial_noise(const PlannedParams& a, const Group& group, int64_t begin,
                                           int64_t end, F&& f) {
   alignas(64) T noise[SpatialWords::kCapacity];
   const int64_t step = SpatialWords::fit(a, group);
@@ -173,7 +173,7 @@ static inline void for_each_spatial_noise(const KernelParams& a, const Group& gr
 /// Scores of classes [begin, end), [classes][rows], and the largest of each row so far in `top`;
 /// or, with `only_exp1`, exp1 and the largest logits.
 template <typename T>
-static void load_spatial_scores(const KernelParams& a, const Group& group, int64_t begin,
+static void load_spatial_scores(const PlannedParams& a, const Group& group, int64_t begin,
                                 int64_t end, bool only_exp1, T* scores, T* top) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;

@@ -54,7 +54,7 @@ class SpatialMaxima {
 
 /// First maxima of a group's rows, every score evaluated: f(i, best).
 template <typename T, typename F>
-static void evaluate_spatial(const KernelParams& a, const Group& group, const T* inverse_taus,
+static void evaluate_spatial(const PlannedParams& a, const Group& group, const T* inverse_taus,
                              F&& f) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;
@@ -71,7 +71,7 @@ static void evaluate_spatial(const KernelParams& a, const Group& group, const T*
 
 /// The same without noise.
 template <typename T, typename F>
-static void search_greedy_spatial(const KernelParams& a, const Group& group, F&& f) {
+static void search_greedy_spatial(const PlannedParams& a, const Group& group, F&& f) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
   const int64_t rows = group.rows;
   alignas(64) T buffer[kMaxSpatialRows];
@@ -86,7 +86,8 @@ static void search_greedy_spatial(const KernelParams& a, const Group& group, F&&
 /// Rows of a group with bounds of their scores, [classes][rows] in scratch: see prune.h.
 class SpatialBounds {
  public:
-  SpatialBounds(const KernelParams& a, const Group& group, const float* inverse_taus, float* bounds)
+  SpatialBounds(const PlannedParams& a, const Group& group, const float* inverse_taus,
+                float* bounds)
       : a_(a),
         group_(group),
         logits_(operand_matrix(a, group, Operand::kInput, 0)),
@@ -176,7 +177,7 @@ class SpatialBounds {
     return false;
   }
 
-  const KernelParams& a_;
+  const PlannedParams& a_;
   const Group& group_;
   Strided logits_;
   const float* inverse_taus_;
@@ -187,21 +188,19 @@ class SpatialBounds {
 
 /// Calls f(i, best) for every row of a spatial group.
 template <typename T, typename F>
-static void search_spatial(const KernelParams& a, const Group& group, bool scaled, T* scratch,
+static void search_spatial(const PlannedParams& a, const Group& group, bool scaled, T* scratch,
                            F&& f) {
-  constexpr int64_t kPruneSpatialFrom = 512;  // a survivor needs its word again: 60 ns each
   alignas(64) T inverse[kMaxSpatialRows];
   for (int64_t i = 0; scaled && i < group.rows; ++i)
     inverse[i] = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
   const T* inverse_taus = scaled ? inverse : nullptr;
   if constexpr (std::is_same_v<T, float>)
-    if (a.rows.classes >= kPruneSpatialFrom && a.rows.classes <= kLongRow)
-      return SpatialBounds(a, group, inverse_taus, scratch).search(f);
+    if (a.plan.prunes) return SpatialBounds(a, group, inverse_taus, scratch).search(f);
   evaluate_spatial(a, group, inverse_taus, f);
 }
 
 template <typename T>
-static void argmax_spatial(const KernelParams& a, const Group& group, T* scratch) {
+static void argmax_spatial(const PlannedParams& a, const Group& group, T* scratch) {
   const bool scaled = scales(a), greedy = any_greedy(a, group, scaled);
   const auto write = [&](int64_t i, const Best& best) {
     write_choice<T>(a, group.index + i, best);
@@ -214,7 +213,7 @@ static void argmax_spatial(const KernelParams& a, const Group& group, T* scratch
 }
 
 template <typename T>
-static void hard_spatial(const KernelParams& a, const Group& group, T* scratch) {
+static void hard_spatial(const PlannedParams& a, const Group& group, T* scratch) {
   const int64_t classes = a.rows.classes;
   clear_output(a, group, 0, classes, a.output);
   search_spatial(a, group, false, scratch, [&](int64_t i, const Best& best) {

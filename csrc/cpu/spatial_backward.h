@@ -11,7 +11,7 @@ constexpr int64_t kPrefetchDistance = 8;  // classes
 
 /// Gradients of spatial rows from their y: each_y(t, f) calls f(k, y) for the classes of tile t.
 template <typename T, typename EachY>
-static void differentiate_spatial(const KernelParams& a, const Group& group, const T* inverse_taus,
+static void differentiate_spatial(const PlannedParams& a, const Group& group, const T* inverse_taus,
                                   EachY&& each_y) {
   const int64_t rows = group.rows, tiles = tiles_of(a.rows.classes);
   const Strided grads = operand_matrix(a, group, Operand::kGrad, 0);
@@ -49,7 +49,7 @@ static void differentiate_spatial(const KernelParams& a, const Group& group, con
 }
 
 template <typename T>
-static void backward_spatial(const KernelParams& a, const Group& group) {
+static void backward_spatial(const PlannedParams& a, const Group& group) {
   const Strided input = operand_matrix(a, group, Operand::kInput, 0);
   const Temperatures<T> taus(a, group);
   alignas(64) T buffer[kMaxSpatialRows];
@@ -63,7 +63,7 @@ static void backward_spatial(const KernelParams& a, const Group& group) {
 }
 
 template <typename T>
-static void hard_backward_spatial(const KernelParams& a, const Group& group, T* scratch) {
+static void hard_backward_spatial(const PlannedParams& a, const Group& group, T* scratch) {
   SpatialSoftmax soft(a, group, scratch, [](int64_t, const RowSum<T>&) {});
   alignas(64) T y[kMaxSpatialRows];
   differentiate_spatial<T>(a, group, soft.inverse_taus(), [&](int64_t t, auto&& f) {
@@ -72,7 +72,7 @@ static void hard_backward_spatial(const KernelParams& a, const Group& group, T* 
       f(k, y);
     });
   });
-  if (a.rows.classes > kLongRow) return;  // long rows have no quotients here
+  if (!a.plan.holds_rows) return;  // long rows have no quotients here
   redo_quotients<T>(a, group, [&](const Group& row) {
     hard_backward_group(a, row, scratch, scratch + a.rows.classes + kScratchSlack);
   });

@@ -32,7 +32,7 @@ template <typename T>
 struct Temperatures {
   alignas(64) T high[kMaxSpatialRows], low[kMaxSpatialRows], inverse[kMaxSpatialRows];
 
-  Temperatures(const KernelParams& a, const Group& group) {
+  Temperatures(const PlannedParams& a, const Group& group) {
     const bool uniform = uniform_tau(a, group);
     double tau = tau_at(a, group.first);
     for (int64_t i = 0; i < group.rows; ++i) {
@@ -50,8 +50,8 @@ struct Temperatures {
 template <typename T, typename Visitor>
 class SpatialSoftmax {
  public:
-  /// scratch: spatial_values(a.rows) of them. visit(i, row sum) is called for every row.
-  SpatialSoftmax(const KernelParams& a, const Group& group, T* scratch, Visitor visit)
+  /// scratch: plan.scratch_bytes. visit(i, row sum) is called for every row.
+  SpatialSoftmax(const PlannedParams& a, const Group& group, T* scratch, Visitor visit)
       : a_(a),
         group_(group),
         visit_(visit),
@@ -77,7 +77,7 @@ class SpatialSoftmax {
   }
 
  private:
-  bool cached() const { return a_.rows.classes <= kLongRow; }
+  bool cached() const { return a_.plan.holds_rows; }
   int64_t end_of(int64_t t) const { return min64((t + 1) * kTile, a_.rows.classes); }
   T* tile(int64_t t) { return values_ + (cached() ? t * kTile * rows_ : 0); }
   T* max(int64_t t) { return stats_ + 4 * t * rows_; }
@@ -163,7 +163,7 @@ class SpatialSoftmax {
     visit_(i, row);
   }
 
-  const KernelParams& a_;
+  const PlannedParams& a_;
   const Group& group_;
   Visitor visit_;
   Temperatures<T> taus_;
@@ -176,7 +176,7 @@ class SpatialSoftmax {
 /// Spatial rows at a temperature of 1 in a group with others, which SpatialSoftmax computed like
 /// the others: once more, one by one, by quotients.
 template <typename T, typename F>
-static void redo_quotients(const KernelParams& a, const Group& group, F&& alone) {
+static void redo_quotients(const PlannedParams& a, const Group& group, F&& alone) {
   if (divides<T>(a, group) || uniform_tau(a, group)) return;
   for (int64_t i = 0; i < group.rows; ++i)
     if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
@@ -185,7 +185,7 @@ static void redo_quotients(const KernelParams& a, const Group& group, F&& alone)
 /// soft_group of one row by quotients, tile by tile. `scratch`: a tile, followed by the tiles'
 /// sums.
 template <typename T>
-static void soft_row_of_tiles(const KernelParams& a, const Group& row, T* scratch) {
+static void soft_row_of_tiles(const PlannedParams& a, const Group& row, T* scratch) {
   const int64_t tiles = tiles_of(a.rows.classes);
   const auto scale = math::exponent_scale<T>(1.0);
   auto* stats = reinterpret_cast<TileStat*>(scratch + kTile + kScratchSlack);
@@ -201,7 +201,7 @@ static void soft_row_of_tiles(const KernelParams& a, const Group& row, T* scratc
 }
 
 template <typename T>
-static void soft_spatial(const KernelParams& a, const Group& group, T* scratch) {
+static void soft_spatial(const PlannedParams& a, const Group& group, T* scratch) {
   const SpatialOutput<T> output(a, group);
   Best best[kMaxSpatialRows];
   SpatialSoftmax soft(a, group, scratch, [&](int64_t i, const RowSum<T>& sum) {
@@ -216,7 +216,7 @@ static void soft_spatial(const KernelParams& a, const Group& group, T* scratch) 
       output.put(to, k);
     });
   redo_quotients<T>(a, group, [&](const Group& row) {
-    a.rows.classes <= kLongRow ? soft_group(a, row, scratch) : soft_row_of_tiles(a, row, scratch);
+    a.plan.holds_rows ? soft_group(a, row, scratch) : soft_row_of_tiles(a, row, scratch);
   });
   if (a.one_hot == nullptr) return;
   clear_output(a, group, 0, a.rows.classes, a.one_hot);
@@ -225,7 +225,7 @@ static void soft_spatial(const KernelParams& a, const Group& group, T* scratch) 
 }
 
 template <typename T>
-static void noise_spatial(const KernelParams& a, const Group& group) {
+static void noise_spatial(const PlannedParams& a, const Group& group) {
   const SpatialOutput<T> output(a, group);
   alignas(64) T buffer[kMaxSpatialRows];
   for_each_spatial_noise<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {

@@ -89,7 +89,7 @@ static inline RowSum<T> tile_weights(T* scores, int64_t count, T max, math::Expo
 /// Weights of a tile of each of a group's rows, of one temperature, to [rows][classes]: scratch,
 /// or, with VecN, any memory. visit(i, their sum).
 template <typename T, typename Visitor>
-static inline void group_weights(const KernelParams& a, const Group& group, int64_t begin,
+static inline void group_weights(const PlannedParams& a, const Group& group, int64_t begin,
                                  int64_t classes, math::Exponent<T> scale, T* values,
                                  Visitor&& visit) {
   const bool with_argmax = a.one_hot != nullptr;
@@ -120,18 +120,15 @@ static inline void group_weights(const KernelParams& a, const Group& group, int6
   }
 }
 
-/// Whether a row's weights are quotients, exp(x) / exp1: at a temperature of 1. Not of small rows,
-/// which some instruction sets transpose and others do not: their bits would differ. Nor have those
-/// with a one-hot, which is chosen by scores.
+/// Whether a row's weights are quotients, exp(x) / exp1: at a temperature of 1.
 template <typename T>
-static inline bool divides(const KernelParams& a, double tau) {
-  return sizeof(T) == sizeof(float) && a.rows.classes > kMaxSmallRow && tau == 1.0 &&
-         a.one_hot == nullptr;
+static inline bool divides(const PlannedParams& a, double tau) {
+  return sizeof(T) == sizeof(float) && a.plan.divides && tau == 1.0;
 }
 
 /// Whether those of all rows of a group are.
 template <typename T>
-static inline bool divides(const KernelParams& a, const Group& group) {
+static inline bool divides(const PlannedParams& a, const Group& group) {
   const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
   for (int64_t i = 0; i < rows; ++i)
     if (!divides<T>(a, tau_at(a, row_of(group, i)))) return false;
@@ -173,7 +170,7 @@ static void divide_rows(const float* x, const float* exp1, int64_t rows, int64_t
 
 /// Weights of a tile of each of a group's rows as quotients, and each row's sum. `values` is
 /// scratch, [rows][classes].
-static void load_quotients(const KernelParams& a, const Group& group, int64_t begin,
+static void load_quotients(const PlannedParams& a, const Group& group, int64_t begin,
                            int64_t classes, float* values, RowSum<float>* sums) {
   const Strided logits = operand_matrix(a, group, Operand::kInput, begin);
   const float* x = values_of(logits, group.rows, classes, values);
@@ -196,8 +193,8 @@ static void load_quotients(const KernelParams& a, const Group& group, int64_t be
 
 /// Weights of one tile of one row, in scratch; `divided`: as quotients.
 template <typename T>
-static RowSum<T> load_weights(const KernelParams& a, const Group& row, int64_t begin, int64_t count,
-                              bool divided, T* values) {
+static RowSum<T> load_weights(const PlannedParams& a, const Group& row, int64_t begin,
+                              int64_t count, bool divided, T* values) {
   if constexpr (std::is_same_v<T, float>)
     if (divided) {
       RowSum<float> quotients;
@@ -212,7 +209,8 @@ static RowSum<T> load_weights(const KernelParams& a, const Group& row, int64_t b
 
 /// log-sum-exp of (logits + g) / tau; -inf for a row without a finite logit.
 template <typename T>
-static inline void write_lse(const KernelParams& a, int64_t row, const RowSum<T>& sum, double tau) {
+static inline void write_lse(const PlannedParams& a, int64_t row, const RowSum<T>& sum,
+                             double tau) {
   if (a.row_value == nullptr) return;
   const T lse = sum.max * math::inverse_temperature<T>(tau) + math::log_normal(sum.sum);
   const T nothing = -static_cast<T>(__builtin_inf());

@@ -15,8 +15,8 @@ test -d "$gtest" || { echo "arm64: no GoogleTest source in $gtest; set GTEST_SOU
 exact="-ffp-contract=off -fno-math-errno -fno-trapping-math -fno-tree-reassoc -Wno-psabi"
 common="-std=c++20 -O3 -Icsrc -Itests/cpp -I$gtest/include"
 tests="argmax_test spatial_test convert_test elements extended_positions extended_words_test
-  gumbel_test kernels_test layouts_test philox_test problem reference rows_test sanitizer_test
-  softmax_test special_rows_test tiles_test words_test"
+  gumbel_test kernels_test layouts_test philox_test plan_stores_test plan_test problem reference
+  rows_test sanitizer_test softmax_test special_rows_test tiles_test words_test"
 
 # build COMPILER FOLDER SOURCES...: objects of the kernels, of GoogleTest, and of tests/cpp/SOURCES
 build() {
@@ -25,6 +25,7 @@ build() {
   mkdir -p "$folder"
   {
     echo "$exact -DTG_ISA=generic -c csrc/cpu/kernels.cpp -o $folder/kernels.o"
+    echo "-c csrc/cpu/plan.cpp -o $folder/plan.o"
     echo "-c csrc/cpu/select.cpp -o $folder/select.o"
     echo "-ffp-contract=off -c tests/arm64/digest.cpp -o $folder/digest.o"
     echo "-I$gtest -c $gtest/src/gtest-all.cc -o $folder/gtest.o"
@@ -33,7 +34,8 @@ build() {
     done
   } | sed 's/-DTG_PROBE \(-c tests.cpp.isa_probe.cpp\)/-DTG_ISA=probe_generic \1/' |
     xargs -P "$(nproc)" -I{} sh -c "$compiler $common {}"
-  $compiler -static "$folder"/{digest,problem,elements,kernels,select,gtest}.o -o "$folder/digest" -pthread
+  $compiler -static "$folder"/{digest,problem,elements,kernels,plan,select,gtest}.o \
+    -o "$folder/digest" -pthread
 }
 
 build aarch64-linux-gnu-g++ arm64 isa_probe isa_probes $tests
@@ -47,7 +49,7 @@ int main(int count, char** arguments) {
 }
 END
 qemu-aarch64 "$out/arm64/kernel_tests" --gtest_brief=1 \
-  --gtest_filter="${1:-FillWords.*:FillRuns.*:*EveryRowLength*:*EveryTemperature*:*SpecialRows*:*Spatial*}"
+  --gtest_filter="${1:-FillWords.*:FillRuns.*:*EveryRowLength*:*EveryTemperature*:*SpecialRows*:*Spatial*:Plan.*}"
 there=$(qemu-aarch64 "$out/arm64/digest") here=$("$out/here/digest")
 echo "arm64: $there"; echo "here:  $here"
 test "$there" = "$here" || { echo "arm64: the bits differ"; exit 1; }

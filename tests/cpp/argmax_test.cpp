@@ -63,7 +63,8 @@ struct Choice {
 std::vector<Choice> evaluate_all(const cpu::Kernels& kernels, const std::vector<float>& x,
                                  int64_t rows, int64_t classes) {
   std::vector<float> noise(x.size());
-  KernelParams a;
+  cpu::PlannedParams a;
+  a.op = Op::kNoise;
   a.rows.count = static_cast<int64_t>(x.size());
   a.rows.classes = 1;
   a.rows.dims = 1;
@@ -72,7 +73,8 @@ std::vector<Choice> evaluate_all(const cpu::Kernels& kernels, const std::vector<
   a.host_key = {5, 1};
   a.output = noise.data();
   alignas(64) static float scratch[cpu::kTile + cpu::kScratchSlack];
-  kernels.rows(Op::kNoise, a, 0, a.rows.count, scratch);
+  a.plan = cpu::make_plan(a.op, a, 1);
+  kernels.rows(a, 0, a.rows.count, scratch);
   std::vector<Choice> choices;
   for (int64_t r = 0; r < rows; ++r) {
     Choice best = {0, -INFINITY};
@@ -89,7 +91,8 @@ std::vector<Choice> prune(const cpu::Kernels& kernels, const std::vector<float>&
                           int64_t classes) {
   std::vector<int64_t> index(rows);
   std::vector<float> score(rows);
-  KernelParams a;
+  cpu::PlannedParams a;
+  a.op = Op::kArgmax;
   a.rows.count = rows;
   a.rows.classes = classes;
   a.rows.dims = 1;
@@ -102,11 +105,13 @@ std::vector<Choice> prune(const cpu::Kernels& kernels, const std::vector<float>&
   a.row_value = score.data();
   alignas(64) static float scratch[cpu::kLongRow + cpu::kScratchSlack];
   std::vector<cpu::TileStat> stats(cpu::tiles_of(classes));
-  if (classes <= cpu::kLongRow) kernels.rows(Op::kArgmax, a, 0, rows, scratch);
-  for (int64_t r = 0; r < rows && classes > cpu::kLongRow; ++r) {
+  a.plan = cpu::make_plan(a.op, a, 1);
+  const bool long_rows = a.plan.path == cpu::Path::kTiles;
+  if (!long_rows) kernels.rows(a, 0, rows, scratch);
+  for (int64_t r = 0; r < rows && long_rows; ++r) {
     const auto tiles = static_cast<int64_t>(stats.size());
-    kernels.reduce_tiles(Op::kArgmax, a, r, 0, tiles, stats.data(), scratch, nullptr);
-    kernels.finish_row(Op::kArgmax, a, r, stats.data());
+    kernels.reduce_tiles(a, r, 0, tiles, stats.data(), scratch, nullptr);
+    kernels.finish_row(a, r, stats.data());
   }
   std::vector<Choice> choices;
   for (int64_t r = 0; r < rows; ++r) choices.push_back({index[r], score[r]});

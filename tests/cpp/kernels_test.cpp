@@ -121,15 +121,5 @@ TEST(Builds, OfTheEnvironmentAreTaken) {
   EXPECT_EXIT(select("vax"), ::testing::ExitedWithCode(2), "");
 }
 
-TEST(Scratch, IsAtMost64KiBForRowsAlongTheLastDimension) {
-  for (const Op op : {Op::kSoft, Op::kHard, Op::kArgmax, Op::kNoise})
-    for (const int64_t classes : class_counts()) {
-      Case wanted;
-      wanted.op = op;
-      wanted.sizes = {rows_for(classes), classes};
-      EXPECT_LE(cpu::scratch_bytes(op, Problem(wanted).arguments()), 65536);
-    }
-}
-
 }  // namespace
 }  // namespace torch_gumbel::testing

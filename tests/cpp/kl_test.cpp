@@ -83,7 +83,8 @@ void check_on(const cpu::Kernels& kernels, const KlCase& wanted) {
   a.rows = from.rows, a.values = from.input, a.output = from.output, a.type = from.input_type;
   a.log_prior = wanted.has_prior ? from.grad : nullptr, a.from_probs = wanted.from_probs;
   a.kl = kl.data(), a.base = base.data(), a.log_sum = log_sum.data(), a.grad = grad.data();
-  const GuardedBuffer scratch(cpu::kl_scratch_bytes(a));
+  a.plan = cpu::make_kl_plan(a.rows, a.type);
+  const GuardedBuffer scratch(a.plan.scratch_bytes);
   kernels.kl(a, 0, count, scratch.get());
   for (int64_t i = 0; i < count; ++i) grad.set(i, 1.5 - double(i % 3));
   // In two parts, as two threads would.

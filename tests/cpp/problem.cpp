@@ -67,9 +67,15 @@ GuardedTensor::GuardedTensor(DType type, const Sizes& sizes, Placement placement
       sizes_(sizes),
       strides_(strides_of(sizes, placement, dim)),
       margin_(kMargin + (lead == kAnyLead ? kAnyLeadBytes : lead * size_of(type))) {
+  constexpr int64_t kLine = 64;
   int64_t last = 0;
   for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - 1) * strides_[d];
-  bytes_.assign(margin_ + kMarginBehind + (last + 1) * size_of(type), kPattern);
+  const int64_t needed = margin_ + kMarginBehind + (last + 1) * size_of(type);
+  bytes_.reserve(needed + (lead == kAnyLead ? 0 : kLine));
+  const auto base = reinterpret_cast<uintptr_t>(bytes_.data());
+  const auto skipped = lead == kAnyLead ? 0 : static_cast<int64_t>(-base % kLine);
+  bytes_.assign(needed + skipped, kPattern);
+  margin_ += skipped;
 }
 
 bool GuardedTensor::surroundings_intact() const {
@@ -235,26 +241,29 @@ GuardedBuffer::~GuardedBuffer() {
   ::operator delete(data_, std::align_val_t{64});
 }
 
+cpu::PlannedParams Problem::planned() const {
+  return {arguments_, case_.op,
+          cpu::make_plan(case_.op, arguments_, case_.threads, case_.nontemporal_bytes)};
+}
+
 void Problem::with_scratch(const std::function<void(void*)>& work) {
-  const GuardedBuffer scratch(cpu::scratch_bytes(case_.op, arguments_));
+  const GuardedBuffer scratch(planned().plan.scratch_bytes);
   work(scratch.get());
 }
 
 void Problem::run(const cpu::Kernels& kernels) {
-  if (!cpu::in_tiles(case_.op, arguments_)) {
-    with_scratch([&](void* s) { kernels.rows(case_.op, arguments_, 0, rows(), s); });
+  const cpu::PlannedParams a = planned();
+  if (a.plan.path != cpu::Path::kTiles) {
+    with_scratch([&](void* s) { kernels.rows(a, 0, rows(), s); });
   } else {
     const int64_t tiles = cpu::tiles_of(classes());
     std::vector<cpu::TileStat> stats(tiles);
     for (int64_t r = 0; r < rows(); ++r)
       with_scratch([&](void* s) {
-        const GuardedBuffer weight_cache(
-            cpu::weight_cache_bytes(case_.op, arguments_, case_.threads));
-        kernels.reduce_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s,
-                             weight_cache.get());
-        kernels.finish_tiles(case_.op, arguments_, r, 0, tiles, stats.data(), s,
-                             weight_cache.get());
-        kernels.finish_row(case_.op, arguments_, r, stats.data());
+        const GuardedBuffer weight_cache(a.plan.weight_cache_bytes);
+        kernels.reduce_tiles(a, r, 0, tiles, stats.data(), s, weight_cache.get());
+        kernels.finish_tiles(a, r, 0, tiles, stats.data(), s, weight_cache.get());
+        kernels.finish_row(a, r, stats.data());
       });
   }
   expect_surroundings_intact();

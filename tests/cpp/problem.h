@@ -44,7 +44,7 @@ struct Case {
   Placement input_place = Placement::kContiguous;
   Placement grad_place = Placement::kContiguous;
   Placement output_place = Placement::kContiguous;
-  /// Elements between a multiple of 16 bytes and a tensor's beginning.
+  /// Elements between a multiple of 64 bytes and a tensor's beginning.
   int input_lead = kAnyLead, grad_lead = kAnyLead, output_lead = kAnyLead;
   int one_hot_lead = kAnyLead;  // then as the output's
   double tau = 1;
@@ -55,7 +55,8 @@ struct Case {
   Sizes full = {};  // of which `sizes` is a part beginning at `start`; empty: the whole
   Sizes start = {};
   bool row_value = true;
-  int threads = 1;    // that share the memory, as far as the kernels are told
+  int threads = 1;  // that share the memory, as far as the kernels are told
+  int64_t nontemporal_bytes = cpu::kNontemporalBytes;  // less: as if the output exceeded the caches
   double spread = 8;  // logits lie within +-spread; one in eleven is masked where `masks`
   bool masks = true;
 };
@@ -128,6 +129,9 @@ class Problem {
   int64_t classes() const { return arguments_.rows.classes; }
   bool wide() const;  // computed in float64
 
+  /// The arguments as they are now, with their plan.
+  cpu::PlannedParams planned() const;
+
   /// Element k of row r (row-major over the dimensions other than that of the classes).
   double input(int64_t row, int64_t k) const { return input_.get(place(input_, row, k)); }
   double grad(int64_t row, int64_t k) const { return grad_.get(place(grad_, row, k)); }
@@ -143,7 +147,7 @@ class Problem {
   /// Runs everything as the library does; fails the test if anything else was written.
   void run(const cpu::Kernels& kernels);
 
-  /// Calls work(scratch) with scratch of scratch_bytes, unset and guarded.
+  /// Calls work(scratch) with scratch of the plan, unset and guarded.
   void with_scratch(const std::function<void(void*)>& work);
   void expect_surroundings_intact() const;
 

@@ -24,7 +24,7 @@ TEST(Sanitizer, SeesASignedOverflow) {
 TEST(Sanitizer, SeesScratchOverrun) {
   Problem problem(Case{.op = Op::kSoft, .sizes = {3, 300}});
   EXPECT_DEATH(problem.with_scratch([&](void* scratch) {
-    const int64_t bytes = cpu::scratch_bytes(Op::kSoft, problem.arguments());
+    const int64_t bytes = problem.planned().plan.scratch_bytes;
     static_cast<volatile unsigned char*>(scratch)[bytes] = 1;
   }),
                "heap-buffer-overflow");

@@ -32,7 +32,8 @@ std::vector<float> race_logits() {
 /// Draws [first, first + count) of one long tensor whose rows all lie in the same memory.
 void draw(const cpu::Kernels& kernels, const std::vector<float>& logits, int64_t first,
           int64_t count, int64_t* index) {
-  KernelParams a;
+  cpu::PlannedParams a;
+  a.op = Op::kArgmax;
   a.rows.count = count;
   a.rows.classes = kClasses;
   a.rows.dims = 1;
@@ -43,8 +44,9 @@ void draw(const cpu::Kernels& kernels, const std::vector<float>& logits, int64_t
   a.host_key = {20, 0};
   a.input = logits.data();
   a.index = index;
-  alignas(64) float scratch[cpu::kTile];
-  kernels.rows(Op::kArgmax, a, 0, count, scratch);
+  a.plan = cpu::make_plan(a.op, a, 1);
+  alignas(64) float scratch[cpu::kTile + cpu::kScratchSlack];
+  kernels.rows(a, 0, count, scratch);
 }
 
 /// The draws that a light class wins.

@@ -35,20 +35,19 @@ Division backwards(Division division) {
 
 void run_divided(Problem& problem, const cpu::Kernels& kernels, const Division& reduce,
                  const Division& finish) {
-  const Op op = problem.wanted().op;
-  const KernelParams& a = problem.arguments();
+  const cpu::PlannedParams a = problem.planned();
   for (int64_t row = problem.rows() - 1; row >= 0; --row) {
     std::vector<cpu::TileStat> stats(cpu::tiles_of(problem.classes()));
-    const GuardedBuffer weight_cache(cpu::weight_cache_bytes(op, a, problem.wanted().threads));
+    const GuardedBuffer weight_cache(a.plan.weight_cache_bytes);
     for (const auto& [begin, end] : reduce)
       problem.with_scratch([&, begin = begin, end = end](void* scratch) {
-        kernels.reduce_tiles(op, a, row, begin, end, stats.data(), scratch, weight_cache.get());
+        kernels.reduce_tiles(a, row, begin, end, stats.data(), scratch, weight_cache.get());
       });
     for (const auto& [begin, end] : finish)
       problem.with_scratch([&, begin = begin, end = end](void* scratch) {
-        kernels.finish_tiles(op, a, row, begin, end, stats.data(), scratch, weight_cache.get());
+        kernels.finish_tiles(a, row, begin, end, stats.data(), scratch, weight_cache.get());
       });
-    kernels.finish_row(op, a, row, stats.data());
+    kernels.finish_row(a, row, stats.data());
   }
   problem.expect_surroundings_intact();
 }
