@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include "../ops/backend.h"
+#include "kernels.h"
 #include "kl_params.h"
 #include "scratch.h"
 
