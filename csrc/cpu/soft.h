@@ -76,8 +76,7 @@ class NontemporalRows {
   NontemporalRows(T* to, int64_t classes, T* scratch)
       : to_(to), classes_(classes), scratch_(scratch) {}
 
-  /// Where the values of rows from `first` on are computed; keeps the partial line of row first -
-  /// 1.
+  /// Where the values of rows from `first` on are computed; keeps the partial line before them.
   T* begin(int64_t first) {
     T* to = to_ + first * classes_;
     const int64_t misaligned = offset_in_line(to);
@@ -154,11 +153,11 @@ static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, V
   T* to = nontemporal_rows<T>(a, group, a.output);
   NontemporalRows<T> lines(to, a.rows.classes, scores);
   for_each_block(a, group, [&](const Group& block, int64_t first) {
-    const auto see_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
+    const auto visit_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
       visit(first + i, sum, tau);
     };
-    if (to == nullptr) return soft_rows(a, block, scores, see_row);
-    softmax_rows(a, block, lines.begin(first), see_row,
+    if (to == nullptr) return soft_rows(a, block, scores, visit_row);
+    softmax_rows(a, block, lines.begin(first), visit_row,
                  [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) {
                    lines.put(first + i, begin, count, factor);
                  });

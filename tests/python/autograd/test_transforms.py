@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 from common import DTYPES, assert_same_bits, make_key, ops
+from operations import PRIVATE, changed, tensors
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils._pytree import tree_leaves
 
@@ -129,20 +130,20 @@ def test_vmap_over_scalars_gives_ones():
 
 
 def test_vmap_reaches_every_private_op():
-    x, keys, t = torch.randn(3, 4, 7), torch.randint(0, 2**60, (3, 2)), torch.tensor(0.7)
-    functions = [
-        lambda x, k: ops._gumbel_noise(x, k),
-        lambda x, k: ops._gumbel_softmax_lse(x, t, k, 1),
-        lambda x, k: ops._gumbel_softmax_hard(x, t, k, 0),
-        lambda x, k: ops._gumbel_softmax_hard_soft(x, t, k, 1),
-        lambda x, k: ops._gumbel_max(x, t, k, 0, False),
-        lambda x, k: ops._gumbel_max(x, t, k, 1, True),
-        lambda x, k: ops._gumbel_argmax(x, t, k, 0, False),
-        lambda x, k: ops._gumbel_argmax(x, t, k, 1, True),
-        lambda x, k: ops._gumbel_softmax_backward(x, x.softmax(1), t, 1, tau_grad=True),
-        lambda x, k: ops._gumbel_softmax_hard_backward(x, x, t, k, 1, tau_grad=True),
-        lambda x, k: (split(k, 5), fold_in(k, 3)),
-    ]
+    x, keys, tau = torch.randn(3, 4, 7), torch.randint(0, 2**60, (3, 2)), torch.tensor(0.7)
+    given = tensors(tau=tau)
+
+    def function_of(name, dim, flag):
+        def run(x, key):
+            changes = {"x": x, "y": x.softmax(dim), "grad": x, "key": key, "dim": dim}
+            arguments, options = PRIVATE[name](changed(given, **changes, flag=flag))
+            return getattr(ops, name)(*arguments, **options)
+
+        return run
+
+    cases = [(name, *how) for name in PRIVATE for how in [(0, False), (1, True)]]
+    functions = [function_of(*case) for case in cases]
+    functions.append(lambda x, k: (split(k, 5), fold_in(k, 3)))
     for function in functions:
         got = tree_leaves(vmap(function)(x, keys))
         elements = [tree_leaves(function(*element)) for element in zip(x, keys, strict=True)]

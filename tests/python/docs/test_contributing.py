@@ -29,10 +29,9 @@ FUSED = files_of("A fused op")
 
 def mentioning(pattern, *folders):
     for folder in folders:
+        # The library's headers are installed in `python`.
+        wanted = {".py"} if folder == "python" else {".cpp", ".h"}
         for path in (ROOT / folder).rglob("*"):
-            wanted = (
-                {".py"} if folder == "python" else {".cpp", ".h"}
-            )  # headers are installed there
             if path.suffix in wanted and re.search(pattern, path.read_text(encoding="utf-8")):
                 yield str(path.relative_to(ROOT))
 

@@ -2,11 +2,13 @@
 """A script that calls private ops with random arguments: a call returns valid results or raises."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import torch
 from common import compute_type, ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operations import PRIVATE
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.bool]
 TAU_DTYPES = [torch.float64, torch.float32, torch.float16, torch.int64]
@@ -49,52 +51,57 @@ def calls(draw):
         place["full_shape"] = draw(st.lists(st.integers(-1, 9), max_size=4))
         place["start"] = draw(st.lists(st.integers(-1, 5), max_size=4))
     dtype = draw(pick([None, None, *DTYPES]))
-    return draw(st.integers(0, 12)), tensors, dim, place, dtype, draw(st.booleans())
+    given = SimpleNamespace(**tensors, y=tensors["x"], dim=dim, place=place, dtype=dtype)
+    given.flag = draw(st.booleans())
+    return draw(st.sampled_from([*PRIVATE, *OTHERS])), given
 
 
-def run(which, t, dim, place, dtype, flag):
-    x, grad, tau, key = t["x"], t["grad"], t["tau"], t["key"]
-    return [
-        lambda: ops._gumbel_softmax(x, tau, key, dim, flag, dtype=dtype, **place),
-        lambda: ops._gumbel_softmax_lse(x, tau, key, dim, dtype=dtype, **place),
-        lambda: ops._gumbel_softmax_backward(grad, x, tau, dim, dtype=dtype, tau_grad=flag),
-        lambda: ops._gumbel_softmax_hard_backward(grad, x, tau, key, dim, tau_grad=flag, **place),
-        lambda: ops._gumbel_max(x, tau, key, dim, flag, **place),
-        lambda: ops._gumbel_noise(x, key, **place),
-        lambda: (ops._split_key(key, 3), ops._fold_in_key(key, dim)),
-        lambda: ops._kl_categorical(x, grad if place else None, dim, flag),
-        lambda: ops._kl_categorical_backward(tau, x, tau, tau, tau, None, dim, flag),
-        lambda: ops._straight_through_lookup(x, grad, tau, key),
-        lambda: ops._gumbel_argmax(x, tau, key, dim, flag, **place),
-        lambda: ops._gumbel_softmax_hard(x, tau, key, dim, dtype=dtype, **place),
-        lambda: ops._gumbel_softmax_hard_soft(x, tau, key, dim, dtype=dtype, **place),
-    ][which]()
+OTHERS = {
+    "keys": lambda t: (ops._split_key(t.key, 3), ops._fold_in_key(t.key, t.dim)),
+    "_kl_categorical": lambda t: ops._kl_categorical(
+        t.x, t.grad if t.place else None, t.dim, t.flag
+    ),
+    "_kl_categorical_backward": lambda t: ops._kl_categorical_backward(
+        t.tau, t.x, t.tau, t.tau, t.tau, None, t.dim, t.flag
+    ),
+    "_straight_through_lookup": lambda t: ops._straight_through_lookup(t.x, t.grad, t.tau, t.key),
+}
+
+
+def run(name, t):
+    if name in OTHERS:
+        return OTHERS[name](t)
+    arguments, options = PRIVATE[name](t)
+    return getattr(ops, name)(*arguments, **options)
 
 
 @settings(max_examples=400, derandomize=True, deadline=None, database=None)
 @given(calls())
 def fuzz(call):
-    which, tensors, dim, _, dtype, _ = call
+    name, t = call
     try:
-        result = run(*call)
+        result = run(name, t)
     except ERRORS:
         outcome["refused"] += 1
         return
     outcome["accepted"] += 1
     first = result[0] if isinstance(result, tuple) else result
-    if which < 4:
-        x = tensors["x"]
-        wanted = dtype if dtype is not None and which < 3 else x.dtype
-        assert first.shape == x.shape and first.dtype == wanted
+    if name.startswith("_gumbel_softmax"):
+        wanted = (
+            t.dtype
+            if t.dtype is not None and name != "_gumbel_softmax_hard_backward"
+            else t.x.dtype
+        )
+        assert first.shape == t.x.shape and first.dtype == wanted
         assert not first.isnan().any()
-    if which in (4, 10):
-        index = result[1] if which == 4 else result
-        k = tensors["x"].shape[dim] if tensors["x"].dim() else 1
+    if name in ("_gumbel_max", "_gumbel_argmax"):
+        index = result if name == "_gumbel_argmax" else result[1]
+        k = t.x.shape[t.dim] if t.x.dim() else 1
         assert ((index >= 0) & (index < max(k, 1))).all()
-    if which == 8:
-        assert first.shape == tensors["x"].shape and first.dtype == tensors["x"].dtype
-    if which == 5:
-        assert first.dtype == compute_type(tensors["x"].dtype) and torch.isfinite(first).all()
+    if name == "_kl_categorical_backward":
+        assert first.shape == t.x.shape and first.dtype == t.x.dtype
+    if name == "_gumbel_noise":
+        assert first.dtype == compute_type(t.x.dtype) and torch.isfinite(first).all()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pytest
 import torch
 from common import DTYPES, FORMS, make_key, ops, tau_of
 from compiling import count, targets
+from operations import PRIVATE, tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -26,32 +27,15 @@ def opcheck(op, args, options=None):
 
 
 def samples(dtype, requires_grad):
-    """Arguments of every private op."""
-    x = torch.randn(2, 3, 4).to(dtype).requires_grad_(requires_grad)
-    y = x.detach().softmax(1).requires_grad_(requires_grad)
-    grad = torch.randn(2, 3, 4).to(dtype)
-    tau, rows = tau_of(0.7), torch.rand(2, 1, 4).add(0.5).requires_grad_(requires_grad)
-    keys = torch.randint(0, 2**60, (2, 2))
-    shard = {"full_shape": [4, 3, 8], "start": [1, 0, 3]}
-    return [
-        (ops._gumbel_softmax, (x, tau, KEY, 1, False), {}),
-        (ops._gumbel_softmax, (x, rows, KEY, 1, True), shard),
-        (ops._gumbel_softmax, (x, tau, keys, 2, False), {"dtype": torch.float32}),
-        (ops._gumbel_softmax_hard, (x, rows, KEY, 1), shard),
-        (ops._gumbel_softmax_hard, (x, tau, keys, 2), {"dtype": torch.float32}),
-        (ops._gumbel_softmax_hard_soft, (x, rows, KEY, 1), shard),
-        (ops._gumbel_softmax_hard_soft, (x, tau, keys, 2), {"dtype": torch.float32}),
-        (ops._gumbel_softmax_lse, (x, rows, KEY, 1), {}),
-        (ops._gumbel_softmax_backward, (grad, y, rows, 1), {"tau_grad": True}),
-        (ops._gumbel_softmax_backward, (grad, y, tau, 1), {"dtype": torch.float32}),
-        (ops._gumbel_softmax_hard_backward, (grad, x, rows, KEY, 1), {"tau_grad": True}),
-        (ops._gumbel_softmax_hard_backward, (grad, x, tau, keys, 2), {}),
-        (ops._gumbel_max, (x, tau, KEY, 1, False), {}),
-        (ops._gumbel_max, (x, tau, keys, 2, True), {}),
-        (ops._gumbel_argmax, (x, tau, KEY, 1, False), {}),
-        (ops._gumbel_argmax, (x, tau, keys, 2, True), {}),
-        (ops._gumbel_noise, (x, KEY), shard),
-    ]
+    """Private ops: a shard with temperatures of rows, one temperature, batched keys."""
+    one, keys = tau_of(0.7), torch.randint(0, 2**60, (2, 2))
+    for changes in [
+        {"place": {"full_shape": [4, 3, 8], "start": [1, 0, 3]}},
+        {"tau": one, "flag": False},
+        {"tau": one, "key": keys, "dim": 2, "flag": False, "dtype": torch.float32},
+    ]:
+        given = tensors(dtype, requires_grad, **changes)
+        yield from ((getattr(ops, name), *make(given)) for name, make in PRIVATE.items())
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])

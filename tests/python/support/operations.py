@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of public operations that ops/test_operations.py and distributed checks run over.
+"""The tables of operations that tests of what holds for every one of them run over.
 
-A new operation gets one entry: its arguments in Python, those of each overload of its dispatcher
-op, and whether it is random, differentiable, and defined for DTensors.
+A new public operation gets an entry of TABLE: its arguments in Python, those of each overload of
+its dispatcher op, and whether it is random, differentiable, and defined for DTensors. A new private
+one gets an entry of PRIVATE.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from common import make_key
 
 import torch_gumbel
 
@@ -144,3 +147,49 @@ OVERLOADS = [
     for operation in [*TABLE, SAMPLE_GUMBEL]
     for overload in operation.overloads
 ]
+
+
+def tensors(element=torch.float32, requires_grad=False, **changes) -> SimpleNamespace:
+    """What private ops take: rows of [2, 3, 4] along dim 1, with a temperature each."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 3, 4, generator=generator).to(element)
+    given = {
+        "x": x.requires_grad_(requires_grad),
+        "y": x.detach().softmax(1).requires_grad_(requires_grad),
+        "grad": torch.randn(2, 3, 4, generator=generator).to(element),
+        "tau": (torch.rand(2, 1, 4, generator=generator) + 0.5).requires_grad_(requires_grad),
+        "key": make_key(5),
+        "dim": 1,
+        "flag": True,
+        "dtype": None,
+        "place": {},
+    }
+    return SimpleNamespace(**{**given, **changes})
+
+
+def changed(given: SimpleNamespace, **changes) -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(given), **changes})
+
+
+# Private ops of logits or their sample: arguments and options, made of `tensors`.
+PRIVATE = {
+    "_gumbel_softmax": lambda t: ((*of_draw(t), t.flag), {"dtype": t.dtype, **t.place}),
+    "_gumbel_softmax_hard": lambda t: (of_draw(t), {"dtype": t.dtype, **t.place}),
+    "_gumbel_softmax_hard_soft": lambda t: (of_draw(t), {"dtype": t.dtype, **t.place}),
+    "_gumbel_softmax_lse": lambda t: (of_draw(t), {"dtype": t.dtype, **t.place}),
+    "_gumbel_softmax_backward": lambda t: (
+        (t.grad, t.y, t.tau, t.dim),
+        {"dtype": t.dtype, "tau_grad": t.flag},
+    ),
+    "_gumbel_softmax_hard_backward": lambda t: (
+        (t.grad, *of_draw(t)),
+        {"tau_grad": t.flag, **t.place},
+    ),
+    "_gumbel_max": lambda t: ((*of_draw(t), t.flag), t.place),
+    "_gumbel_argmax": lambda t: ((*of_draw(t), t.flag), t.place),
+    "_gumbel_noise": lambda t: ((t.x, t.key), t.place),
+}
+
+
+def of_draw(t: SimpleNamespace) -> tuple:
+    return t.x, t.tau, t.key, t.dim
