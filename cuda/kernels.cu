@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
+#include "device/keys.cuh"
+#include "device/ops.cuh"
 #include "kernels.h"
-#include "keys.cuh"
-#include "ops.cuh"
 #include "plan.h"
 
 namespace torch_gumbel::cuda {

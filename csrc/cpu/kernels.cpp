@@ -3,10 +3,10 @@
 // long ones.
 #include <type_traits>
 
-#include "kl.h"
-#include "spatial_argmax.h"
-#include "spatial_backward.h"
-#include "spatial_softmax.h"
+#include "kernels/kl.h"
+#include "kernels/spatial_argmax.h"
+#include "kernels/spatial_backward.h"
+#include "kernels/spatial_softmax.h"
 
 #define TG_TEXT_OF(name) #name
 #define TG_TEXT(name) TG_TEXT_OF(name)

@@ -3,8 +3,8 @@
 #include <ATen/Parallel.h>
 
 #include "../ops/backend.h"
-#include "huge_tau.h"
 #include "kernels.h"
+#include "kernels/huge_tau.h"
 #include "scratch.h"
 
 namespace torch_gumbel::cpu {

@@ -26,7 +26,7 @@ build() {
   {
     echo "$exact -DTG_ISA=generic -c csrc/cpu/kernels.cpp -o $folder/kernels.o"
     echo "-c csrc/cpu/plan.cpp -o $folder/plan.o"
-    echo "-c csrc/cpu/select.cpp -o $folder/select.o"
+    echo "-c csrc/cpu/isa_dispatch.cpp -o $folder/isa_dispatch.o"
     echo "-ffp-contract=off -c tests/arm64/digest.cpp -o $folder/digest.o"
     echo "-I$gtest -c $gtest/src/gtest-all.cc -o $folder/gtest.o"
     for source in "$@"; do

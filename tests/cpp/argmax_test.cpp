@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/prune.h"
+#include "cpu/kernels/prune.h"
 #include "isa_probe.h"
 
 namespace torch_gumbel::testing {

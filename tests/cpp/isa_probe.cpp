@@ -5,9 +5,9 @@
 
 #include <type_traits>
 
-#include "cpu/convert.h"
-#include "cpu/vec_loop.h"
-#include "cpu/words.h"
+#include "cpu/simd/convert.h"
+#include "cpu/simd/vec_loop.h"
+#include "cpu/simd/words.h"
 
 #define TG_TEXT_OF(name) #name
 #define TG_TEXT(name) TG_TEXT_OF(name)

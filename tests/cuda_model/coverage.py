@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Line coverage of cuda/*.cuh by a run of model_tests_coverage: a percentage, and the lines left.
+"""Line coverage of the headers of cuda by a run of model_tests_coverage: a percentage, and the lines left.
 
 Usage: coverage.py BUILD_DIRECTORY [LEAST_PERCENTAGE]
 """
@@ -47,7 +47,7 @@ def main(build, least=0.0):
         print(f"{file:20} {len(lines) - len(left):4} of {len(lines):4}", end="")
         print(f", not {ranges(left)}" if left else "")
     share = 100 * sum(count > 0 for count in ran.values()) / len(ran)
-    print(f"cuda/*.cuh: {share:.1f} % of {len(ran)} lines")
+    print(f"cuda: {share:.1f} % of {len(ran)} lines")
     return share >= float(least)
 
 

@@ -6,8 +6,8 @@
 #include <map>
 #include <string>
 
+#include "../../cuda/device/problem.h"
 #include "../../cuda/kernels.h"
-#include "../../cuda/problem.h"
 
 namespace {
 

@@ -2,7 +2,7 @@
 // The first maximum of a row.
 #pragma once
 
-#include "reduce.h"
+#include "../simd/reduce.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 

@@ -4,7 +4,7 @@
 // row.
 #pragma once
 
-#include "reduce.h"
+#include "../simd/reduce.h"
 #include "scores.h"
 
 namespace torch_gumbel::cpu::TG_ISA {

@@ -2,8 +2,8 @@
 // Elements of the fast kernels: 16 bytes of them at a time, and one at a time.
 #pragma once
 
-#include "../csrc/math/rows.h"
-#include "device_math.cuh"
+#include "../../csrc/math/rows.h"
+#include "math.cuh"
 
 namespace torch_gumbel::cuda {
 

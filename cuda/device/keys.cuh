@@ -2,8 +2,8 @@
 // Keys derived from keys.
 #pragma once
 
-#include "../csrc/math/philox.h"
-#include "generic_rows.cuh"
+#include "../../csrc/math/philox.h"
+#include "../kernels/generic_rows.cuh"
 
 namespace torch_gumbel::cuda {
 

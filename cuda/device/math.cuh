@@ -3,7 +3,7 @@
 // which gives the same results to within the stated error.
 #pragma once
 
-#include "../csrc/math/host_device.h"
+#include "../../csrc/math/host_device.h"
 
 #ifndef __CUDA_ARCH__
 #include <math.h>

@@ -2,7 +2,7 @@
 // Neighbouring rows that are processed together, and their operands.
 #pragma once
 
-#include "convert.h"
+#include "../simd/convert.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 

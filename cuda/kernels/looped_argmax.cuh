@@ -3,7 +3,7 @@
 // bound (csrc/math/prune.h) reaches the best score so far. Ranges of blocks as in looped.cuh.
 #pragma once
 
-#include "../csrc/math/prune.h"
+#include "../../csrc/math/prune.h"
 #include "argmax.cuh"
 #include "looped.cuh"
 

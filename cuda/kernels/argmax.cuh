@@ -2,7 +2,7 @@
 // The best class of a row: the first one of the largest exact score.
 #pragma once
 
-#include "row_scores.cuh"
+#include "../device/row_scores.cuh"
 
 namespace torch_gumbel::cuda {
 

@@ -2,7 +2,7 @@
 // The threads that share a row: a warp, or a block.
 #pragma once
 
-#include "device_math.cuh"
+#include "math.cuh"
 
 namespace torch_gumbel::cuda {
 

@@ -2,10 +2,10 @@
 // Each op's kernels by family, as one type with the same functions.
 #pragma once
 
-#include "generic_kernels.cuh"
-#include "looped_hard_soft.cuh"
-#include "spatial_kernels.cuh"
-#include "tile_hard_soft.cuh"
+#include "../kernels/generic_kernels.cuh"
+#include "../kernels/looped_hard_soft.cuh"
+#include "../kernels/spatial_kernels.cuh"
+#include "../kernels/tile_hard_soft.cuh"
 
 namespace torch_gumbel::cuda {
 

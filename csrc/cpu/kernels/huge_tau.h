@@ -2,7 +2,7 @@
 // Rows of temperatures so high that only logits near the largest number still tell classes apart.
 #pragma once
 
-#include "../math/rows.h"
+#include "../../math/rows.h"
 
 namespace torch_gumbel::cpu {
 

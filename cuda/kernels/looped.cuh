@@ -7,7 +7,7 @@
 // (kFinish).
 #pragma once
 
-#include "row_scores.cuh"
+#include "../device/row_scores.cuh"
 
 namespace torch_gumbel::cuda {
 

@@ -5,8 +5,8 @@
 // Only elements whose bound (math/prune.h) reaches the best score so far are evaluated.
 #pragma once
 
-#include "../math/prune.h"
-#include "reduce.h"
+#include "../../math/prune.h"
+#include "../simd/reduce.h"
 #include "scores.h"
 
 namespace torch_gumbel::cpu::TG_ISA {

@@ -12,9 +12,9 @@
 
 #include <type_traits>
 
-#include "../math/rows.h"
-#include "../math/softmax.h"
-#include "kernels.h"
+#include "../../math/rows.h"
+#include "../../math/softmax.h"
+#include "../kernels.h"
 
 #ifndef TG_ISA
 #error "compile with -DTG_ISA=name"

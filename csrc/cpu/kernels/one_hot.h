@@ -2,8 +2,8 @@
 // Stores of one-hot rows.
 #pragma once
 
+#include "../simd/store.h"
 #include "prune.h"
-#include "store.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 

@@ -5,7 +5,7 @@
 // within kScoreError of csrc/math/gumbel.h's; where bits are promised, from csrc/math itself.
 #pragma once
 
-#include "../csrc/math/gumbel.h"
+#include "../../csrc/math/gumbel.h"
 #include "aligned_row.cuh"
 
 namespace torch_gumbel::cuda {

@@ -7,9 +7,9 @@
 // whichever are contiguous in memory, so that no layout needs a copy.
 #pragma once
 
-#include "../csrc/math/gumbel.h"
-#include "aligned_row.cuh"
-#include "thread_group.cuh"
+#include "../../csrc/math/gumbel.h"
+#include "../device/aligned_row.cuh"
+#include "../device/thread_group.cuh"
 
 namespace torch_gumbel::cuda {
 

@@ -2,9 +2,9 @@
 // Noise and scores (logits plus noise): the first stage of every op that draws.
 #pragma once
 
+#include "../simd/vec_loop.h"
+#include "../simd/words.h"
 #include "group.h"
-#include "vec_loop.h"
-#include "words.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 

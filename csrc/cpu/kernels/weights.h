@@ -7,9 +7,9 @@
 // then makes them probabilities, so a row needs its scores only once.
 #pragma once
 
+#include "../simd/store.h"
 #include "first_maximum.h"
 #include "scores.h"
-#include "store.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 

@@ -4,8 +4,8 @@
 // memory, and every step is vectorized over rows. Bitwise equal to the general form.
 #pragma once
 
+#include "../simd/store.h"
 #include "scores.h"
-#include "store.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 

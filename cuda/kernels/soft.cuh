@@ -2,7 +2,7 @@
 // Soft sample y = softmax((logits + noise) / tau) of rows held in registers.
 #pragma once
 
-#include "row_scores.cuh"
+#include "../device/row_scores.cuh"
 
 namespace torch_gumbel::cuda {
 

@@ -3,7 +3,7 @@
 // probabilities, and its gradient. One read of the rows forward; one read and one write backward.
 #pragma once
 
-#include "kl_params.h"
+#include "../kl_params.h"
 #include "softmax.h"
 
 namespace torch_gumbel::cpu::TG_ISA {

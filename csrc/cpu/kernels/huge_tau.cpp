@@ -7,8 +7,8 @@
 #include <cmath>
 #include <limits>
 
-#include "../math/gumbel.h"
-#include "../math/softmax.h"
+#include "../../math/gumbel.h"
+#include "../../math/softmax.h"
 
 namespace torch_gumbel::cpu {
 namespace {

@@ -2,8 +2,8 @@
 // The parameter of every kernel.
 #pragma once
 
-#include "../csrc/math/rows.h"
-#include "../csrc/math/softmax.h"
+#include "../../csrc/math/rows.h"
+#include "../../csrc/math/softmax.h"
 
 namespace torch_gumbel::cuda {
 
