@@ -14,6 +14,7 @@ export TORCH_CUDA_ARCH_LIST ?= $(or $(GPU),9.0)+PTX
 export MAX_JOBS ?= $(shell nproc)
 
 BUILD := build/cmake
+export TORCH_GUMBEL_BUILD := $(abspath $(BUILD))
 # Another interpreter, CUDA choice, or list of architectures is another build.
 CHOICES := $(PYTHON) $(TORCH_GUMBEL_CUDA) $(TORCH_CUDA_ARCH_LIST)
 HASH := $(shell echo "$(CHOICES)" | cksum | cut -d' ' -f1)
@@ -125,7 +126,7 @@ ptx: build  ## run the CUDA kernels' PTX on an interpreter on the CPU: every cas
 	$(PYTHON) tests/ptx/run_ptx.py
 
 sass: build  ## the GPU machine code in numbers: docs/internals/machine_code.md, checked against its budget
-	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel.so --write docs/internals/machine_code.md
+	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel_cuda_kernels.so --write docs/internals/machine_code.md
 
 gpu: build  ## all that needs a GPU: tests, memory checkers, benchmark (see tests/gpu/run.sh); build/gpu/
 	PYTHON=$(PYTHON) BUILD=$(BUILD) tests/gpu/run.sh

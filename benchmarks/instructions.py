@@ -157,7 +157,7 @@ def main() -> None:
             raise SystemExit(f"instructions: {tool} is not installed")
     now = {
         "avx2, executed": executed_per_element(options.build / "benchmarks" / "run_kernel"),
-        "avx512, in the code": counted_per_element(options.build / "csrc" / "libtorch_gumbel.so"),
+        "avx512, in the code": counted_per_element(options.build / "csrc" / "libtorch_gumbel_kernels.so"),
     }
     print(json.dumps(now, indent=1))
     if not options.check:

@@ -3,7 +3,7 @@
 
     python benchmarks/sass_report.py LIBRARY [--write docs/internals/machine_code.md]
 
-LIBRARY: libtorch_gumbel.so, kernels.o, or a cubin, with code for sm_90.
+LIBRARY: libtorch_gumbel_cuda_kernels.so, kernels.o, or a cubin, with code for sm_90.
 """
 
 import argparse

@@ -209,4 +209,9 @@ void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number, uint64
   launch_fold_in(keys, count, 0, number, 1, out, stream);
 }
 
+void write_key(const Reservation& reservation, uint64_t* key, cudaStream_t stream) {
+  void* arguments[] = {const_cast<Reservation*>(&reservation), &key};
+  (void)cudaLaunchKernel(write_key_kernel, dim3(1), dim3(1), arguments, 0, stream);
+}
+
 }  // namespace torch_gumbel::cuda

@@ -22,6 +22,7 @@
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
+#include "../csrc/include/torch_gumbel/export.h"
 #include "../csrc/math/rows.h"
 
 namespace torch_gumbel::cuda {
@@ -32,34 +33,40 @@ struct Resources {
 };
 
 /// Bytes of the workspace; 0 if the problem needs none.
-int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
+TORCH_GUMBEL_API int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
 
 /// output = softmax((input + noise) / tau).
 /// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.
-void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
+TORCH_GUMBEL_API void soft_forward(const KernelParams& a, cudaStream_t stream,
+                                   const Resources& resources = {});
 
 /// output = one-hot of the first maximum of input + noise: one 1, zeros elsewhere.
-void hard_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
+TORCH_GUMBEL_API void hard_forward(const KernelParams& a, cudaStream_t stream,
+                                   const Resources& resources = {});
 
 /// output = the soft sample and one_hot = the hard one, each as above, of the same noise. The 1 is
 /// where the exact scores have their first maximum, whatever the rounding of the soft sample.
 /// `row_value` is not written.
-void hard_soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
+TORCH_GUMBEL_API void hard_soft_forward(const KernelParams& a, cudaStream_t stream,
+                                        const Resources& resources = {});
 
 /// index = the first maximum of the scores input * (1 / tau) + noise, 0 for an undefined row. At a
 /// temperature of 0 the scores are the inputs.
 /// row_value, unless null: that score; NaN for an undefined row, -inf where every class is -inf.
-void argmax(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
+TORCH_GUMBEL_API void argmax(const KernelParams& a, cudaStream_t stream,
+                             const Resources& resources = {});
 
 /// From a soft sample y = input: output = y (grad - sum_k y_k grad_k) / tau.
 /// row_value, unless null: the gradient at tau, -sum_k output_k log y_k, with 0 log 0 = 0.
-void backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
+TORCH_GUMBEL_API void backward(const KernelParams& a, cudaStream_t stream,
+                               const Resources& resources = {});
 
 /// `backward` with y recomputed from the logits `input` and the key.
-void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& resources = {});
+TORCH_GUMBEL_API void hard_backward(const KernelParams& a, cudaStream_t stream,
+                                    const Resources& resources = {});
 
 /// output = standard Gumbel noise.
-void noise(const KernelParams& a, cudaStream_t stream);
+TORCH_GUMBEL_API void noise(const KernelParams& a, cudaStream_t stream);
 
 /// The one of these that computes `op`.
 inline void run_op(Op op, const KernelParams& a, cudaStream_t stream, const Resources& resources) {
@@ -83,11 +90,22 @@ inline void run_op(Op op, const KernelParams& a, cudaStream_t stream, const Reso
 
 /// out[i][k] = fold_in(keys[k], first + i) for i < per_key, k < count; keys are pairs of words.
 /// `first` is any 64-bit pattern; the sum wraps.
-void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,
-             cudaStream_t stream);
+TORCH_GUMBEL_API void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key,
+                              uint64_t* out, cudaStream_t stream);
 
 /// out[k] = fold_in(keys[k], *number) for k < count, with the number on the device.
-void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number, uint64_t* out,
-             cudaStream_t stream);
+TORCH_GUMBEL_API void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number,
+                              uint64_t* out, cudaStream_t stream);
+
+/// Seed and offset of a block of words that a generator set aside: numbers, or, while a graph is
+/// captured, where the device finds them when the graph runs.
+struct Reservation {
+  uint64_t seed = 0, offset = 0;  // if captured: `offset` counts from the device's
+  const int64_t *device_seed = nullptr, *device_offset = nullptr;  // null: not captured
+};
+
+/// key = fold_in((seed, 0), offset / 4): the one Philox block that the reservation owns, computed
+/// on the device, because while a graph is captured only the device will know seed and offset.
+TORCH_GUMBEL_API void write_key(const Reservation& reservation, uint64_t* key, cudaStream_t stream);
 
 }  // namespace torch_gumbel::cuda

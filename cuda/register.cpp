@@ -9,10 +9,10 @@
 
 #include <ATen/cuda/CUDAGraphsUtils.cuh>
 
+#include "../csrc/build_info.h"
 #include "../csrc/ops/backend.h"
 #include "../csrc/ops/checks.h"
 #include "../csrc/ops/keys.h"
-#include "device_key.h"
 #include "kernels.h"
 
 namespace torch_gumbel::cuda {
@@ -35,6 +35,11 @@ struct Backend {
   }
 };
 
+Reservation plain(const at::PhiloxCudaState& state) {
+  if (!state.captured_) return {state.seed_.val, state.offset_.val};
+  return {0, state.offset_intragraph_, state.seed_.ptr, state.offset_.ptr};
+}
+
 /// Reserves the four words of one Philox block: nothing else that draws from the generator can use
 /// them.
 at::PhiloxCudaState reserve_block(const std::optional<at::Generator>& generator,
@@ -51,7 +56,7 @@ Tensor new_key_cuda(const Tensor& anchor, std::optional<at::Generator> generator
   const c10::cuda::CUDAGuard guard(anchor.device());
   const Tensor key = at::empty({2}, anchor.options().dtype(at::kUInt64));
   const auto reservation = reserve_block(generator, anchor.device());
-  write_key(reservation, static_cast<uint64_t*>(key.mutable_data_ptr()),
+  write_key(plain(reservation), static_cast<uint64_t*>(key.mutable_data_ptr()),
             c10::cuda::getCurrentCUDAStream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return key;
@@ -112,6 +117,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));
   m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_cuda));
   ops::register_host_key(host_key);
+  set_cuda_build(TORCH_GUMBEL_CUDA_VERSION, TORCH_GUMBEL_CUDA_ARCHITECTURES);
 }
 
 }  // namespace

@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-# Two parts: "library" (headers, libtorch_gumbel, CMake package) is what `cmake --install` installs;
-# "python" adds what the Python package needs beside them, and is installed by setup.py.
+# Three parts: "kernels" (libraries without Torch), "library" (headers, CMake package, and the libraries of one minor version
+# of LibTorch), and "python" (Python modules for it). `cmake --install` installs the first two.
 include(CMakePackageConfigHelpers)
 set(package_folder share/cmake/torch_gumbel)
 
-# Relative, so that the Python package can be moved; a build for C++ alone knows one LibTorch.
-if(TORCH_GUMBEL_PYTHON)
-  set_target_properties(torch_gumbel PROPERTIES INSTALL_RPATH "$ORIGIN/../../torch/lib")
-else()
-  set_target_properties(torch_gumbel PROPERTIES INSTALL_RPATH "${LIBTORCH_ROOT}/lib")
-endif()
-# torch_gumbelConfig.cmake wraps it as torch_gumbel::torch_gumbel.
-set_target_properties(torch_gumbel PROPERTIES EXPORT_NAME library)
-install(TARGETS torch_gumbel EXPORT torch_gumbelTargets LIBRARY DESTINATION lib COMPONENT library)
+# Installs a library for LibTorch's minor version beside the others. Its paths are relative, so that the Python package can be
+# moved; a build for C++ alone knows one LibTorch.
+function(install_layer target)
+  if(TORCH_GUMBEL_PYTHON)
+    set(libtorch "$ORIGIN/../../../torch/lib")
+  else()
+    set(libtorch "${LIBTORCH_ROOT}/lib")
+  endif()
+  set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN;$ORIGIN/..;${libtorch}")
+  install(TARGETS ${target} LIBRARY DESTINATION ${TORCH_GUMBEL_LAYER} COMPONENT library)
+endfunction()
+function(install_kernels target)
+  if(NOT TORCH_GUMBEL_KERNELS)
+    install(TARGETS ${target} LIBRARY DESTINATION lib COMPONENT kernels)
+  endif()
+endfunction()
+
+install_layer(torch_gumbel)
+install_kernels(torch_gumbel_kernels)
 install(DIRECTORY include/torch_gumbel DESTINATION include COMPONENT library)
 
 configure_package_config_file(cmake/torch_gumbelConfig.cmake.in
@@ -24,14 +34,3 @@ install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/torch_gumbelConfigVersion.cmake
   cmake/FindLibTorch.cmake
   DESTINATION ${package_folder} COMPONENT library)
-install(EXPORT torch_gumbelTargets NAMESPACE torch_gumbel::
-  DESTINATION ${package_folder} COMPONENT library)
-
-# Read before the library is loaded, to say in words that another torch is running.
-file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/built_for_torch "${LIBTORCH_VERSION}\n")
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/built_for_torch
-  DESTINATION lib COMPONENT python EXCLUDE_FROM_ALL)
-if(TORCH_GUMBEL_PYTHON)
-  set_target_properties(_C PROPERTIES INSTALL_RPATH "$ORIGIN/lib")
-  install(TARGETS _C LIBRARY DESTINATION . COMPONENT python EXCLUDE_FROM_ALL)
-endif()

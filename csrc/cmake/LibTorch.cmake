@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# The LibTorch to build against: that in CMAKE_PREFIX_PATH, or that of the Python package.
-find_package(Python 3.10 COMPONENTS Interpreter OPTIONAL_COMPONENTS Development.Module)
-if(TORCH_GUMBEL_PYTHON AND NOT Python_Development.Module_FOUND)
-  message(FATAL_ERROR "torch_gumbel: Python's headers are missing (Debian/Ubuntu: apt-get install "
-                      "python3-dev); without the Python module: -DTORCH_GUMBEL_PYTHON=OFF")
+# The LibTorch to build against: TORCH_GUMBEL_LIBTORCH, one in CMAKE_PREFIX_PATH, or that of the Python package.
+find_package(Python 3.10 COMPONENTS Interpreter)
+if(TORCH_GUMBEL_PYTHON AND NOT Python_FOUND)
+  message(FATAL_ERROR "torch_gumbel: wanted Python 3.10 or later, found none; without the Python module: -DTORCH_GUMBEL_PYTHON=OFF")
 endif()
 
-set(LIBTORCH_HINTS ${CMAKE_PREFIX_PATH})
-if(Python_FOUND)
+set(LIBTORCH_HINTS ${TORCH_GUMBEL_LIBTORCH} ${CMAKE_PREFIX_PATH})
+if(Python_FOUND AND NOT TORCH_GUMBEL_LIBTORCH)
   execute_process(
     COMMAND ${Python_EXECUTABLE} -c
       "import os, importlib.util as u; print(os.path.dirname(u.find_spec('torch').origin))"

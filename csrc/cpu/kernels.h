@@ -2,6 +2,7 @@
 // The CPU kernels as the launcher sees them: one table per instruction set. Torch-free.
 #pragma once
 
+#include "../include/torch_gumbel/export.h"
 #include "plan.h"
 
 namespace torch_gumbel::cpu {
@@ -41,11 +42,11 @@ struct Kernels {
 /// Builds of kernels.cpp that this library holds and this machine runs, slowest first.
 /// TORCH_GUMBEL_CPU=name in the environment (read once) picks one; std::invalid_argument if it
 /// names none.
-const Kernels& selected_kernels();
+TORCH_GUMBEL_API const Kernels& selected_kernels();
 
 /// Names of the builds that this machine runs, separated by spaces, and one of them by name (null:
 /// not here).
-const char* runnable_names();
-const Kernels* kernels_by_name(const char* name);
+TORCH_GUMBEL_API const char* runnable_names();
+TORCH_GUMBEL_API const Kernels* kernels_by_name(const char* name);
 
 }  // namespace torch_gumbel::cpu

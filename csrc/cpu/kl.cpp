@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The relative entropy of rows on the CPU.
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include "../ops/backend.h"
+#include "../ops/parallel.h"
 #include "kernels.h"
 #include "kl_params.h"
 #include "scratch.h"
@@ -20,7 +20,7 @@ using Run = void (*)(const KlParams&, int64_t, int64_t, void*);
 void run_on_rows(Run run, KlParams a) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
   a.plan = make_kl_plan(a.rows, a.type);
-  at::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
+  ops::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
     const Scratch scratch(a.plan.scratch_bytes);
     run(a, begin, end, scratch.get());
   });

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "../include/torch_gumbel/export.h"
 #include "../math/rows.h"
 
 namespace torch_gumbel::cpu {
@@ -146,11 +147,11 @@ struct Plan {
 
 /// The plan for an op on at least one row and class, with `threads` threads to share it. Tests may
 /// make smaller outputs exceed the caches.
-Plan make_plan(Op op, const KernelParams& a, int threads,
-               int64_t nontemporal_bytes = kNontemporalBytes);
+TORCH_GUMBEL_API Plan make_plan(Op op, const KernelParams& a, int threads,
+                                int64_t nontemporal_bytes = kNontemporalBytes);
 
 /// That of the relative entropy of rows: rows_per_group, grain, scratch_bytes, opmath.
-Plan make_kl_plan(const Rows& rows, DType type);
+TORCH_GUMBEL_API Plan make_kl_plan(const Rows& rows, DType type);
 
 /// What the kernels take.
 struct PlannedParams : KernelParams {

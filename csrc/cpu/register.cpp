@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "../ops/backend.h"
+#include "../ops/parallel.h"
 #include "kernels.h"
 #include "kernels/huge_tau.h"
 #include "scratch.h"
@@ -15,7 +16,7 @@ void run_shared_rows(const Kernels& kernels, const PlannedParams& a) {
   std::vector<TileStat> stats(tiles);
   const Scratch weight_cache(a.plan.weight_cache_bytes);
   const auto pass = [&](auto tile_function, int64_t row) {
-    at::parallel_for(0, tiles, a.plan.grain, [&](int64_t begin, int64_t end) {
+    ops::parallel_for(0, tiles, a.plan.grain, [&](int64_t begin, int64_t end) {
       const Scratch scratch(a.plan.scratch_bytes);
       tile_function(a, row, begin, end, stats.data(), scratch.get(), weight_cache.get());
     });
@@ -30,7 +31,7 @@ void run_shared_rows(const Kernels& kernels, const PlannedParams& a) {
 void run_long_rows(const Kernels& kernels, const PlannedParams& a) {
   if (a.plan.share_tiles) return run_shared_rows(kernels, a);
   const int64_t tiles = tiles_of(a.rows.classes);
-  at::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
+  ops::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
     std::vector<TileStat> stats(tiles);
     const Scratch weight_cache(a.plan.weight_cache_bytes), scratch(a.plan.scratch_bytes);
     for (int64_t row = begin; row < end; ++row) {
@@ -45,7 +46,7 @@ void run_rows(const Kernels& kernels, const PlannedParams& a) {
   // Whole groups to each thread, so that threads do not split what is fastest together.
   const int64_t group = a.plan.rows_per_call;
   const int64_t groups = (a.rows.count + group - 1) / group;
-  at::parallel_for(0, groups, a.plan.grain, [&](int64_t begin, int64_t end) {
+  ops::parallel_for(0, groups, a.plan.grain, [&](int64_t begin, int64_t end) {
     const Scratch scratch(a.plan.scratch_bytes);
     kernels.rows(a, begin * group, std::min(end * group, a.rows.count), scratch.get());
   });

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <torch_gumbel/export.h>
 
 #include <optional>
 
@@ -53,6 +54,6 @@ at::Tensor fitted_key(const char* who, const at::Tensor& key, const at::Tensor& 
                       int64_t dim);
 
 /// At least one class (IndexError), for ops that must name one.
-void has_classes(const char* who, const at::Tensor& logits, int64_t dim);
+TORCH_GUMBEL_API void has_classes(const char* who, const at::Tensor& logits, int64_t dim);
 
 }  // namespace torch_gumbel::checks

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <torch_gumbel/export.h>
 
 #include <initializer_list>
 #include <optional>
@@ -15,11 +16,11 @@ namespace torch_gumbel::ops {
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator);
 
 /// Checked results of split and fold_in, contents undefined, contiguous.
-at::Tensor empty_split(const at::Tensor& key, const c10::SymInt& num);
-at::Tensor empty_fold(const at::Tensor& key);
+TORCH_GUMBEL_API at::Tensor empty_split(const at::Tensor& key, const c10::SymInt& num);
+TORCH_GUMBEL_API at::Tensor empty_fold(const at::Tensor& key);
 
 /// The number of fold_in as a tensor: one uint64 or int64 value on the key's device.
-void check_fold_data(const at::Tensor& key, const at::Tensor& data);
+TORCH_GUMBEL_API void check_fold_data(const at::Tensor& key, const at::Tensor& data);
 
 /// A user's key as a call can use it: where the call is recorded or transformed, on the logits'
 /// device, since tracers refuse operands of two devices.
@@ -38,6 +39,6 @@ at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
 /// library is loaded.
 using HostKey = at::Tensor (*)(const at::Tensor& logits,
                                const std::optional<at::Generator>& generator);
-void register_host_key(HostKey hook);
+TORCH_GUMBEL_API void register_host_key(HostKey hook);
 
 }  // namespace torch_gumbel::ops

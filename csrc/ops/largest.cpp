@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "largest.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "fast_path.h"
+#include "parallel.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -67,7 +67,7 @@ void topk_rows(const Tensor& scores, const Tensor& indices) {
   const T* from = scores.const_data_ptr<T>();
   auto* to = indices.mutable_data_ptr<int64_t>();
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / classes);
-  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
     std::vector<Entry<T>> heap;
     heap.reserve(k);
     for (int64_t row = begin; row < end; ++row)

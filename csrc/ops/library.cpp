@@ -17,6 +17,8 @@
 // To add an op: CONTRIBUTING.md.
 #include <torch/library.h>
 
+#include "../build_info.h"
+
 namespace torch_gumbel::ops {
 
 // Composite ops, which are made of other ops, by the file that has them: csrc/ops/NAME.cpp.
@@ -113,6 +115,9 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "gumbel_like(Tensor like, *, ScalarType? dtype=None, Generator? generator=None, "
       "Tensor? key=None) -> Tensor",
       pure);
+
+  m.def("_build_info() -> Dict(str, str)", pure);
+  m.impl("_build_info", TORCH_FN(build_info));
 
   // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from
   // merging two draws.

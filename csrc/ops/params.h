@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <torch_gumbel/export.h>
 
 #include "../math/rows.h"
 
@@ -32,7 +33,7 @@ struct Launch {
 
 /// Checks that the operands fit each other (a private op can be called by anyone) and makes the
 /// kernel's parameters. Throws ValueError.
-Launch make_params(const char* who, const Operands& operands);
+TORCH_GUMBEL_API Launch make_params(const char* who, const Operands& operands);
 
 /// The same checks, and the rows alone, of operands without tau and key. Tensors whose dimensions
 /// cannot be merged are replaced by copies.
@@ -42,7 +43,7 @@ Rows make_rows(const char* who, Operands& operands);
 DType dtype_of(const char* who, const at::Tensor& tensor);
 
 /// Shape of one value per row: size 1 at `dim` (0-d stays 0-d).
-c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim);
+TORCH_GUMBEL_API c10::SymDimVector rows_shape(const at::Tensor& like, int64_t dim);
 
 /// What an op on `type` computes in, and gives its per-row results in.
 inline at::ScalarType opmath_type(at::ScalarType type) {

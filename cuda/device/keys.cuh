@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys derived from keys.
+// Keys derived from keys and from generators.
 #pragma once
 
 #include "../../csrc/math/philox.h"
+#include "../kernels.h"
 #include "../kernels/generic_rows.cuh"
 
 namespace torch_gumbel::cuda {
@@ -21,6 +22,17 @@ static __global__ void __launch_bounds__(kThreads)
     out[2 * t] = folded.seed;
     out[2 * t + 1] = folded.offset;
   }
+}
+
+static __global__ void write_key_kernel(Reservation reservation, uint64_t* key) {
+  uint64_t seed = reservation.seed, offset = reservation.offset;
+  if (reservation.device_seed != nullptr) {
+    seed = static_cast<uint64_t>(*reservation.device_seed);
+    offset += static_cast<uint64_t>(*reservation.device_offset);
+  }
+  const math::Key made = math::fold_in({seed, 0}, offset / 4);
+  key[0] = made.seed;
+  key[1] = made.offset;
 }
 
 }  // namespace torch_gumbel::cuda

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of ``python -m torch_gumbel``: plot, info, bench."""
+"""The commands of ``python -m torch_gumbel``: plot, info, check, bench."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         print(f"torch_gumbel {options.command}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     plot.set_defaults(run=_plot)
 
     info = commands.add_parser("info", help="print the build configuration and the devices in use")
+    info.add_argument("--json", action="store_true", help="one line for programs")
     info.set_defaults(run=_info)
+
+    check = commands.add_parser("check", help="try whether results are right here, in 2 seconds")
+    check.set_defaults(run=_check)
 
     bench = commands.add_parser("bench", help="compare with PyTorch's own functions, in a minute")
     bench.add_argument(
@@ -74,27 +78,48 @@ def _plot(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
+    from torch_gumbel._library import _C, minors
+    from torch_gumbel._self_check import device_code
+
     build = torch_gumbel.build_info()
     cuda = build["cuda"]
-    lines = {
+    lines: dict[str, object] = {
         "torch_gumbel": build["version"],
-        "built for torch": build["torch"],
+        "built for torch": minors(),
         "running torch": torch.__version__,
         "python": platform.python_version(),
-        "CUDA kernels": f"{cuda}, {build['cuda_architectures']}" if cuda else "not built",
-        "CUDA devices": _cuda_devices(),
-        "instruction sets": build["cpu_builds"],
+        "python module": _C.__file__,
+        "CUDA kernels": f"{cuda}, {build['cuda_architectures']}" if cuda else "not loaded",
+        "CUDA of torch": torch.version.cuda,
+        "code for CUDA devices": device_code(),
+        "instruction sets": build["cpu_builds"].split(),
         "instruction set used": build["cpu_selected"],
-        "threads": str(torch.get_num_threads()),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
         "library": str(Path(torch_gumbel.__file__).parent),
     }
+    if options.json:
+        print(json.dumps({name.replace(" ", "_").lower(): value for name, value in lines.items()}))
+        return
     for name, value in lines.items():
-        print(f"{name:<22}{value}")
+        if isinstance(value, dict):
+            value = [f"{device}: {'yes' if there else 'no'}" for device, there in value.items()]
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        print(f"{name:<22}{text or 'none'}")
 
 
-def _cuda_devices() -> str:
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join(names) or "none"
+def _check(options: argparse.Namespace) -> int:
+    from torch_gumbel._self_check import checks
+
+    failed = 0
+    for name, check in checks():
+        try:
+            state, found = "ok", check()
+        except Exception as error:  # the others are of use too
+            state, found = "FAILED", str(error)
+            failed += 1
+        print(f"{name:<14}{state:<8}{found}", flush=True)
+    return 1 if failed else 0
 
 
 def _bench(options: argparse.Namespace) -> None:

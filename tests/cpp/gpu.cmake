@@ -5,9 +5,10 @@ add_executable(gpu_tests
   gpu_graph_test.cpp
   gpu_small_test.cpp
   gpu_streams_test.cpp)
-target_link_libraries(gpu_tests PRIVATE torch_gumbel GTest::gtest_main CUDA::cudart)
+target_link_libraries(gpu_tests PRIVATE torch_gumbel torch_gumbel_cuda GTest::gtest_main CUDA::cudart)
 target_include_directories(gpu_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 link_libtorch(gpu_tests PRIVATE torch_cuda c10_cuda)
+target_link_options(gpu_tests PRIVATE LINKER:--no-as-needed)
 tests_target(gpu_tests)
 gtest_discover_tests(gpu_tests DISCOVERY_MODE PRE_TEST
   PROPERTIES LABELS gpu TIMEOUT 600 RUN_SERIAL ON)

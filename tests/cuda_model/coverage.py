@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Line coverage of the headers of cuda by a run of model_tests_coverage: a percentage, and the lines left.
+"""Line coverage of the kernels by a run of model_tests_coverage: a percentage, and lines left.
 
 Usage: coverage.py BUILD_DIRECTORY [LEAST_PERCENTAGE]
 """

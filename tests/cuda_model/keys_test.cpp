@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys made of keys.
+// Keys made of keys and of generators.
 #include <gtest/gtest.h>
 
 #include "../../cuda/kernels.h"
@@ -50,6 +50,26 @@ TEST(KeysOnModel, FoldInReadsANumberOnTheDevice) {
     wanted.insert(wanted.end(), {key.seed, key.offset});
   }
   EXPECT_EQ(out, wanted);
+  note_kernels();
+}
+
+TEST(KeysOnModel, AReservationGivesTheHostsKey) {
+  const int64_t device_seed = -3, device_offset = int64_t{1} << 33;
+  const struct {
+    cuda::Reservation reservation;
+    math::Key wanted;
+  } cases[] = {{{.seed = 5, .offset = 40}, math::fold_in({5, 0}, 10)},
+               {{.seed = 5,
+                 .offset = 8,
+                 .device_seed = &device_seed,
+                 .device_offset = &device_offset},
+                math::fold_in({static_cast<uint64_t>(-3), 0}, (uint64_t{1} << 31) + 2)}};
+  for (const auto& [reservation, wanted] : cases) {
+    uint64_t key[2];
+    cuda::write_key(reservation, key, nullptr);
+    EXPECT_EQ(key[0], wanted.seed);
+    EXPECT_EQ(key[1], wanted.offset);
+  }
   note_kernels();
 }
 

@@ -212,6 +212,11 @@ class Device:
         if "fold_in" in symbol:
             words = [ctypes.c_uint64.from_address(arguments[i]).value for i in range(6)]
             return [addresses.of(w) if i in (0, 3, 5) else w for i, w in enumerate(words)]
+        if "write_key" in symbol:
+            words = list((ctypes.c_uint64 * 4).from_address(arguments[0]))
+            words[2:] = map(addresses.of, words[2:])
+            key = ctypes.c_uint64.from_address(arguments[1]).value
+            return [[("u64", word) for word in words], addresses.of(key)]
         size = self._library.problem_bytes()
         words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
@@ -235,6 +240,16 @@ class Device:
                    ctypes.c_int64(keys.numel() // 2), ctypes.c_uint64(first % 2**64),
                    ctypes.c_int64(per_key),
                    ctypes.c_void_p(None if number is None else number.data_ptr()),
+                   ctypes.c_void_p(out.data_ptr()))  # fmt: skip
+
+    def write_key(self, seed, offset, out, order):
+        """`seed` and `offset` are numbers or, as while a graph is captured, tensors."""
+        buffers, words = {"out": memory(out)}, []
+        if isinstance(seed, torch.Tensor):
+            buffers |= {"seed": memory(seed), "offset": memory(offset)}
+            words = [0, 0, seed.data_ptr(), offset.data_ptr()]
+        reservation = (ctypes.c_uint64 * 4)(*(words or [seed, offset, 0, 0]))
+        self._call(buffers, order, self._library.run_write_key, ctypes.byref(reservation),
                    ctypes.c_void_p(out.data_ptr()))  # fmt: skip
 
     def run(self, name, dim, order, *, output=None, key=None, tau=None, batch_dims=0,

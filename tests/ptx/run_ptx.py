@@ -144,6 +144,14 @@ class Runner:
             self.device.fold_in(keys, first, per_key, number, out, order)
             assert torch.equal(out, wanted), "fold_in"
 
+    def write_key(self, seed, offset):
+        words = [int(seed), int(offset) // 4]
+        wanted = folded(torch.tensor([[words[0], 0]], dtype=torch.uint64), words[1:])[0, 0]
+        for order in ORDERS:
+            out = torch.zeros(2, dtype=torch.uint64)
+            self.device.write_key(seed, offset, out, order)
+            assert torch.equal(out, wanted), "write_key"
+
     def check(self, kernel, case):
         kernel(self, case, reference(case))
 
@@ -168,6 +176,10 @@ class Runner:
         for name, arguments in splits.items():
             size = arguments[0].numel() * arguments[2]
             yield Job(f"fold_in, {name}", partial(self.fold_in, *arguments), size)
+
+        yield Job("write_key, numbers", partial(self.write_key, 9, 2**34 + 4), 2)
+        words = [torch.tensor([value], dtype=torch.uint64) for value in (2**64 - 1, 2**40)]
+        yield Job("write_key, of a captured graph", partial(self.write_key, *words), 2)
 
     def one_per_family(self):
         """Some of the jobs, the smaller rather than the larger, that run every kernel's family."""

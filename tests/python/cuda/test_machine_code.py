@@ -16,7 +16,7 @@ machine_code = pytest.importorskip("machine_code")
 hot_paths = pytest.importorskip("hot_paths")
 sass_report = pytest.importorskip("sass_report")
 
-LIBRARY = pathlib.Path(torch_gumbel.__file__).with_name("lib") / "libtorch_gumbel.so"
+LIBRARY = pathlib.Path(torch_gumbel.__file__).with_name("lib") / "libtorch_gumbel_cuda_kernels.so"
 
 
 @pytest.fixture(scope="module")

@@ -16,49 +16,97 @@ import torch_gumbel
 from torch_gumbel import _library, gumbel_argmax, gumbel_softmax
 
 PACKAGE = pathlib.Path(torch_gumbel.__file__).parent
-LIBRARY = PACKAGE / "lib" / "libtorch_gumbel.so"
+LIBRARIES = PACKAGE / "lib"
+LAYER = LIBRARIES / ("torch-" + ".".join(torch.__version__.split(".")[:2]))
+LIBRARY = LAYER / "libtorch_gumbel.so"
 
 
-@pytest.mark.parametrize("running", ["2.14.1", "2.16.0", "3.15.0", "2.1.5", "2.150.0"])
+@pytest.mark.parametrize("running", ["2.99.1", "3.15.0", "2.1.5", "2.150.0"])
 def test_another_torch_gives_a_readable_import_error(running):
     message = (
-        rf"torch_gumbel was built for torch 2\.15, but torch {re.escape(running)} is running\. "
-        r"Rebuild it from its source folder: pip install --no-build-isolation .*--no-deps \.$"
+        r"torch_gumbel [0-9.]+ is built for torch (2\.\d+, )*2\.\d+, but torch "
+        rf"{re.escape(running)} is running\. Upgrade torch_gumbel or change torch\. "
+        r"Build it from its source folder: "
+        r"pip install --no-build-isolation .*--no-deps \.$"
     )
     with pytest.raises(ImportError, match=message):
-        _library._check_built_for("2.15.0", running)
+        _library._folder_for(running)
 
 
-@pytest.mark.parametrize("running", ["2.15.0", "2.15.3", "2.15.0+cu132", "2.15.1a0+git0123456"])
-def test_another_patch_of_the_same_torch_is_accepted(running):
-    _library._check_built_for("2.15.0", running)
+def test_another_patch_of_the_same_torch_is_accepted():
+    minor = ".".join(torch.__version__.split(".")[:2])
+    for patch in ("0", "3", "0+cu132", "1a0+git0123456"):
+        assert _library._folder_for(f"{minor}.{patch}") == LAYER
 
 
 def copy_of_package(folder):
-    """The package with its compiled parts linked, so that its stamp can be changed."""
+    """The package, its parts linked, but for those whose copies look beside themselves."""
     package = folder / "torch_gumbel"
-    (package / "lib").mkdir(parents=True)
-    subpackages = [path.parent for path in PACKAGE.glob("*/__init__.py")]
-    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_C*.so"), PACKAGE / "VERSION", *subpackages]:
-        (package / path.name).symlink_to(path)
-    for path in ["_library.py", "__init__.py", "VERSION"]:
-        (package / path).unlink()
-        (package / path).write_bytes((PACKAGE / path).read_bytes())
+    package.mkdir()
+    for path in PACKAGE.iterdir():
+        if path.name in ("_library.py", "__init__.py", "VERSION"):
+            (package / path.name).write_bytes(path.read_bytes())
+        elif path.name not in ("lib", "__pycache__"):
+            (package / path.name).symlink_to(path)
     return package
 
 
-@pytest.mark.parametrize("stamp", ["2.99.0", None])
-def test_importing_a_build_for_another_torch_or_none_names_the_remedy(tmp_path, stamp):
+def run_copy(folder, code, **variables):
+    path = f"import sys; sys.path.insert(0, {str(folder)!r}); import torch_gumbel; "
+    return run_python(path + code, **variables)
+
+
+@pytest.mark.parametrize("minors", [["2.9", "2.100", "2.99"], []], ids=str)
+def test_importing_a_build_for_another_torch_or_none_names_the_remedy(tmp_path, minors):
     package = copy_of_package(tmp_path)
-    if stamp:
-        (package / "lib" / "built_for_torch").write_text(stamp)
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import torch_gumbel"
-    done = run_python(code)
+    for minor in minors:
+        (package / "lib" / f"torch-{minor}").mkdir(parents=True)
+    done = run_copy(tmp_path, "")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: torch_gumbel")
-    assert ("built for torch 2.99" if stamp else "is not built in") in last
+    assert ("built for torch 2.9, 2.99, 2.100," if minors else "is not built in") in last
     assert "pip install --no-build-isolation" in last
+
+
+def test_a_library_that_cannot_be_loaded_is_named(tmp_path):
+    layer = copy_of_package(tmp_path) / "lib" / LAYER.name
+    layer.mkdir(parents=True)
+    (layer / "libtorch_gumbel.so").write_text("no library")
+    last = run_copy(tmp_path, "").stderr.strip().splitlines()[-1]
+    assert re.match(
+        "ImportError: torch_gumbel's libraries cannot be loaded: .*libtorch_gumbel.so", last
+    )
+
+
+def copy_of_layer(folder, left_out):
+    """A copy of the package that lacks some libraries of this torch."""
+    layer = copy_of_package(folder) / "lib" / LAYER.name
+    layer.mkdir(parents=True)
+    for path in LIBRARIES.glob("*.so"):
+        (layer.parent / path.name).symlink_to(path)
+    for path in LAYER.iterdir():
+        if not path.name.startswith(left_out):
+            (layer / path.name).symlink_to(path)
+
+
+def test_without_a_module_for_this_python_calls_take_the_dispatcher(tmp_path):
+    copy_of_layer(tmp_path, "_C")
+    code = """
+import torch
+t, k = torch_gumbel, torch_gumbel.key(3)
+x = torch.linspace(-2, 2, 12).view(3, 4)
+print(t._C.__name__, t.build_info() == dict(t.build_info()), t.build_info()["cpu_selected"])
+two = torch.tensor(2.0)
+print(t.gumbel_softmax(x, 0.5, True, key=k), t.gumbel_softmax(x, two, key=k))
+print(t.gumbel_argmax(x, key=k, num_samples=2), t.gumbel_argmax(x, 0, True, temperature=two, key=k))
+"""
+    shown = run_copy(tmp_path, code)
+    assert shown.stdout, shown.stderr
+    name, *rest = shown.stdout.splitlines()
+    assert name == f"torch_gumbel._dispatched True {torch_gumbel.build_info()['cpu_selected']}"
+    with_module = run_python("import torch_gumbel" + code).stdout.splitlines()[1:]
+    assert rest == with_module
 
 
 def test_build_info_has_the_build_configuration():
@@ -99,11 +147,33 @@ def undefined(path):
     return [line.split()[-1] for line in shown.stdout.splitlines()]
 
 
+def test_each_library_needs_what_its_layer_needs():
+    torch_of = {
+        path: [n for n in needed(path) if re.match("lib(torch|c10)", n)]
+        for path in LIBRARIES.rglob("*.so")
+    }
+    for path, names in torch_of.items():
+        names = {name for name in names if not name.startswith("libtorch_gumbel")}
+        cuda = {name for name in needed(path) if "cuda" in name}
+        if path.parent == LIBRARIES:
+            assert not names and not [
+                n for n in undefined(path) if re.match("_Z.*(c10|2at|5torch)", n)
+            ]
+        assert bool(cuda) == ("_cuda" in path.name), (path, cuda)
+    assert {path.name for path in torch_of if path.parent == LIBRARIES} >= {
+        "libtorch_gumbel_kernels.so"
+    }
+    assert bool(torch_gumbel.build_info()["cuda"]) <= (
+        len(list(LAYER.glob("libtorch_gumbel_cuda*"))) == 1
+    )
+
+
 def test_the_op_library_is_free_of_python():
     assert not [name for name in needed(LIBRARY) if "python" in name]
     assert not [name for name in undefined(LIBRARY) if re.match(r"_?Py[A-Z_]", name)]
-    assert any(
-        re.match(r"_?Py[A-Z_]", name) for path in PACKAGE.glob("_C*.so") for name in undefined(path)
+    modules = list(LAYER.glob("_C*.so"))
+    assert not modules or any(
+        re.match(r"_?Py[A-Z_]", n) for path in modules for n in undefined(path)
     )
 
 

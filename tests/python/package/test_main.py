@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of python -m torch_gumbel: files, output, and errors."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import torch_gumbel
-from torch_gumbel import _bench
+from torch_gumbel import _bench, _self_check
 from torch_gumbel.__main__ import main
 
 
@@ -37,9 +38,65 @@ def test_info_prints_build_and_devices(capsys):
     assert shown["torch_gumbel"] == torch_gumbel.__version__
     assert shown["running torch"] == torch.__version__
     assert shown["instruction set used"] == build["cpu_selected"]
-    assert shown["instruction sets"] == build["cpu_builds"]
-    assert shown["CUDA devices"] == "none" or torch.cuda.is_available()
-    assert (shown["CUDA kernels"] == "not built") == (not build["cuda"])
+    assert shown["instruction sets"].split(", ") == build["cpu_builds"].split()
+    assert shown["code for CUDA devices"] == "none" or torch.cuda.is_available()
+    assert (shown["CUDA kernels"] == "not loaded") == (not build["cuda"])
+    assert main(["info", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == [name.replace(" ", "_").lower() for name in shown]
+    assert ".".join(build["torch"].split(".")[:2]) in told["built_for_torch"]
+    assert told["code_for_cuda_devices"] == {} or torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "runs"),
+    [
+        ("8.0 9.0", (8, 6), True),
+        ("8.6", (8, 0), False),
+        ("9.0", (10, 0), False),
+        ("7.5 9.0+PTX", (12, 0), True),
+        ("12.0+PTX", (9, 0), False),
+        ("9.0a", (9, 0), True),
+        ("", (9, 0), False),
+    ],
+)
+def test_a_gpu_runs_code_of_its_major_version_and_older_ptx(
+    monkeypatch, architectures, capability, runs
+):
+    info = {"cuda_architectures": architectures}
+    monkeypatch.setattr(torch_gumbel, "build_info", lambda: info)
+    assert _self_check._runs_on(capability) == runs
+
+
+def test_check_finds_this_installation_right(capsys):
+    assert main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 + torch.cuda.device_count()
+    assert all(line[14:].startswith("ok ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "message"),
+    [
+        ("sample_gumbel", "known words", "wanted noise [0.67"),
+        ("gumbel_softmax", "gradient", "wanted an error below 1e-12, got "),
+        ("gumbel_argmax", "distribution", "wanted choices by probability [0.5, "),
+    ],
+)
+def test_check_names_what_is_wrong(capsys, monkeypatch, function, name, message):
+    whole = getattr(torch_gumbel, function)
+
+    def wrong(x, *arguments, **options):
+        if isinstance(x, torch.Tensor):
+            x = x * 1.01
+        if function == "sample_gumbel":
+            options["key"] = torch_gumbel.key(9)
+        return whole(x, *arguments, **options)
+
+    monkeypatch.setattr(torch_gumbel, function, wrong)
+    assert main(["check"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "FAILED" in line]
+    assert line.startswith(name) and line[14:].startswith(f"FAILED  {message}")
 
 
 def test_bench_compares_every_case(capsys, monkeypatch):

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wheels of the supported versions of torch (torch_versions.txt), unpacked side by side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "torches"
+
+
+def versions() -> list[str]:
+    """Oldest first, one of each minor version."""
+    lines = (ROOT / ".ci" / "torch_versions.txt").read_text().split()
+    return [line.removeprefix("torch==") for line in lines]
+
+
+def minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def unpacked(version: str) -> Path:
+    """A folder that holds this version's package `torch`, downloaded without what it depends on."""
+    folder = FOLDER / version
+    done = folder / "complete"
+    if not done.exists():
+        print(f"downloading torch {version}", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ["--quiet", "--no-cache-dir", "--no-deps", "--only-binary=:all:"]
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder]
+        subprocess.run([*command, f"torch=={version}"], check=True)
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+            wheel.unlink()
+        done.touch()
+    return folder
