@@ -104,7 +104,7 @@ template <typename F>
 TG_HD auto nearest_whole(F x) {
   constexpr float kRoundToInteger = 0x1.8p23f;
   const F shifted = x + kRoundToInteger;
-  return Whole{F{shifted - kRoundToInteger}, bits_of(shifted)};
+  return Whole<F, decltype(bits_of(shifted))>{F{shifted - kRoundToInteger}, bits_of(shifted)};
 }
 
 /// fraction * 2^n, n nearest to x, and 0 for x below -126, whatever n is there.

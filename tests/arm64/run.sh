@@ -34,7 +34,7 @@ build() {
     done
   } | sed 's/-DTG_PROBE \(-c tests.cpp.isa_probe.cpp\)/-DTG_ISA=probe_generic \1/' |
     xargs -P "$(nproc)" -I{} sh -c "$compiler $common {}"
-  $compiler -static "$folder"/{digest,problem,elements,kernels,plan,select,gtest}.o \
+  $compiler -static "$folder"/{digest,problem,elements,kernels,plan,isa_dispatch,gtest}.o \
     -o "$folder/digest" -pthread
 }
 

@@ -134,7 +134,7 @@ class SpatialSoftmax {
         });
       } else {
         for_each_vec<T>(0, rows, [&](auto at) TG_INLINE {
-          const math::Exponent scale = {at.load(high), at.load(low)};
+          const math::Exponent<decltype(at.load(high))> scale = {at.load(high), at.load(low)};
           const auto weight = math::exp_scaled(at.load(class_values) - at.load(reference), scale);
           at.store(weight, class_values);
           at.store(at.load(lane) + weight, lane);
