@@ -114,7 +114,9 @@ PARAMETERS = [
 def wrong_types():
     """Every argument: a call with it, what messages say, and values of a wrong type."""
     for function, given, name, types in PARAMETERS:
-        what, values = WRONG_VALUES[next(kind for kind in WRONG_VALUES if kind in types)]
+        kind = next((kind for kind in WRONG_VALUES if kind in types), None)
+        assert kind, f"{name}: {types} need an entry of WRONG_VALUES"
+        what, values = WRONG_VALUES[kind]
         allowed = (None,) * (type(None) in types) + ([1, 2],) * (Sequence[int] in types)
         values = [v for v in values if v not in allowed]
         if values:
