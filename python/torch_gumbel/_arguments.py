@@ -11,7 +11,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -81,9 +81,13 @@ def check_tensor(who: str, what: str, value: object) -> None:
         raise TypeError(f"{who}: {what} must be a tensor, got {type(value).__name__}")
 
 
+def check_integer(who: str, name: str, value: object) -> None:
+    if not isinstance(value, (Integral, torch.SymInt)) or isinstance(value, bool):
+        raise TypeError(f"{who}: {name} must be an integer, got {type(value).__name__}")
+
+
 def integer(who: str, name: str, value: Any) -> int:
-    """An integer of any type as an int; symbolic integers are kept, since operator.index would
-    specialize a graph to their value."""
+    """An integer of any type as an int; symbolic integers are kept."""
     if type(value) is int or isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
     if not isinstance(value, bool):

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Generator, Tensor
 from torch.distributed import _functional_collectives as collectives
 
-from torch_gumbel._arguments import checked_call, flag, integer, real_number
+from torch_gumbel._arguments import check_integer, checked_call, flag, integer, real_number
 from torch_gumbel.keys import new_key
 
 _ops = torch.ops.torch_gumbel
@@ -52,7 +52,7 @@ def check_argmax(
     anchor = torch.empty(shape, dtype=logits.dtype, device="meta")
     taken = checked_call(who, anchor, _meta(temperature), "temperature", source, key, zero=True)
     if num_samples is not None:
-        num_samples = integer(who, "num_samples", num_samples)
+        check_integer(who, "num_samples", num_samples)
     dim = integer(who, "dim", dim)
     options = {"num_samples": num_samples, "generator": source, "key": _meta_key(key)}
     if isinstance(taken, Tensor):

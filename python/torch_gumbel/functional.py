@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from torch.overrides import has_torch_function_variadic
 
 from torch_gumbel._arguments import (
+    check_integer,
     check_types,
     flag,
     integer,
@@ -179,7 +180,7 @@ def gumbel_argmax(
         return _argmax_of_dtensor(logits, dim, keepdim, num_samples, temperature, generator, key)
     check_types("gumbel_argmax", logits, temperature, "temperature", generator, key)
     if type(dim) is not int or type(keepdim) is not bool or num_samples is not None:
-        dim, keepdim, num_samples = _argmax_settings(dim, keepdim, num_samples)
+        dim, keepdim = _argmax_settings(dim, keepdim, num_samples)
     if isinstance(temperature, Tensor):
         return _argmax_tensor(logits, temperature, dim, keepdim, num_samples, generator, key)
     number = temperature if type(temperature) is float else real_number(temperature)
@@ -195,11 +196,11 @@ def _softmax_settings(hard: Any, dim: Any, recompute: Any) -> tuple[bool, int, b
     )
 
 
-def _argmax_settings(dim: Any, keepdim: Any, num_samples: Any) -> tuple[int, bool, int | None]:
+def _argmax_settings(dim: Any, keepdim: Any, num_samples: int | None) -> tuple[int, bool]:
     who = "gumbel_argmax"
     if num_samples is not None:
-        num_samples = integer(who, "num_samples", num_samples)
-    return integer(who, "dim", dim), flag(who, "keepdim", keepdim), num_samples
+        check_integer(who, "num_samples", num_samples)
+    return integer(who, "dim", dim), flag(who, "keepdim", keepdim)
 
 
 # The functions below are traced by torch.compile: ops, which dispatch on tensor subclasses. They

@@ -11,9 +11,9 @@ from torch.overrides import has_torch_function_variadic
 
 from torch_gumbel._arguments import (
     check_dtype,
+    check_integer,
     check_source_types,
     check_tensor,
-    integer,
     listed,
     overridden,
     refuse_dtensor,
@@ -84,7 +84,9 @@ def sample_gumbel(
     else:
         check_source_types(who, generator, key)
     check_dtype(who, dtype)
-    shape = [integer(who, "size", n) for n in listed(size)]
+    shape = listed(size)
+    for n in shape:
+        check_integer(who, "size", n)
     if device is None:
         device = _device_of(generator, key)
     drawn = _ops.sample_gumbel.default(

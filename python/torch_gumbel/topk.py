@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import checked_call, integer, overridden
+from torch_gumbel._arguments import check_integer, checked_call, integer, overridden
 
 # Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -63,7 +63,8 @@ def gumbel_topk(
         found: tuple[Tensor, Tensor] = overridden(gumbel_topk, (logits, temperature, key), locals())
         return found
     taken = checked_call(who, logits, temperature, "temperature", generator, key, zero=True)
-    k, dim = integer(who, "k", k), integer(who, "dim", dim)
+    check_integer(who, "k", k)
+    dim = integer(who, "dim", dim)
     if isinstance(taken, Tensor):
         found = _ops.gumbel_topk.tensor_temperature(
             logits, taken, k, dim, generator=generator, key=key
