@@ -142,7 +142,9 @@ def test_integers_and_truth_values_of_other_types_are_taken(operation, options):
         one = True if bool in types else 1
         if type(one) in types:
             wanted = operation.function(**{**given, name: one})
-            for other in (np.int64(1), torch.tensor(1), *[1, np.True_] * (bool in types)):
+            others = {bool: [np.int64(1), np.True_, 1, torch.tensor(1)], int: [np.int64(1)]}
+            dimension = [torch.tensor(1)] * (name in ("dim", "over"))  # counts are no tensors
+            for other in [*others[type(one)], *dimension]:
                 assert_same_results(operation.function(**{**given, name: other}), wanted, name)
 
 
