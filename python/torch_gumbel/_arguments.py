@@ -87,7 +87,8 @@ def check_integer(who: str, name: str, value: object) -> None:
 
 
 def integer(who: str, name: str, value: Any) -> int:
-    """An integer of any type as an int; symbolic integers are kept."""
+    """An integer of any type as an int; symbolic integers are kept, since operator.index would
+    specialize a graph to their value."""
     if type(value) is int or isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
     if not isinstance(value, bool):

@@ -122,12 +122,7 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
 
 def _as_int64(who: str, name: str, value: int) -> int:
     """The bits of an integer in [-2**63, 2**64)."""
-    try:
-        # operator.index would specialize a graph to the value of a symbolic integer.
-        number = value if type(value) is int else operator.index(value)
-    except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{who}: {name} must be an integer, got {kind}") from None
+    number = integer(who, name, value)
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"{who}: {name} must be in [-2**63, 2**64), got {value}")
     # Symbolic integers are below 2**63; larger numbers are concrete.

@@ -4,36 +4,38 @@
 import pytest
 import torch
 from common import DTYPES, make_key, ops
-
-from torch_gumbel import gumbel_argmax, gumbel_softmax
+from operations import FORMS, TABLE, Inputs, form_id
+from torch.utils._pytree import tree_map_only
 
 KEY = make_key(5)
 INF, NAN = torch.inf, torch.nan
 
 
 def logits(*shape, **options):
-    return torch.zeros(shape or (3, 4), **options)
+    return torch.ones(shape or (3, 4), **options)
 
 
-CALLS = {
-    "gumbel_softmax": lambda x, t=1, **o: gumbel_softmax(x, t, **o),
-    "gumbel_argmax": lambda x, t=1, **o: gumbel_argmax(x, temperature=t, **o),
-}
-NAMES = {"gumbel_softmax": "tau", "gumbel_argmax": "temperature"}
+def each(holds):
+    return pytest.mark.parametrize("who", [*filter(holds, TABLE)], ids=form_id)
 
 
-@pytest.fixture(params=CALLS)
-def who(request):
-    return request.param
+on_every = each(lambda o: o.temperature)
+random = each(lambda o: o.random)
+with_dim = each(lambda o: "dim" in o.parameters)
 
 
-def refuses(who, error, message, *args, **options):
+def refuses(who, error, message, x, t=None, **options):
     """The call raises that error with that message, and no generator advances."""
     generator = options.get("generator")
     mine = generator.get_state() if generator is not None else None
+    temperature = {} if t is None else {who.temperature: t}
+    given = who.given(Inputs())
+    if isinstance(x, torch.Tensor):
+        given = tree_map_only(torch.Tensor, lambda other: other.to(x.device), given)
+    given |= {who.first: x, **temperature, **options}
     before = torch.get_rng_state()
-    with pytest.raises(error, match=f"^{who}: {message}") as caught:
-        CALLS[who](*args, **options)
+    with pytest.raises(error, match=f"^{who.name}: {message}") as caught:
+        who.function(**given)
     assert type(caught.value) is error
     assert torch.equal(torch.get_rng_state(), before)
     assert mine is None or torch.equal(generator.get_state(), mine)
@@ -42,56 +44,58 @@ def refuses(who, error, message, *args, **options):
 TEMPERATURES = [(0, "0"), (-1, "-1"), (-0.0, "-?0"), (NAN, "nan"), (INF, "inf"), (-INF, "-inf")]
 
 
-@pytest.mark.parametrize(("value", "shown"), TEMPERATURES)
-@pytest.mark.parametrize("hard", [False, True])
-def test_tau_must_be_positive_and_finite(value, shown, hard):
-    message = f"tau must be > 0 and finite, got {shown}"
-    refuses("gumbel_softmax", ValueError, message, logits(), value, hard=hard)
+def wrong_temperatures():
+    for who, options in FORMS:
+        for value, shown in TEMPERATURES if who.temperature else []:
+            if value != 0 or not who.takes_zero:
+                yield who, options, value, shown
 
 
-@pytest.mark.parametrize(("value", "shown"), [t for t in TEMPERATURES if t[0] != 0])
-def test_temperature_must_not_be_negative_and_be_finite(value, shown):
-    message = f"temperature must be >= 0 and finite, got {shown}"
-    refuses("gumbel_argmax", ValueError, message, logits(), value)
+@pytest.mark.parametrize(("who", "options", "value", "shown"), [*wrong_temperatures()], ids=form_id)
+def test_a_temperature_must_be_positive_or_zero_and_finite(who, options, value, shown):
+    least = ">= 0" if who.takes_zero else "> 0"
+    message = f"{who.temperature} must be {least} and finite, got {shown}"
+    refuses(who, ValueError, message, logits(), value, **options)
 
 
 WRONG_TAUS = [(2,), (4,), (3, 4), (2, 1), (1, 4), (1, 3, 1), (3, 1, 1), (0,), (0, 1)]
 
 
+@on_every
 @pytest.mark.parametrize("shape", WRONG_TAUS, ids=str)
-def test_tau_must_have_one_value_or_one_per_row(shape):
-    message = r"tau must have one value, or one per row .* got shape \["
-    refuses("gumbel_softmax", ValueError, message, logits(), torch.ones(shape))
+def test_a_temperature_must_have_one_value_or_one_per_row(who, shape):
+    message = rf"{who.temperature} must have one value, or one per row .* got shape \["
+    refuses(who, ValueError, message, logits(), torch.ones(shape))
 
 
-def test_tau_of_one_value_per_row_must_have_the_number_of_rows():
-    message = r"tau must have one value, or one per row .*\[5, 4\], got shape \[6\]"
-    refuses("gumbel_softmax", ValueError, message, logits(5, 4), torch.ones(6))
+@on_every
+def test_temperatures_per_row_must_have_the_number_of_rows(who):
+    message = rf"{who.temperature} must have one value, or one per row .*\[5, 4\], got shape \[6\]"
+    refuses(who, ValueError, message, logits(5, 4), torch.ones(6))
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64], ids=str)
-def test_tau_must_be_real(dtype):
-    tau = torch.ones((), dtype=dtype)
-    refuses("gumbel_softmax", TypeError, "tau must be a real tensor, got", logits(), tau)
+@on_every
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64, torch.float8_e5m2], ids=str)
+def test_a_temperature_must_be_real(who, dtype):
+    for t in (torch.ones((), dtype=dtype), torch.ones(3, 1).to(dtype)):
+        refuses(who, TypeError, f"{who.temperature} must be a real tensor, got", logits(), t)
 
 
-@pytest.mark.parametrize("value", ["1", None, 1j, [1.0], (1,)], ids=repr)
-def test_a_temperature_must_be_a_number(who, value):
-    message = f"{NAMES[who]} must be a number, got {type(value).__name__}"
-    refuses(who, TypeError, message, logits(), value)
+@on_every
+def test_a_temperature_must_be_strided_and_on_the_device_of_the_logits(who):
+    rows, name = torch.ones(3, 1), who.temperature
+    refuses(who, TypeError, f"{name} must be a strided tensor, got", logits(), rows.to_sparse())
+    refuses(who, ValueError, rf"{name} must be on cpu .* got .*meta", logits(), rows.to("meta"))
 
 
-def test_tau_must_be_on_the_device_of_the_logits():
-    tau = torch.ones(3, 1, device="meta")
-    refuses("gumbel_softmax", ValueError, r"tau must be on cpu .* got .*meta", logits(), tau)
-
-
+@with_dim
 @pytest.mark.parametrize("dim", [2, -3, 99, -(2**62)])
 def test_dim_must_be_in_range(who, dim):
     message = rf"dim must be in \[-2, 1\], got {dim}"
     refuses(who, IndexError, message, logits(), dim=dim)
 
 
+@with_dim
 @pytest.mark.parametrize("dim", [1, -2])
 def test_dim_of_a_scalar_must_be_in_range(who, dim):
     refuses(who, IndexError, rf"dim must be in \[-1, 0\], got {dim}", torch.tensor(0.5), dim=dim)
@@ -109,34 +113,35 @@ WRONG_LOGITS = [
 ]
 
 
+@on_every
 @pytest.mark.parametrize(("dtype", "shown"), WRONG_LOGITS, ids=str)
 def test_logits_must_be_floating_point(who, dtype, shown):
-    message = f"logits must be float32, float64, float16, or bfloat16, got {shown}"
+    message = f"{who.first} must be float32, float64, float16, or bfloat16, got {shown}"
     refuses(who, TypeError, message, torch.zeros(3, 4, dtype=dtype))
 
 
-@pytest.mark.parametrize("value", [None, 1.0, [[0.0, 1.0]], "x"], ids=repr)
-def test_logits_must_be_a_tensor(who, value):
-    refuses(who, TypeError, f"logits must be a tensor, got {type(value).__name__}", value)
-
-
+@on_every
 @pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr", "to_mkldnn"])
 def test_logits_must_be_strided(who, layout):
-    refuses(who, TypeError, "logits must be a strided tensor, got", getattr(logits(), layout)())
+    x = getattr(logits(), layout)()
+    refuses(who, TypeError, f"{who.first} must be a strided tensor, got", x)
 
 
+@random
 @pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.uint32, torch.bool], ids=str)
 def test_key_must_be_uint64_or_int64(who, dtype):
     key = torch.zeros(2, dtype=dtype)
     refuses(who, TypeError, "key must be a uint64 or int64 tensor, got", logits(), key=key)
 
 
+@random
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3,), (2, 1), (3, 4)], ids=str)
 def test_key_must_end_in_two(who, shape):
     key = torch.zeros(shape, dtype=torch.int64)
     refuses(who, ValueError, r"key must have shape \[\*batch, 2\], got", logits(), key=key)
 
 
+@random
 @pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3, 4, 2), (1, 3, 2), (3, 1, 1, 2)], ids=str)
 def test_key_batch_must_be_the_leading_sizes(who, shape):
     key = torch.zeros(shape, dtype=torch.int64)
@@ -144,47 +149,29 @@ def test_key_batch_must_be_the_leading_sizes(who, shape):
     refuses(who, ValueError, message, logits(), key=key)
 
 
+@each(lambda o: o.random and "dim" in o.parameters)
 def test_key_batch_must_not_include_dim(who):
     key = torch.zeros(3, 2, dtype=torch.int64)
     refuses(who, ValueError, r"key must have shape .* before dim 0", logits(), dim=0, key=key)
 
 
+@random
 def test_key_must_be_on_the_device_of_the_logits_or_the_cpu(who):
     key = torch.zeros(2, dtype=torch.int64, device="meta")
     refuses(who, ValueError, r"key must be on cpu.* got meta", logits(), key=key)
 
 
-@pytest.mark.parametrize("value", [5, (5, 0), "k"], ids=repr)
-def test_key_must_be_a_tensor(who, value):
-    refuses(
-        who, TypeError, f"key must be a tensor, got {type(value).__name__}", logits(), key=value
-    )
-
-
+@random
 def test_generator_must_be_of_the_device_of_the_logits(who):
     generator = torch.Generator()
     message = "generator must be on meta, got one on cpu"
     refuses(who, ValueError, message, logits(device="meta"), generator=generator)
 
 
-@pytest.mark.parametrize("value", [5, "g"], ids=repr)
-def test_generator_must_be_a_generator(who, value):
-    message = f"generator must be a torch.Generator, got {type(value).__name__}"
-    before = torch.get_rng_state()
-    with pytest.raises(TypeError, match=f"^{who}: {message}"):
-        CALLS[who](logits(), generator=value)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
+@random
 def test_key_and_generator_exclude_each_other(who):
     options = {"key": KEY, "generator": torch.Generator()}
     refuses(who, ValueError, "wanted a key or a generator, got both", logits(), **options)
-
-
-def test_hard_and_index_need_a_class():
-    message = "wanted at least one class, got size 0 at dim 1"
-    refuses("gumbel_softmax", IndexError, message, logits(3, 0), hard=True)
-    refuses("gumbel_argmax", IndexError, message, logits(3, 0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -201,17 +188,3 @@ def test_errors_are_the_same_through_torch_ops(dtype):
         with pytest.raises(error, match=f"gumbel_softmax: {message}"):
             call()
     assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("make", ["float8", "sparse"])
-def test_a_tau_that_kernels_cannot_read_is_refused_before_anything_is_drawn(make):
-    rows = torch.ones(3, 1)
-    tau = rows.to(torch.float8_e5m2) if make == "float8" else rows.to_sparse()
-    kind = "real" if make == "float8" else "strided"
-    refuses("gumbel_softmax", TypeError, f"tau must be a {kind} tensor, got", logits(), tau)
-
-
-@pytest.mark.parametrize("shape", WRONG_TAUS, ids=str)
-def test_the_temperature_of_an_index_must_have_one_value_or_one_per_row(shape):
-    message = r"temperature must have one value, or one per row .* got shape \["
-    refuses("gumbel_argmax", ValueError, message, logits(), torch.ones(shape))

@@ -3,18 +3,18 @@
 
 import pytest
 import torch
-from common import DTYPES, assert_same_bits, make_key
+from common import DTYPES, assert_same_results, make_key
 from compiling import compiled
-from operations import OPERATIONS, OVERLOADS, TABLE, Inputs, ops
+from operations import ALL, FORMS, OVERLOADS, SAMPLE_GUMBEL, TABLE, Inputs, form_id, ops
 from test_registration import opcheck
 from torch.utils._pytree import tree_leaves, tree_map
 
 import torch_gumbel
-from torch_gumbel import split
+from torch_gumbel import new_key, split
 
 KEY = make_key(5)
-RANDOM = [operation for operation in TABLE if operation.random]
-operations = pytest.mark.parametrize("operation", TABLE, ids=lambda o: o.name)
+RANDOM = [form for form in [*FORMS, (SAMPLE_GUMBEL, {})] if form[0].random]
+operations = pytest.mark.parametrize("operation", TABLE, ids=form_id)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
@@ -43,10 +43,13 @@ def test_the_table_has_every_public_op():
     }
     assert public == {f"{o.name}.{v}".removesuffix(".default") for o, v in OVERLOADS}
     assert {o.name for o, _ in OVERLOADS} <= set(torch_gumbel.__all__)
+    for operation in ALL:
+        of_temperature = {f"tensor_{operation.temperature}"} if operation.temperature else set()
+        assert operation.overloads.keys() == {"default"} | of_temperature
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize(("operation", "overload"), OVERLOADS, ids=lambda v: getattr(v, "name", v))
+@pytest.mark.parametrize(("operation", "overload"), OVERLOADS, ids=form_id)
 def test_every_overload_passes_opcheck(operation, overload, requires_grad):
     inputs = Inputs(requires_grad=requires_grad)
     op, args = getattr(getattr(ops, operation.name), overload), operation.overloads[overload]
@@ -55,12 +58,12 @@ def test_every_overload_passes_opcheck(operation, overload, requires_grad):
         opcheck(op, args(inputs))  # it seeds the generator before each run
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, "sample_gumbel"])
-def test_a_function_mode_sees_the_call(name):
-    args = OPERATIONS[name].arguments(Inputs()) if name in OPERATIONS else (3,)
+@pytest.mark.parametrize("operation", ALL, ids=form_id)
+def test_a_function_mode_sees_the_call(operation):
+    args = operation.arguments(Inputs())
     with Seen() as seen:
-        getattr(torch_gumbel, name)(*args)
-    assert name in seen.names
+        operation.function(*args)
+    assert operation.name in seen.names
 
 
 @operations
@@ -114,22 +117,28 @@ def test_results_are_differentiable_as_stated(operation):
 def test_compiled_it_equals_eager(operation):
     inputs = Inputs()
     args, key = operation.arguments(inputs), operation.options(KEY)
-    got = tree_leaves(compiled(lambda *a: operation.function(*a, **key))(*args))
-    for ours, wanted in zip(got, tree_leaves(operation.function(*args, **key)), strict=True):
-        assert_same_bits(ours, wanted)
+    got = compiled(lambda *a: operation.function(*a, **key))(*args)
+    assert_same_results(got, operation.function(*args, **key))
 
 
-@pytest.mark.parametrize("operation", RANDOM, ids=lambda o: o.name)
-def test_a_random_op_draws_by_its_key_generator_or_seed(operation):
-    inputs = Inputs()
-    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
-    by_generator = [tree_leaves(call(operation, inputs, generator=g)) for g in generators]
-    assert all(map(torch.equal, *by_generator))
+@pytest.mark.parametrize(("operation", "options"), RANDOM, ids=form_id)
+def test_a_call_draws_one_key_of_its_generator_and_none_with_a_key(operation, options):
+    given, draw = operation.given(Inputs(), **options), operation.function
+    ours, theirs = (torch.Generator().manual_seed(7) for _ in range(2))
+    drawn = draw(**given, generator=ours)
     before = torch.get_rng_state()
-    call(operation, inputs)
+    assert_same_results(drawn, draw(**given, key=new_key(theirs)))
     assert torch.equal(torch.get_rng_state(), before)
-    operation.function(*operation.arguments(inputs))
-    assert not torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(ours.get_state(), theirs.get_state())
+    torch.manual_seed(7)
+    assert_same_results(draw(**given), drawn)
+    assert torch.equal(torch.get_rng_state(), ours.get_state())
+
+
+@pytest.mark.parametrize("operation", [o for o in TABLE if o.takes_zero], ids=form_id)
+def test_at_temperature_zero_nothing_is_random(operation):
+    given = operation.given(Inputs(), **{operation.temperature: 0})
+    assert_same_results(*(operation.function(**given, key=key) for key in split(KEY)))
 
 
 @operations

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Temperatures per row may have the shape of the rows, that of logits without the classes."""
 
+import operations
 import pytest
 import torch
-from common import assert_same_bits, make_key
+from common import assert_same_bits, assert_same_results, make_key
+from operations import Inputs, form_id
 from torch.func import grad, jvp, vmap
+from torch.utils._pytree import tree_leaves, tree_map
 
 import torch_gumbel as tg
 
@@ -13,82 +16,56 @@ MAKE = torch.Generator().manual_seed(1)
 SHAPES = [((6, 5), -1), ((6, 5), 0), ((5, 5), 0), ((5, 5), 1), ((2, 5, 3, 4), 1), ((3, 1, 5), -1)]
 
 
+FORMS = [form for form in operations.FORMS if form[0].temperature]
+forms = pytest.mark.parametrize(("operation", "options"), FORMS, ids=form_id)
+
+
 def some(*shape, dtype=torch.float32):
     return torch.randn(shape, generator=MAKE, dtype=dtype)
 
 
-def case(shape, dim):
-    """Logits, and temperatures of the rows' shape."""
-    x = some(*shape)
-    return x, some(*x.sum(dim).shape).abs() + 0.2
+def drawn(operation, options, inputs, t, **changes):
+    """The results at temperatures t."""
+    temperature = {operation.temperature: t}
+    given = operation.given(inputs, **temperature, **options, **changes)
+    return operation.function(**given, key=KEY)
 
 
-CALLS = {
-    "soft": lambda x, t, dim: tg.gumbel_softmax(x, t, dim=dim, key=KEY),
-    "hard": lambda x, t, dim: tg.gumbel_softmax(x, t, True, dim=dim, key=KEY),
-    "recompute": lambda x, t, dim: tg.gumbel_softmax(x, t, True, dim=dim, recompute=True, key=KEY),
-    "topk": lambda x, t, dim: tg.gumbel_topk(x, 2, dim, temperature=t, key=KEY)[0],
-    "probabilities": lambda x, t, dim: tg.sample_categorical(x.exp(), t, dim=dim, key=KEY),
-}
-INDICES = {
-    "index": lambda x, t, dim: tg.gumbel_argmax(x, dim, temperature=t, key=KEY),
-    "indices": lambda x, t, dim: tg.gumbel_argmax(x, dim, num_samples=3, temperature=t, key=KEY),
-}
+CASES = [
+    (operation, options, shape, dim)
+    for operation, options in FORMS
+    for shape, dim in SHAPES
+    if "dim" in operation.parameters or dim in (-1, len(shape) - 1)
+]
 
 
-@pytest.mark.parametrize(("shape", "dim"), SHAPES, ids=str)
-@pytest.mark.parametrize("name", [*CALLS, *INDICES])
-def test_it_is_that_of_the_shape_with_size_1_at_dim(name, shape, dim):
-    x, t = case(shape, dim)
-    call = {**CALLS, **INDICES}[name]
-    assert_same_bits(call(x, t, dim), call(x, t.unsqueeze(dim), dim))
+@pytest.mark.parametrize(("operation", "options", "shape", "dim"), CASES, ids=form_id)
+def test_it_is_that_of_the_shape_with_size_1_at_dim(operation, options, shape, dim):
+    """Results, and a gradient of its shape."""
+    inputs = Inputs(shape=shape, dim=dim)
+    leaves = [t.clone().requires_grad_() for t in (inputs.rows.squeeze(dim), inputs.rows)]
+    narrow, wide = (drawn(operation, options, inputs, leaf) for leaf in leaves)
+    assert_same_results(narrow, wide)
+    if operation.differentiable:
+        for results in (narrow, wide):
+            sum((y * y.detach().cos()).sum() for y in tree_leaves(results)).backward()
+        assert leaves[0].grad.abs().sum() > 0
+        assert_same_bits(leaves[0].grad, leaves[1].grad.squeeze(dim))
 
 
-@pytest.mark.parametrize(("shape", "dim"), SHAPES, ids=str)
-@pytest.mark.parametrize("name", CALLS)
-def test_its_gradient_has_its_shape(name, shape, dim):
-    x, t = case(shape, dim)
-    weights = some(*CALLS[name](x, t, dim).shape)
-    for wide in (False, True):
-        leaf = (t.unsqueeze(dim) if wide else t).clone().requires_grad_()
-        (CALLS[name](x, leaf, dim) * weights).sum().backward()
-        assert leaf.grad.shape == leaf.shape
-        if not wide:
-            narrow = leaf.grad
-    assert narrow.abs().sum() > 0
-    assert_same_bits(narrow, leaf.grad.squeeze(dim))
+BROADCAST = [(0, (5, 5)), (1, (1, 5)), (2, (5, 1)), (1, (1, 1)), (0, (5,)), (2, (5, 5, 1))]
 
 
-def test_a_lookup_takes_it():
-    x, codes, t = some(2, 3, 5), some(5, 4), some(2, 3).abs() + 0.2
-    for hard in (True, False):
-        leaf, wide = t.clone().requires_grad_(), t.unsqueeze(-1).requires_grad_()
-        got, wanted = (
-            tg.straight_through_lookup(x, codes, each, hard, key=KEY, return_index=True)
-            for each in (leaf, wide)
-        )
-        assert_same_bits(got[0], wanted[0])
-        assert torch.equal(got[1], wanted[1])
-        got[0].square().sum().backward()
-        wanted[0].square().sum().backward()
-        torch.testing.assert_close(leaf.grad, wide.grad.squeeze(-1))
-
-
-def test_broadcast_temperatures_keep_their_meaning():
+@forms
+def test_broadcast_temperatures_keep_their_meaning(operation, options):
     """A shape with both interpretations has the same values in both."""
-    x = some(5, 5, 5)
-    for dim, shape in [
-        (0, (5, 5)),
-        (1, (1, 5)),
-        (2, (5, 1)),
-        (1, (1, 1)),
-        (0, (5,)),
-        (2, (5, 5, 1)),
-    ]:
-        t = some(*shape).abs() + 0.2
-        everywhere = t.expand([1 if i == dim else 5 for i in range(3)]).contiguous()
-        for name, call in {**CALLS, **INDICES}.items():
-            assert_same_bits(call(x, t, dim), call(x, everywhere, dim), f"{name} {dim} {shape}")
+    for dim, shape in BROADCAST:
+        if dim != 2 and "dim" not in operation.parameters:
+            continue
+        inputs, t = Inputs(shape=(5, 5, 5), dim=dim), some(*shape).abs() + 0.2
+        everywhere = t.expand(inputs.rows.shape).contiguous()
+        got, wanted = (drawn(operation, options, inputs, each) for each in (t, everywhere))
+        assert_same_results(got, wanted, f"{dim} {shape}")
 
 
 def test_integers_and_no_rows_at_all():
@@ -112,14 +89,20 @@ def test_batched_keys_go_with_it():
         assert torch.equal(drawn, torch.stack(alone, 0 if samples is None else 1))
 
 
-@pytest.mark.parametrize("name", [*CALLS, *INDICES])
-def test_under_vmap_it_is_that_of_the_lane(name):
-    call = {**CALLS, **INDICES}[name]
-    x, t = some(3, 6, 5), some(3, 6).abs() + 0.2
-    wanted = torch.stack([call(a, b, -1) for a, b in zip(x, t, strict=True)])
-    assert torch.equal(vmap(lambda a, b: call(a, b, -1))(x, t), wanted)
-    shared = torch.stack([call(a, t[0], -1) for a in x])
-    assert torch.equal(vmap(lambda a: call(a, t[0], -1))(x), shared)
+@forms
+def test_under_vmap_it_is_that_of_the_lane(operation, options):
+    inputs = Inputs(shape=(6, 5))
+    x = torch.stack([operation.given(Inputs(shape=(6, 5)))[operation.first] for _ in range(3)])
+    t = some(3, 6).abs() + 0.2
+
+    def call(x, t):
+        return drawn(operation, options, inputs, t, **{operation.first: x})
+
+    for dims in ((0, 0), (0, None)):
+        each = t if dims[1] == 0 else t[:1].expand(3, 6)
+        got = vmap(call, dims)(x, t if dims[1] == 0 else t[0])
+        for i in range(3):
+            assert_same_results(tree_map(lambda y, i=i: y[i], got), call(x[i], each[i]))
 
 
 def test_func_transforms_take_it():

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 import torch_gumbel  # noqa: F401  (registers the ops)
 
@@ -70,6 +72,12 @@ def assert_same_bits(got: torch.Tensor, wanted: torch.Tensor, what: str = "") ->
     assert not differ.any(), (
         f"{what}: {int(differ.sum())} of {differ.numel()} elements differ in bits"
     )
+
+
+def assert_same_results(got: Any, wanted: Any, what: str = "") -> None:
+    """Bitwise equality of one result, or of several."""
+    for pair in zip(tree_leaves(got), tree_leaves(wanted), strict=True):
+        assert_same_bits(*pair, what)
 
 
 def _time_on_processors() -> dict[str, int]:

@@ -2,16 +2,18 @@
 """The tables of operations that tests of what holds for every one of them run over.
 
 A new public operation gets an entry of TABLE: its arguments in Python, those of each overload of
-its dispatcher op, and whether it is random, differentiable, and defined for DTensors. A new private
-one gets an entry of PRIVATE.
+its dispatcher op, and whether it is random, differentiable, and defined for DTensors; types of its
+arguments are those of its annotations. A new private one gets an entry of PRIVATE.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from common import make_key
@@ -23,31 +25,43 @@ ops = torch.ops.torch_gumbel
 
 @dataclasses.dataclass
 class Inputs:
-    """Tensors of 3 rows with 4 classes."""
+    """Tensors of 3 rows with 4 classes, or of another shape with its classes along `dim`."""
 
     dtype: torch.dtype = torch.float32
     requires_grad: bool = False
+    shape: tuple[int, ...] = (3, 4)
+    dim: int = -1
 
     def made(self, values: torch.Tensor) -> torch.Tensor:
         return values.to(self.dtype).requires_grad_(self.requires_grad)
 
     def __post_init__(self) -> None:
-        self.logits = self.made(torch.randn(3, 4))
-        self.probs = self.made(torch.rand(3, 4) + 0.1)
-        self.rows = self.made(torch.rand(3, 1) + 0.5)  # temperatures
-        self.codebook = self.made(torch.randn(4, 2))
-        self.prior = self.made(torch.rand(4) + 0.1)
-        self.log_likelihood = self.made(-torch.rand(3))
+        classes = self.shape[self.dim]
+        rows = [1 if i == self.dim % len(self.shape) else n for i, n in enumerate(self.shape)]
+        self.logits = self.made(torch.randn(self.shape))
+        self.probs = self.made(torch.rand(self.shape) + 0.1)
+        self.rows = self.made(torch.rand(rows) + 0.5)  # temperatures
+        self.codebook = self.made(torch.randn(classes, 2))
+        self.prior = self.made(torch.rand(classes) + 0.1)
+        self.log_likelihood = self.made(-torch.rand(self.shape[:-1]))
 
 
 Arguments = Callable[[Inputs], tuple[Any, ...]]
+
+
+@functools.cache
+def parameters_of(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """The types that each parameter takes, by its annotation."""
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    return {p: get_args(hints[p]) or (hints[p],) for p in inspect.signature(function).parameters}
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """`arguments`: of the Python function; the first is the tensor that gives dtype and batch.
 
-    `overloads`: arguments of each overload of the dispatcher op of that name.
+    `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
+    with code paths of their own. `takes_zero`: its temperature may be 0.
     """
 
     name: str
@@ -56,10 +70,31 @@ class Operation:
     random: bool = True
     differentiable: bool = True
     takes_dtensors: bool = False
+    variants: tuple[Mapping[str, Any], ...] = ()
+    takes_zero: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
         return getattr(torch_gumbel, self.name)
+
+    @property
+    def parameters(self) -> dict[str, tuple[Any, ...]]:
+        return parameters_of(self.function)
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.parameters))
+
+    @property
+    def temperature(self) -> str | None:
+        """The parameter that takes a number, or a tensor with one value per row."""
+        return next((p for p, t in self.parameters.items() if {float, torch.Tensor} <= {*t}), None)
+
+    def given(self, inputs: Inputs, **changes: Any) -> dict[str, Any]:
+        """The arguments by name, along `inputs.dim`, some of them changed."""
+        signature = inspect.signature(self.function)
+        dim = {"dim": inputs.dim} if "dim" in self.parameters else {}
+        return {**signature.bind(*self.arguments(inputs)).arguments, **dim, **changes}
 
     def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"key": key} if self.random else {}
@@ -74,6 +109,7 @@ TABLE = [
             "tensor_tau": lambda i: (i.logits, i.rows, True),
         },
         takes_dtensors=True,
+        variants=({"hard": True}, {"hard": True, "recompute": True}),
     ),
     Operation(
         "gumbel_argmax",
@@ -84,6 +120,8 @@ TABLE = [
         },
         differentiable=False,
         takes_dtensors=True,
+        variants=({"num_samples": 3},),
+        takes_zero=True,
     ),
     Operation(
         "gumbel_topk",
@@ -92,6 +130,7 @@ TABLE = [
             "default": lambda i: (i.logits, 2),
             "tensor_temperature": lambda i: (i.logits, i.rows, 2),
         },
+        takes_zero=True,
     ),
     Operation(
         "sample_categorical",
@@ -100,6 +139,7 @@ TABLE = [
             "default": lambda i: (i.probs, 0.5, True),
             "tensor_temperature": lambda i: (i.probs, i.rows),
         },
+        variants=({"hard": True},),
     ),
     Operation(
         "straight_through_lookup",
@@ -108,6 +148,7 @@ TABLE = [
             "default": lambda i: (i.logits, i.codebook, 0.7, False),
             "tensor_tau": lambda i: (i.logits, i.codebook, i.rows),
         },
+        variants=({"return_index": True}, {"hard": False, "return_index": True}),
     ),
     Operation(
         "gumbel_like",
@@ -135,6 +176,8 @@ TABLE = [
     ),
 ]
 OPERATIONS = {operation.name: operation for operation in TABLE}
+FORMS = [(operation, options) for operation in TABLE for options in ({}, *operation.variants)]
+AT_TEMPERATURE = [operation for operation in TABLE if operation.temperature]
 # Without a tensor among its arguments, it has only its overload in common with the others.
 SAMPLE_GUMBEL = Operation(
     "sample_gumbel",
@@ -142,11 +185,15 @@ SAMPLE_GUMBEL = Operation(
     {"default": lambda i: (torch.empty(0), i.logits.shape)},
     differentiable=False,
 )
-OVERLOADS = [
-    (operation, overload)
-    for operation in [*TABLE, SAMPLE_GUMBEL]
-    for overload in operation.overloads
-]
+ALL = [*TABLE, SAMPLE_GUMBEL]
+OVERLOADS = [(operation, overload) for operation in ALL for overload in operation.overloads]
+
+
+def form_id(value: Any) -> str:
+    """Of an operation, options, or a shape."""
+    if isinstance(value, dict):
+        return " ".join(value) or "plain"
+    return value.name if isinstance(value, Operation) else str(value)
 
 
 def tensors(element=torch.float32, requires_grad=False, **changes) -> SimpleNamespace:
