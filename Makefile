@@ -25,7 +25,7 @@ SOURCES := $(LIBRARY_SOURCES) $(shell find tests/cpp tests/cuda_model -type f) t
 # The environment is this file's own unless PYTHON names another interpreter.
 OWN := $(filter $(VENV)/bin/python,$(PYTHON))
 
-.PHONY: help env build demo test test-cpp test-python test-oldest wheel wheel-test test-torch syntax-oldest statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest wheel wheel-test test-torch clang torch-syntax statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -93,11 +93,12 @@ test-python: build
 
 # A copy of the tree with its own environment and build: the library is compiled for one torch at a time.
 OLDEST := build/oldest
-test-oldest:  ## every test on the oldest supported torch (tests/oldest.txt), built in build/oldest
+test-oldest:  ## every test on the oldest supported torch (.ci/torch_versions.txt), built in build/oldest
 	mkdir -p $(OLDEST)
 	find $(OLDEST) -mindepth 1 -maxdepth 1 ! -name .venv ! -name build -exec rm -rf {} +
 	git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C $(OLDEST)
-	PIP_CONSTRAINT=$(abspath tests/oldest.txt) $(MAKE) -C $(OLDEST) VENV=.venv PYTHON=.venv/bin/python test
+	head -n 1 .ci/torch_versions.txt > $(OLDEST)/constraint.txt
+	PIP_CONSTRAINT=$(abspath $(OLDEST))/constraint.txt $(MAKE) -C $(OLDEST) VENV=.venv PYTHON=.venv/bin/python test
 
 $(VENV)/.wheel: pyproject.toml | $(VENV)/.ready
 	$(VENV)/bin/python -m pip install --group wheel
@@ -112,8 +113,11 @@ wheel-test: $(VENV)/.wheel  ## the tests on that wheel with every supported torc
 test-torch: $(VENV)/.wheel  ## the same with one of them: make test-torch TORCH=2.12
 	$(PYTHON) .ci/test_wheel.py --torch $(TORCH)
 
-syntax-oldest: env  ## every source against the oldest torch's headers, two minutes (tests/oldest_syntax.sh)
-	PYTHON=$(PYTHON) tests/oldest_syntax.sh
+clang: $(LIBRARY)  ## the CPU kernels by clang, their bits against the library's (CLANG=clang++-19)
+	tests/clang.sh
+
+torch-syntax: env  ## every source against the headers of two older torches (tests/torch_syntax.sh)
+	PYTHON=$(PYTHON) tests/torch_syntax.sh
 
 statistics: build  ## the long statistical tests, minutes each
 	$(PYTHON) -m pytest -m "statistics or slow"

@@ -56,7 +56,7 @@ def build_folder(torch):
     version = re.search(r"__version__ = '([^']+)'", version).group(1)
     cuda = os.environ.get("TORCH_GUMBEL_CUDA", "auto")
     name = f"{sysconfig.get_config_var('SOABI')}-torch-{version}-cuda-{cuda}"
-    return os.environ.get("TORCH_GUMBEL_BUILD", ROOT / "build" / name)
+    return Path(os.environ.get("TORCH_GUMBEL_BUILD", ROOT / "build" / name))
 
 
 class CMakeBuild(build_ext):

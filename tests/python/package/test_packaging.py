@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 import torch
@@ -80,6 +81,55 @@ runpy.run_path("setup.py", run_name="__main__")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert output.startswith("torch_gumbel: wanted cmake 3.26 or later and ninja")
     assert f"got no {missing}: pip install" in output
+
+
+@pytest.fixture
+def setup_script(monkeypatch):
+    """The names of setup.py, which finds packages in no folder yet."""
+    monkeypatch.setattr(sys, "argv", ["setup.py", "--quiet", "--name"])
+    monkeypatch.chdir(ROOT)
+    names = runpy.run_path("setup.py")
+    monkeypatch.setattr(sys, "path", [])
+    return names
+
+
+def folder_with_torch(folder, version="2.13.0+cpu"):
+    (folder / "torch" / "include" / "ATen").mkdir(parents=True)
+    (folder / "torch" / "include" / "ATen" / "ATen.h").touch()
+    (folder / "torch" / "version.py").write_text(f"__version__ = '{version}'\ncuda = None\n")
+    return folder
+
+
+def test_a_build_finds_the_torch_of_the_environment_it_installs_into(
+    tmp_path, monkeypatch, setup_script
+):
+    site, other = tmp_path / "site", tmp_path / "other"
+    site.mkdir()
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(site))
+    with pytest.raises(
+        SystemExit, match=r"wanted PyTorch 2\.11 or later in .*site, got none\. Insta"
+    ):
+        setup_script["torch_folder"]()
+    folder_with_torch(other)
+    (site / "more.pth").write_text(f"import nothing\n\n{other}\n")
+    assert setup_script["torch_folder"]() == other / "torch"
+    folder_with_torch(site)
+    assert setup_script["torch_folder"]() == site / "torch"
+
+
+def test_builds_for_different_torches_and_choices_have_folders_of_their_own(
+    tmp_path, monkeypatch, setup_script
+):
+    monkeypatch.delenv("TORCH_GUMBEL_BUILD", raising=False)
+    folders = set()
+    for version in ("2.13.0+cpu", "2.13.0+cu130"):
+        torch_folder = folder_with_torch(tmp_path / version, version) / "torch"
+        for cuda in ("0", "1"):
+            monkeypatch.setenv("TORCH_GUMBEL_CUDA", cuda)
+            folders.add(setup_script["build_folder"](torch_folder))
+    assert len(folders) == 4 and all(path.parent == ROOT / "build" for path in folders)
+    monkeypatch.setenv("TORCH_GUMBEL_BUILD", "/elsewhere")
+    assert setup_script["build_folder"](torch_folder) == pathlib.Path("/elsewhere")
 
 
 def configure(build, *options):
