@@ -6,7 +6,7 @@ PyTorch extension, TORCH_CUDA_ARCH_LIST. TORCH_GUMBEL_CMAKE_ARGS is passed on to
 TORCH_GUMBEL_TARGETS (default: the library and its module) is what it builds, "all": tests too;
 TORCH_GUMBEL_BUILD is the folder it builds in (default: one per Python, torch, and CUDA choice).
 TORCH_GUMBEL_PREBUILT is a folder of libraries for several versions of torch and Python, to be
-packed instead of building any (.ci/build_wheel.py).
+packed instead of building any, for TORCH_GUMBEL_PLATFORM (.ci/build_wheel.py).
 """
 
 import os
@@ -117,7 +117,9 @@ class Wheel(bdist_wheel):
 
     def get_tag(self):
         python, abi, platform = super().get_tag()
-        return ("py3", "none", platform) if PREBUILT else (python, abi, platform)
+        if PREBUILT:
+            return "py3", "none", os.environ.get("TORCH_GUMBEL_PLATFORM", platform)
+        return python, abi, platform
 
 
 setup(

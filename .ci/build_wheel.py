@@ -3,7 +3,8 @@
 
 Kernels are built once, with the newest torch; for each minor version of torch (torch_versions.txt),
 its libraries, and a Python module for every interpreter found (python3.10 and later on PATH and in
-pyenv). TORCH_GUMBEL_CUDA=1 adds the CUDA kernels for TORCH_CUDA_ARCH_LIST.
+pyenv). TORCH_GUMBEL_CUDA=1 adds the CUDA kernels for TORCH_CUDA_ARCH_LIST. ARCH=aarch64 compiles
+for another machine (aarch64-linux-gnu-g++), without Python modules: calls take torch.ops there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from torches import ROOT, minor, unpacked, versions
 
-BUILD = ROOT / "build" / "wheel"
+ARCH = os.environ.get("ARCH", os.uname().machine)
+FOREIGN = os.uname().machine != ARCH
+BUILD = ROOT / "build" / f"wheel-{ARCH}"
 STAGE = BUILD / "stage"
 # Libraries that torch brings, or the driver.
 EXCLUDED = ("libtorch*.so", "libc10*.so", "libgomp*", "libcuda.so*", "libcudart.so*")
@@ -48,14 +51,17 @@ def build(version: str, kernels: Path | None, pythons: list[str]) -> Path:
     options = [
         f"-DPython_EXECUTABLE={first}",
         f"-DTORCH_GUMBEL_PYTHONS={';'.join(more)}",
-        f"-DTORCH_GUMBEL_LIBTORCH={unpacked(version) / 'torch'}",
+        f"-DTORCH_GUMBEL_LIBTORCH={unpacked(version, ARCH) / 'torch'}",
         f"-DTORCH_GUMBEL_KERNELS={kernels or ''}",
         f"-DTORCH_GUMBEL_CUDA={os.environ.get('TORCH_GUMBEL_CUDA', '0')}",
         "-DTORCH_GUMBEL_PORTABLE=ON",
     ]
+    if FOREIGN:
+        options += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={ARCH}"]
+        options += [f"-DCMAKE_CXX_COMPILER={ARCH}-linux-gnu-g++", "-DTORCH_GUMBEL_PYTHON=OFF"]
     run("cmake", "-S", ROOT, "-B", folder, "-GNinja", *options)
     run("cmake", "--build", folder, "--target", "libraries")
-    parts = ["library", "python"] if kernels else ["kernels", "library", "python"]
+    parts = [*([] if kernels else ["kernels"]), "library", *([] if FOREIGN else ["python"])]
     for part in parts:
         run("cmake", "--install", folder, "--prefix", STAGE, "--component", part)
     return STAGE / "lib"
@@ -71,25 +77,18 @@ def main() -> None:
         build(version, kernels, pythons)
     shutil.rmtree(BUILD / "dist", ignore_errors=True)
     options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", BUILD / "dist"]
-    run(sys.executable, "-m", "pip", "wheel", *options, ".", TORCH_GUMBEL_PREBUILT=str(STAGE))
+    prebuilt = {"TORCH_GUMBEL_PREBUILT": str(STAGE), "TORCH_GUMBEL_PLATFORM": f"linux_{ARCH}"}
+    run(sys.executable, "-m", "pip", "wheel", *options, ".", **prebuilt)
     (wheel,) = (BUILD / "dist").glob("*.whl")
     excludes = [word for name in EXCLUDED for word in ("--exclude", name)]
-    platform = f"manylinux_2_28_{os.uname().machine}"
-    shutil.rmtree(ROOT / "dist", ignore_errors=True)
-    run(
-        sys.executable,
-        "-m",
-        "auditwheel",
-        "repair",
-        "--plat",
-        platform,
-        *excludes,
-        wheel,
-        "-w",
-        ROOT / "dist",
-    )
-    (wheel,) = (ROOT / "dist").glob("*.whl")
-    run(sys.executable, "-m", "auditwheel", "show", wheel)
+    platform = f"manylinux_2_28_{ARCH}"
+    dist = ROOT / "dist"
+    for old in dist.glob(f"*{ARCH}.whl"):
+        old.unlink()
+    auditwheel = [sys.executable, "-m", "auditwheel"]
+    run(*auditwheel, "repair", "--plat", platform, *excludes, wheel, "-w", dist)
+    (wheel,) = dist.glob(f"*{ARCH}.whl")
+    run(*auditwheel, "show", wheel)
     size = wheel.stat().st_size / 2**20
     print(f"{wheel.relative_to(ROOT)}: {size:.1f} MiB, in {time.monotonic() - start:.0f} s")
 

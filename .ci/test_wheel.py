@@ -41,7 +41,7 @@ def environment(version: str) -> Path:
     ask = "import sysconfig; print(sysconfig.get_path('platlib'))"
     site = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip())
     (site / "shared.pth").write_text(f"{torch}\n{SHARED}\n")
-    (wheel,) = (ROOT / "dist").glob("*.whl")
+    (wheel,) = (ROOT / "dist").glob(f"*{os.uname().machine}.whl")
     options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     subprocess.run([python, "-m", "pip", "install", *options, wheel], check=True)
     return python

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -22,14 +23,16 @@ def minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def unpacked(version: str) -> Path:
+def unpacked(version: str, machine: str = os.uname().machine) -> Path:
     """A folder that holds this version's package `torch`, downloaded without what it depends on."""
-    folder = FOLDER / version
+    foreign = machine != os.uname().machine
+    folder = FOLDER / (f"{version}-{machine}" if foreign else version)
     done = folder / "complete"
     if not done.exists():
         print(f"downloading torch {version}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         options = ["--quiet", "--no-cache-dir", "--no-deps", "--only-binary=:all:"]
+        options += ["--platform", f"manylinux_2_28_{machine}"] if foreign else []
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder]
         subprocess.run([*command, f"torch=={version}"], check=True)
         for wheel in folder.glob("*.whl"):

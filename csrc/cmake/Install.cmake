@@ -7,7 +7,7 @@ set(package_folder share/cmake/torch_gumbel)
 # Installs a library for LibTorch's minor version beside the others. Its paths are relative, so that the Python package can be
 # moved; a build for C++ alone knows one LibTorch.
 function(install_layer target)
-  if(TORCH_GUMBEL_PYTHON)
+  if(TORCH_GUMBEL_PYTHON OR TORCH_GUMBEL_PORTABLE)
     set(libtorch "$ORIGIN/../../../torch/lib")
   else()
     set(libtorch "${LIBTORCH_ROOT}/lib")
