@@ -11,7 +11,7 @@ version = release = torch_gumbel.__version__
 copyright = "torch_gumbel contributors, Apache-2.0"
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
-exclude_patterns = ["build"]
+exclude_patterns = ["build", "pypi.md"]  # the page of the package index
 html_theme = "furo"
 html_title = f"torch_gumbel {version}"
 myst_heading_anchors = 3
