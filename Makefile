@@ -159,7 +159,7 @@ release-check:  ## metadata, licences, workflows, and a source distribution, in 
 	$(RELEASE_TOOL)/pyroma -n 8 $(RELEASE)/tree
 	$(RELEASE_TOOL)/python -m build --sdist --outdir $(RELEASE)/dist $(RELEASE)/tree > $(RELEASE)/sdist.log
 	$(RELEASE_TOOL)/twine check --strict $(RELEASE)/dist/*
-	@! tar -tzf $(RELEASE)/dist/*.tar.gz | grep -E '\.so$$|/lib/|/pictures/' || { echo "make: the source distribution has build products"; exit 1; }
+	@! tar -tzf $(RELEASE)/dist/*.tar.gz | grep -E '\.so$$|/lib/|/pictures/' || { echo "release-check: wanted sources in the sdist, got build products"; exit 1; }
 
 format: env  ## clang-format and ruff, in place
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

@@ -70,7 +70,9 @@ def targets_in(text):
     return {name for command in commands for name in command.split()}
 
 
-@pytest.mark.parametrize("path", [*PAGES, *sorted((ROOT / ".github").rglob("*.yml"))], ids=str)
+@pytest.mark.parametrize(
+    "path", [*PAGES, *sorted((ROOT / ".github").rglob("*.yml"))], ids=lambda p: p.name
+)
 def test_commands_name_targets_of_the_makefile(path):
     known = set(re.findall(r"^([a-z][a-z0-9-]*):", read("Makefile"), re.M))
     text = path.read_text(encoding="utf-8")
