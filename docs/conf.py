@@ -22,8 +22,8 @@ html_theme = "furo"
 html_title = f"torch_gumbel {version}"
 myst_heading_anchors = 3
 
-# PyTorch's reference, by the names that these pages link to, so that a build needs no network. To add
-# one: `sphobjinv convert plain docs/inventories/torch.inv`, a line, and `sphobjinv convert zlib`.
+# PyTorch's reference, by the names that these pages link to: a build needs no network. To add one:
+# `sphobjinv convert plain docs/inventories/torch.inv`, a line, and `sphobjinv convert zlib`.
 intersphinx_mapping = {
     "torch": ("https://docs.pytorch.org/docs/stable/", "inventories/torch.inv"),
 }
