@@ -160,6 +160,25 @@ instructions: build  ## instructions per element of the CPU kernels (valgrind), 
 docs: build  ## these pages and the reference from docstrings, as HTML in build/docs; a warning is an error
 	$(PYTHON) -m sphinx -W --keep-going -q -b html docs build/docs
 
+# In a copy of the tracked files, with an environment of its own (the group `release` of pyproject.toml). No build of the library.
+RELEASE := build/release
+RELEASE_TOOL := $(abspath build/release-venv/bin)
+.PHONY: release-check
+release-check:  ## metadata, licences, workflows, and a source distribution, in build/release/dist
+	test -x $(RELEASE_TOOL)/python || python3 -m venv build/release-venv
+	$(RELEASE_TOOL)/python -m pip install --quiet --upgrade pip && $(RELEASE_TOOL)/python -m pip install --quiet --group release
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)/tree
+	git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C $(RELEASE)/tree
+	cd $(RELEASE)/tree && $(RELEASE_TOOL)/reuse lint --lines
+	cd $(RELEASE)/tree && $(RELEASE_TOOL)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	cd $(RELEASE)/tree && $(RELEASE_TOOL)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	cd $(RELEASE)/tree && $(RELEASE_TOOL)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	cd $(RELEASE)/tree && $(RELEASE_TOOL)/zizmor --offline --pedantic --quiet .github
+	$(RELEASE_TOOL)/pyroma -n 8 $(RELEASE)/tree
+	$(RELEASE_TOOL)/python -m build --sdist --outdir $(RELEASE)/dist $(RELEASE)/tree > $(RELEASE)/sdist.log
+	$(RELEASE_TOOL)/twine check --strict $(RELEASE)/dist/*
+	@! tar -tzf $(RELEASE)/dist/*.tar.gz | grep -E '\.so$$|/lib/|/pictures/' || { echo "release-check: wanted sources in the sdist, got build products"; exit 1; }
+
 format: env  ## clang-format and ruff, in place
 	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
 	ruff format . && ruff check --fix --quiet .

@@ -10,11 +10,24 @@ project = "torch_gumbel"
 version = release = torch_gumbel.__version__
 copyright = "torch_gumbel contributors, Apache-2.0"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
-exclude_patterns = ["build"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["build", "pypi.md"]  # the page of the package index
 html_theme = "furo"
 html_title = f"torch_gumbel {version}"
 myst_heading_anchors = 3
+
+# PyTorch's reference, by the names that these pages link to: a build needs no network. To add one:
+# `sphobjinv convert plain docs/inventories/torch.inv`, a line, and `sphobjinv convert zlib`.
+intersphinx_mapping = {
+    "torch": ("https://docs.pytorch.org/docs/stable/", "inventories/torch.inv"),
+}
+copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

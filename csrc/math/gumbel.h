@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 AND SunPro
 // Random word -> standard Gumbel noise, equal in bits on every device.
 //
 // A word w stands for v = (w + 1/2) 2^-32 in (0, 1). exp1 = -log1p(-v) is a standard exponential
@@ -94,8 +94,8 @@ TG_HD float gumbel(uint32_t word, uint32_t extension) {
   return gumbel_of_exp1(word < kExtendBelow ? exp1(word, extension) : exp1(word));
 }
 
-/// log(2^exponent (1 + f)), f in [-0.293, 0.415], error below one ulp: the form of fdlibm's
-/// e_log.c.
+/// log(2^exponent (1 + f)), f in [-0.293, 0.415], error below one ulp: the form and coefficients of
+/// fdlibm's e_log.c (its notice: NOTICE).
 TG_HD double log_reduced(double f, double exponent) {
   const double s = f / (2.0 + f);
   const double z = s * s;

@@ -13,9 +13,9 @@ namespace {
 
 constexpr unsigned char kPattern = 0xA5;
 #ifdef __SANITIZE_ADDRESS__
-constexpr int64_t kGuard = 0;
+[[maybe_unused]] constexpr int64_t kGuard = 0;
 #else
-constexpr int64_t kGuard = 512;
+[[maybe_unused]] constexpr int64_t kGuard = 512;
 #endif
 
 int64_t product(const Sizes& sizes) {

@@ -22,7 +22,7 @@ README = ROOT / "README.md"
 SUPPORT = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = {".cpp", ".cu", ".cuh", ".h", ".md", ".py"}
-LANGUAGES = {"", "cpp", "cmake", "console", "python", "{eval-rst}"}
+LANGUAGES = {"", "cpp", "cmake", "console", "python", "toml", "{eval-rst}"}
 LANGUAGES |= {"{include}", "{literalinclude}", "{toctree}"}
 
 
