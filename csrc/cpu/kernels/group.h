@@ -24,19 +24,23 @@ struct Group {
   int64_t step_of(Operand operand) const { return step[static_cast<int>(operand)]; }
 };
 
+/// Rows [index, index + count), which share all but the innermost row index.
+static inline Group group_at(const Rows& rows, int64_t index, int64_t count) {
+  Group group = {index, count, row_at(rows, index), {}};
+  for (int operand = 0; operand < kOperands; ++operand)
+    group.step[operand] = rows.dims > 0 ? rows.stride[operand][rows.dims - 1] : 0;
+  return group;
+}
+
 /// Cuts rows [begin, end) into groups of at most `limit` rows, none across the innermost row
 /// dimension.
 template <typename F>
 static inline void for_each_group(const Rows& rows, int64_t begin, int64_t end, int64_t limit,
                                   F&& f) {
-  const int last = rows.dims - 1;
-  const int64_t inner = rows.dims > 0 ? rows.size[last] : 1;
+  const int64_t inner = rows.dims > 0 ? rows.size[rows.dims - 1] : 1;
   for (int64_t index = begin; index < end;) {
     const int64_t here = min64(min64(limit, inner - index % inner), end - index);
-    Group group = {index, here, row_at(rows, index), {}};
-    for (int operand = 0; operand < kOperands; ++operand)
-      group.step[operand] = rows.dims > 0 ? rows.stride[operand][last] : 0;
-    f(group);
+    f(group_at(rows, index, here));
     index += here;
   }
 }

@@ -2,7 +2,7 @@
 // Soft samples of spatial rows.
 #pragma once
 
-#include "soft.h"
+#include "long_row.h"
 #include "spatial.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -182,22 +182,15 @@ static void redo_quotients(const PlannedParams& a, const Group& group, F&& alone
     if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
 }
 
-/// soft_group of one row by quotients, tile by tile. `scratch`: a tile, followed by the tiles'
-/// sums.
+/// soft_group of a long row by quotients. `scratch`: a tile, followed by the tiles' sums.
 template <typename T>
-static void soft_row_of_tiles(const PlannedParams& a, const Group& row, T* scratch) {
+static void soft_long_row(const PlannedParams& a, int64_t index, T* scratch) {
   const int64_t tiles = tiles_of(a.rows.classes);
-  const auto scale = math::exponent_scale<T>(1.0);
   auto* stats = reinterpret_cast<TileStat*>(scratch + kTile + kScratchSlack);
-  const auto count = [&](int64_t t) { return min64(kTile, a.rows.classes - t * kTile); };
-  for (int64_t t = 0; t < tiles; ++t)
-    soft_reduce_tile(a, row, t * kTile, count(t), stats[t], true, scratch, nullptr);
-  const RowSum<T> sum = combine(stats, tiles, scale);
-  write_lse(a, row.index, sum, 1.0);
-  for (int64_t t = 0; t < tiles; ++t) {
-    const Factor<T> factor = tile_factor(stats[t], sum, scale, true);
-    soft_finish_tile(a, row, t * kTile, count(t), factor, factor, scratch, nullptr);
-  }
+  LongRow<T> row(a, index, scratch, nullptr);
+  row.reduce(0, tiles, stats);
+  row.finish(0, tiles, stats);
+  row.finish_row(stats);
 }
 
 template <typename T>
@@ -216,7 +209,7 @@ static void soft_spatial(const PlannedParams& a, const Group& group, T* scratch)
       output.put(to, k);
     });
   redo_quotients<T>(a, group, [&](const Group& row) {
-    a.plan.holds_rows ? soft_group(a, row, scratch) : soft_row_of_tiles(a, row, scratch);
+    a.plan.holds_rows ? soft_group(a, row, scratch) : soft_long_row(a, row.index, scratch);
   });
   if (a.one_hot == nullptr) return;
   clear_output(a, group, 0, a.rows.classes, a.one_hot);
