@@ -26,13 +26,6 @@ void dispatch_opmath_type(const PlannedParams& a, F&& f) {
 }
 
 template <typename T>
-void noise_group(const PlannedParams& a, const Group& group, T* scores) {
-  memset(scores, 0, group.rows * a.rows.classes * sizeof(T));
-  apply_group_noise<AddNoise>(a, group, 0, a.rows.classes, scores, scores);
-  store_matrix(scores, group.rows, a.rows.classes, operand_matrix(a, group, Operand::kOutput, 0));
-}
-
-template <typename T>
 void run_spatial(const PlannedParams& a, const Group& group, T* scratch) {
   switch (a.op) {
     case Op::kSoft:
@@ -66,7 +59,7 @@ void run_group(const PlannedParams& a, const Group& group, T* scratch, T* second
     case Op::kHardBackward:
       return hard_backward_group(a, group, scratch, second);
     case Op::kNoise:
-      return noise_group(a, group, scratch);
+      return noise_group(group, scratch);
   }
 }
 
@@ -75,7 +68,7 @@ void run_rows(const PlannedParams& a, int64_t begin, int64_t end, void* scratch)
     using T = decltype(zero);
     auto* first = static_cast<T*>(scratch);
     // The second scratch, for gradients that need converting, follows the first.
-    for_each_group(a.rows, begin, end, a.plan.rows_per_call, [&](const Group& group) {
+    for_each_group(a, begin, end, a.plan.rows_per_call, [&](const Group& group) {
       if (a.plan.path == Path::kSpatial) return run_spatial(a, group, first);
       run_group(a, group, first, first + group.rows * a.rows.classes + kScratchSlack);
     });
@@ -86,7 +79,7 @@ void run_rows(const PlannedParams& a, int64_t begin, int64_t end, void* scratch)
 void reduce_tiles(const PlannedParams& a, int64_t row, int64_t begin, int64_t end, TileStat* stats,
                   void* scratch, void* weight_cache) {
   dispatch_opmath_type(a, [&](auto zero) {
-    LongRow<decltype(zero)> long_row(a, row, scratch, weight_cache);
+    LongRow<decltype(zero)> long_row(a, group_at(a, row, 1), scratch, weight_cache);
     long_row.reduce(begin, end, stats);
   });
 }
@@ -95,14 +88,15 @@ void finish_tiles(const PlannedParams& a, int64_t row, int64_t begin, int64_t en
                   void* scratch, void* weight_cache) {
   dispatch_opmath_type(a, [&](auto zero) {
     using T = decltype(zero);
-    const LongRow<T> long_row(a, row, scratch, weight_cache);
+    const LongRow<T> long_row(a, group_at(a, row, 1), scratch, weight_cache);
     long_row.finish(begin, end, stats);
   });
 }
 
 void finish_row(const PlannedParams& a, int64_t row, const TileStat* stats) {
-  dispatch_opmath_type(
-      a, [&](auto zero) { LongRow<decltype(zero)>(a, row, nullptr, nullptr).finish_row(stats); });
+  dispatch_opmath_type(a, [&](auto zero) {
+    LongRow<decltype(zero)>(a, group_at(a, row, 1), nullptr, nullptr).finish_row(stats);
+  });
 }
 
 void kl(const KlParams& a, int64_t begin, int64_t end, void* scratch) {

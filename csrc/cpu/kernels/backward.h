@@ -89,10 +89,10 @@ TG_STAGE void sum_small_rows(const T* values, int64_t rows, int64_t classes, Vis
 /// Directly to `direct`, or to `buffer`, which may be y.
 template <typename T>
 static void differentiate_small(const PlannedParams& a, const Group& group, const T* y,
-                                const T* grads, double tau, T* direct, T* buffer) {
+                                const T* grads, T* direct, T* buffer) {
   constexpr int64_t kStep = kLine / sizeof(T), kWide = kVectorBytes / sizeof(T);
   const int64_t classes = a.rows.classes;
-  const T inverse = math::inverse_temperature<T>(tau);
+  const T inverse = math::inverse_temperature<T>(group.tau);
   auto* tau_gradients = static_cast<T*>(a.row_value);
   alignas(64) T products[kPadded], dots[kPadded], sums[kPadded];
   for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
@@ -132,31 +132,26 @@ static void differentiate_group(const PlannedParams& a, const Group& group, cons
                                 T* grad_buffer) {
   const bool nontemporal = a.plan.nontemporal_gradients, direct = a.plan.direct_gradients;
   const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const T* grads =
-      values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes, grad_buffer);
-  const bool uniform = uniform_tau(a, group);
-  double tau = tau_at(a, group.first);
-  if (uniform && classes <= kVecRows<T>) {
+  const Strided& output = group.output;
+  const T* grads = values_of(group, group.grad, grad_buffer);
+  if (group.uniform_tau() && classes <= kVecRows<T>) {
     T* to = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
-    differentiate_small(a, group, y, grads, tau, to, buffer);
+    differentiate_small(a, group, y, grads, to, buffer);
     if (to == nullptr) store_group(buffer, group.rows, classes, output, nontemporal);
     return;
   }
   for (int64_t i = 0; i < group.rows; ++i) {
     const T *row_y = y + i * classes, *grad = grads + i * classes;
-    if (!uniform) tau = tau_at(a, row_of(group, i));
-    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes), tau,
-                      part_of(output, i, 0), direct, nontemporal, buffer + i * classes);
+    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes),
+                      group.tau_of(i), part_of(output, i, 0), direct, nontemporal,
+                      buffer + i * classes);
   }
   if (!direct) store_group(buffer, group.rows, classes, output, nontemporal);
 }
 
 template <typename T>
 static void backward_group(const PlannedParams& a, const Group& group, T* buffer, T* grad_buffer) {
-  const int64_t classes = a.rows.classes;
-  const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, buffer);
-  differentiate_group(a, group, y, buffer, grad_buffer);
+  differentiate_group(a, group, values_of(group, group.input, buffer), buffer, grad_buffer);
 }
 
 /// Gradients of a row of one tile whose probabilities are weights times `factor`: directly to `to`,
@@ -179,10 +174,9 @@ template <typename T>
 static void differentiate_scores(const PlannedParams& a, const Group& group, T* scores,
                                  T* grad_buffer) {
   const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const Strided grad = operand_matrix(a, group, Operand::kGrad, 0);
-  const T* grads = values_of(grad, group.rows, classes, grad_buffer);
-  const T inverse = math::inverse_temperature<T>(tau_at(a, group.first));
+  const Strided& output = group.output;
+  const T* grads = values_of(group, group.grad, grad_buffer);
+  const T inverse = math::inverse_temperature<T>(group.tau);
   const bool direct = a.plan.direct_gradients;
   softmax_rows(
       a, group, scores, [](auto...) {},
@@ -196,7 +190,7 @@ static void differentiate_scores(const PlannedParams& a, const Group& group, T* 
 template <typename T>
 static void hard_backward_group(const PlannedParams& a, const Group& group, T* scores,
                                 T* grad_buffer) {
-  if (a.plan.gradients_of_weights && a.rows.classes > kVecRows<T> && uniform_tau(a, group))
+  if (a.plan.gradients_of_weights && group.classes > kVecRows<T> && group.uniform_tau())
     return differentiate_scores(a, group, scores, grad_buffer);
   softmax_group(a, group, scores);
   differentiate_group(a, group, scores, scores, grad_buffer);

@@ -14,26 +14,29 @@ static inline Best best_of_tiles(const TileStat* stats, int64_t tiles) {
   return best;
 }
 
+template <typename T>
+static void noise_group(const Group& group, T* scratch) {
+  memset(scratch, 0, group.rows * group.classes * sizeof(T));
+  apply_group_noise<AddNoise>(group, scratch, scratch);
+  store_matrix(scratch, group.rows, group.classes, group.output);
+}
+
 /// One long row, by tiles of all ops. What its tiles share is resolved once, by the constructor.
 template <typename T>
 class LongRow {
  public:
   /// `scratch`, `weight_cache`: as in Kernels::reduce_tiles; unused ones are null.
-  LongRow(const PlannedParams& a, int64_t index, void* scratch, void* weight_cache)
+  LongRow(const PlannedParams& a, const Group& row, void* scratch, void* weight_cache)
       : a_(a),
-        row_(group_at(a.rows, index, 1)),
-        tau_(tau_at(a, row_.first)),
-        scale_(math::exponent_scale<T>(tau_)),
-        divided_(draws_soft(a.op) && divides<T>(a, tau_)),
-        input_(operand_matrix(a, row_, Operand::kInput, 0)),
-        grad_(operand_matrix(a, row_, Operand::kGrad, 0)),
-        output_(operand_matrix(a, row_, Operand::kOutput, 0)),
+        row_(row),
+        scale_(math::exponent_scale<T>(row.tau)),
+        divided_(draws_soft(a.op) && divides<T>(a, row.tau)),
         scratch_(static_cast<T*>(scratch)),
         weights_(static_cast<T*>(weight_cache)) {
     const bool weights_only = weight_cache != nullptr || a.op == Op::kBackward;
     by_lines_ = a.plan.tiles_end_with_lines && weights_only;
     if (weights_ == nullptr && a.plan.output_holds_weights)
-      weights_ = static_cast<T*>(const_cast<void*>(output_.data));
+      weights_ = static_cast<T*>(const_cast<void*>(row.output.data));
   }
 
   /// First pass over tiles [begin, end), and their zeros. Of threads that share a hard row, every
@@ -41,9 +44,9 @@ class LongRow {
   void reduce(int64_t begin, int64_t end, TileStat* stats) {
     if (a_.op == Op::kHardSoft) return reduce_among_zeros(begin, end, stats);
     const bool zeros_first = begin / (end - begin) % 2 == 1;
-    if (a_.op == Op::kHard && zeros_first) clear_tiles(begin, end, a_.output);
+    if (a_.op == Op::kHard && zeros_first) clear_tiles(begin, end, row_.output);
     for (int64_t t = begin; t < end; ++t) reduce_tile(t, stats[t]);
-    if (a_.op == Op::kHard && !zeros_first) clear_tiles(begin, end, a_.output);
+    if (a_.op == Op::kHard && !zeros_first) clear_tiles(begin, end, row_.output);
   }
 
   /// Second pass over tiles [begin, end).
@@ -57,7 +60,7 @@ class LongRow {
   void finish_row(const TileStat* stats) const {
     if (a_.op == Op::kArgmax) write_choice<T>(a_, row_.index, best_of_tiles(stats, tiles()));
     if (a_.row_value == nullptr) return;
-    if (a_.op == Op::kSoft) write_lse(a_, row_.index, combine(stats, tiles(), scale_), tau_);
+    if (a_.op == Op::kSoft) write_lse(a_, row_.index, combine(stats, tiles(), scale_), row_.tau);
     if (a_.op == Op::kBackward || a_.op == Op::kHardBackward) {
       double sum = 0;
       for (int64_t t = 0; t < tiles(); ++t) sum += stats[t].tau;
@@ -81,16 +84,18 @@ class LongRow {
     Factor<T> factor, next;
   };
 
-  int64_t classes() const { return a_.rows.classes; }
-  int64_t tiles() const { return tiles_of(classes()); }
-  int64_t end_of(int64_t t) const { return min64((t + 1) * kTile, classes()); }
-  Strided output_from(int64_t k) const { return part_of(output_, 0, k); }
-  const T* values_in(const Strided& operand, int64_t first, int64_t count, T* buffer) const {
-    return values_of(part_of(operand, 0, first), 1, count, buffer);
+  int64_t tiles() const { return tiles_of(row_.classes); }
+  int64_t end_of(int64_t t) const { return min64((t + 1) * kTile, row_.classes); }
+  /// Tiles [begin, end).
+  Group part(int64_t begin, int64_t end) const {
+    return classes_of(row_, begin * kTile, end_of(end - 1) - begin * kTile);
   }
+  Strided output_from(int64_t k) const { return part_of(row_.output, 0, k); }
 
-  void clear_tiles(int64_t begin, int64_t end, void* result) const {
-    clear_output(a_, row_, begin * kTile, end_of(end - 1) - begin * kTile, result);
+  /// `result`: the whole row's.
+  void clear_tiles(int64_t begin, int64_t end, const Strided& result) const {
+    clear_matrix(part_of(result, 0, begin * kTile), 1, end_of(end - 1) - begin * kTile,
+                 a_.plan.nontemporal);
     if (a_.plan.nontemporal) fence_nontemporal();
   }
 
@@ -99,14 +104,14 @@ class LongRow {
     const auto reduce_tiles = [&] {
       for (int64_t t = begin; t < end; ++t) reduce_tile(t, stats[t]);
     };
-    const Strided to = result_matrix(a_, row_, a_.one_hot, begin * kTile);
-    if (to.class_step != 1 || !a_.plan.nontemporal) {
+    if (row_.one_hot.class_step != 1 || !a_.plan.nontemporal) {
       reduce_tiles();
-      return clear_tiles(begin, end, a_.one_hot);
+      return clear_tiles(begin, end, row_.one_hot);
     }
-    const int64_t size = element_size(to.type);
-    NontemporalZeros zeros(static_cast<char*>(const_cast<void*>(to.data)),
-                           (end_of(end - 1) - begin * kTile) * size, size);
+    const Group tiles = part(begin, end);
+    const int64_t size = element_size(tiles.one_hot.type);
+    NontemporalZeros zeros(static_cast<char*>(const_cast<void*>(tiles.one_hot.data)),
+                           tiles.classes * size, size);
     row_.deferred = zeros.deferred();
     reduce_tiles();
     zeros.finish();
@@ -114,20 +119,18 @@ class LongRow {
   }
 
   void reduce_tile(int64_t t, TileStat& stat) const {
-    const int64_t begin = t * kTile, count = end_of(t) - begin;
+    const Group tile = part(t, t + 1);
     switch (a_.op) {
       case Op::kSoft:
       case Op::kHardSoft:
       case Op::kHardBackward:
-        return reduce_weights(begin, count, stat);
-      case Op::kBackward: {
-        const T* y = values_in(input_, begin, count, scratch_);
-        return reduce_gradient(y, begin, count, stat);
-      }
+        return reduce_weights(tile, stat);
+      case Op::kBackward:
+        return reduce_gradient(tile, values_of(tile, tile.input, scratch_), stat);
       case Op::kHard:
       case Op::kArgmax: {
-        const bool scaled = a_.op == Op::kArgmax && scales(a_);
-        const Best best = search_tiles(a_, row_, scaled, t, t + 1, scratch_);
+        Best best;
+        search_tile(a_, tile, a_.op == Op::kArgmax && scales(a_), best, scratch_);
         stat.max = best.score, stat.index = best.index;
         return;
       }
@@ -137,19 +140,20 @@ class LongRow {
   }
 
   /// Weights are computed where they are stored, unless reads would run past them.
-  void reduce_weights(int64_t begin, int64_t count, TileStat& stat) const {
-    const bool exact = kVectorized<T> && a_.plan.words_along_classes && count > kShortRow;
+  void reduce_weights(const Group& tile, TileStat& stat) const {
+    const int64_t begin = tile.begin, count = tile.classes;
+    const bool exact = kVectorized<T> && tile.words_along_classes() && count > kShortRow;
     const bool in_place = weights_ != nullptr && (count % kLanes == 0 || exact);
     T* values = in_place ? weights_ + begin : scratch_;
-    const RowSum<T> sum = load_weights(a_, row_, begin, count, divided_, values);
+    const RowSum<T> sum = load_weights(tile, scale_, divided_, values);
     stat.max = sum.max, stat.sum = sum.sum, stat.index = begin + sum.top;
     if (weights_ != nullptr && !in_place) memcpy(weights_ + begin, values, count * sizeof(T));
-    if (a_.op == Op::kHardBackward) reduce_gradient(values, begin, count, stat);
+    if (a_.op == Op::kHardBackward) reduce_gradient(tile, values, stat);
   }
 
-  void reduce_gradient(const T* values, int64_t begin, int64_t count, TileStat& stat) const {
+  void reduce_gradient(const Group& tile, const T* values, TileStat& stat) const {
     alignas(64) T grad_buffer[kTile];
-    stat.dot = dot_of(values, values_in(grad_, begin, count, grad_buffer), count);
+    stat.dot = dot_of(values, values_of(tile, tile.grad, grad_buffer), tile.classes);
   }
 
   Total total_of(const TileStat* stats) const {
@@ -169,49 +173,51 @@ class LongRow {
   }
 
   void finish_tile(int64_t t, const Total& total, TileStat* stats) const {
-    const int64_t begin = t * kTile, count = end_of(t) - begin;
+    const Group tile = part(t, t + 1);
     switch (a_.op) {
       case Op::kHardSoft:
-        mark_choice(a_, row_, 0, begin, count, total.best, a_.one_hot);
+        mark_choice(tile, 0, total.best, tile.one_hot);
         [[fallthrough]];
       case Op::kSoft:
-        return write_sample(written_by(t, total, stats));
+        return write_sample(written_by(tile, total, &stats[t]));
       case Op::kBackward:
       case Op::kHardBackward:
-        return write_gradient(written_by(t, total, stats), total.dot, stats[t]);
+        return write_gradient(written_by(tile, total, &stats[t]), total.dot, stats[t]);
       case Op::kHard:
-        return mark_choice(a_, row_, 0, begin, count, total.best, a_.output);
+        return mark_choice(tile, 0, total.best, tile.output);
       case Op::kNoise:
-        memset(scratch_, 0, count * sizeof(T));
-        apply_group_noise<AddNoise>(a_, row_, begin, count, scratch_, scratch_);
-        return store_matrix(scratch_, 1, count, output_from(begin));
+        return noise_group(tile, scratch_);
       case Op::kArgmax:
         return;
     }
   }
 
-  /// Weights that are stored nowhere are computed again, in scratch.
-  Written written_by(int64_t t, const Total& total, const TileStat* stats) const {
-    const int64_t begin = t * kTile, end = end_of(t);
+  /// Weights that are stored nowhere are computed again, in scratch. `stats`: from the tile's on.
+  Written written_by(const Group& tile, const Total& total, const TileStat* stats) const {
+    const int64_t begin = tile.begin, end = begin + tile.classes;
     Written to = {begin, end, end, scratch_, {}, {}};
     if (by_lines_) to.first = next_line(begin), to.last = next_line(end);
     if (a_.op == Op::kBackward) {
-      to.values = values_in(input_, to.first, to.last - to.first, scratch_);
+      to.values = operand_values(row_.input, to, scratch_);
       return to;
     }
     if (weights_ != nullptr)
       to.values = weights_ + to.first;
     else
-      load_weights(a_, row_, begin, end - begin, divided_, scratch_);
-    to.factor = tile_factor(stats[t], total.sum, scale_, divided_);
-    if (to.last > end) to.next = tile_factor(stats[t + 1], total.sum, scale_, divided_);
+      load_weights(tile, scale_, divided_, scratch_);
+    to.factor = tile_factor(stats[0], total.sum, scale_, divided_);
+    if (to.last > end) to.next = tile_factor(stats[1], total.sum, scale_, divided_);
     return to;
+  }
+
+  const T* operand_values(const Strided& operand, const Written& w, T* buffer) const {
+    return values_of(part_of(operand, 0, w.first), 1, w.last - w.first, buffer);
   }
 
   /// Offset of class k of the output in its cache line, in elements.
   int64_t offset_in_line(int64_t k) const {
     return static_cast<int64_t>(reinterpret_cast<uintptr_t>(output_from(k).data) % kLine) /
-           element_size(output_.type);
+           element_size(row_.output.type);
   }
 
   /// The first class from a tile's end on with which a line begins, or the row ends. Where tiles
@@ -220,7 +226,7 @@ class LongRow {
   int64_t next_line(int64_t end) const {
     const int64_t misaligned = offset_in_line(end);
     if (end == 0 || misaligned == 0) return end;
-    return min64(classes(), end - misaligned + kLine / element_size(output_.type));
+    return min64(row_.classes, end - misaligned + kLine / element_size(row_.output.type));
   }
 
   /// Probabilities of classes [first, w.last), in scratch.
@@ -245,11 +251,11 @@ class LongRow {
   /// `dot`: of y and grad over the whole row.
   void write_gradient(const Written& w, T dot, TileStat& stat) const {
     const int64_t count = w.last - w.first;
-    const T inverse = math::inverse_temperature<T>(tau_);
+    const T inverse = math::inverse_temperature<T>(row_.tau);
     alignas(64) T grad_buffer[kTile + kLanes];
     const T* y = a_.op == Op::kBackward ? w.values : scratch_;
     if (a_.op == Op::kHardBackward) load_probabilities(w, w.first);
-    const T* grad = values_in(grad_, w.first, count, grad_buffer);
+    const T* grad = operand_values(row_.grad, w, grad_buffer);
     const Strided output = output_from(w.first);
     if (a_.row_value == nullptr && output.class_step == 1)
       return store_gradients(y, grad, count, dot, inverse, output, a_.plan.nontemporal);
@@ -259,12 +265,10 @@ class LongRow {
 
   const PlannedParams& a_;
   Group row_;
-  double tau_;
   math::Exponent<T> scale_;
   /// Weights are quotients. Never in a backward: without the noise inside the exponential, the dot
   /// product of a row with one class left would be no more than nearly that class's gradient.
   bool divided_;
-  Strided input_, grad_, output_;
   T* scratch_;
   T* weights_;     // of the row between the passes: cached or in the output; null: nowhere
   bool by_lines_;  // whether a cache line belongs to the tile that it begins in

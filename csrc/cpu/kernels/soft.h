@@ -45,21 +45,19 @@ static inline int32_t choice_of(const RowSum<T>& sum) {
 template <typename T>
 static void soft_small(const PlannedParams& a, const Group& group, T* scores) {
   const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const double tau = tau_at(a, group.first);
   const bool with_argmax = a.one_hot != nullptr;
   int32_t choice[kTile];
-  load_scores(a, group, 0, classes, scores);
-  T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
+  load_scores(group, scores);
+  T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(group.output, group.rows, classes);
   const auto visit = [&](int64_t begin, int64_t rows, auto sum_of_row) {
     for (int64_t i = 0; with_argmax && i < rows; ++i) choice[begin + i] = choice_of(sum_of_row(i));
     if (a.row_value == nullptr) return;
-    for (int64_t i = 0; i < rows; ++i) write_lse(a, group.index + begin + i, sum_of_row(i), tau);
+    for (int64_t i = 0; i < rows; ++i)
+      write_lse(a, group.index + begin + i, sum_of_row(i), group.tau);
   };
-  softmax_small_rows(group, classes, tau, with_argmax, scores, direct != nullptr ? direct : scores,
-                     visit);
-  if (direct == nullptr) store_group(scores, group.rows, classes, output, a.plan.nontemporal);
-  if (with_argmax) write_choices(a, group, choice, scores, a.one_hot);
+  softmax_small_rows(group, with_argmax, scores, direct != nullptr ? direct : scores, visit);
+  if (direct == nullptr) store_group(scores, group.rows, classes, group.output, a.plan.nontemporal);
+  if (with_argmax) write_choices(a, group, choice, scores, group.one_hot);
 }
 
 /// Offset of `to` in its cache line, in elements.
@@ -119,22 +117,21 @@ class NontemporalRows {
 
 /// Where NontemporalRows writes a group's rows; null where it does not.
 template <typename T>
-static inline T* nontemporal_rows(const PlannedParams& a, const Group& group, const void* result) {
+static inline T* nontemporal_rows(const PlannedParams& a, const Group& group, const Strided& to) {
   if (!kVectorized<T> || a.plan.path != Path::kLines) return nullptr;
-  return packed_values<T>(result_matrix(a, group, result, 0), group.rows, a.rows.classes);
+  return packed_values<T>(to, group.rows, group.classes);
 }
 
 /// Samples of as many rows as scratch holds; visit(i, sum of row i, its temperature).
 template <typename T, typename Visitor>
 static void soft_rows(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
-  const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const int64_t classes = group.classes;
+  const Strided& output = group.output;
   if (uses_short_softmax<T>(a, group) && output.packed(group.rows, classes))
-    return softmax_short_rows(
-        a, group, scores, visit, [&](int64_t i, int64_t rows, const T* factors) {
-          store_scaled_elementwise(scores + i * classes, factors, rows * classes,
-                                   part_of(output, i, 0), a.plan.nontemporal);
-        });
+    return softmax_short_rows(group, scores, visit, [&](int64_t i, int64_t rows, const T* factors) {
+      store_scaled_elementwise(scores + i * classes, factors, rows * classes, part_of(output, i, 0),
+                               a.plan.nontemporal);
+    });
   if (a.plan.stores_rows_at_once ||
       (a.plan.stores_packed_rows_at_once && output.packed(group.rows, classes))) {
     softmax_in_scratch(a, group, scores, visit);
@@ -150,7 +147,7 @@ static void soft_rows(const PlannedParams& a, const Group& group, T* scores, Vis
 /// soft_rows of any number of rows.
 template <typename T, typename Visitor>
 static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
-  T* to = nontemporal_rows<T>(a, group, a.output);
+  T* to = nontemporal_rows<T>(a, group, group.output);
   NontemporalRows<T> lines(to, a.rows.classes, scores);
   for_each_block(a, group, [&](const Group& block, int64_t first) {
     const auto visit_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
@@ -169,11 +166,11 @@ static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, V
 template <typename T>
 static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group, T* scores) {
   int32_t choice[kTile];
-  T* to = nontemporal_rows<T>(a, group, a.one_hot);
+  T* to = nontemporal_rows<T>(a, group, group.one_hot);
   if (to == nullptr) {
     soft_blocks(a, group, scores,
                 [&](int64_t i, const RowSum<T>& sum, double) { choice[i] = choice_of(sum); });
-    return write_choices(a, group, choice, scores, a.one_hot);
+    return write_choices(a, group, choice, scores, group.one_hot);
   }
   NontemporalOneHots<T> lines(to, group.rows, a.rows.classes, choice);
   Group deferring = group;
@@ -183,12 +180,12 @@ static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group
     lines.know(i + 1);
   });
   lines.finish();
-  mark_undefined(a, group, choice, a.one_hot);
+  mark_undefined(group, choice, group.one_hot);
 }
 
 template <typename T>
 static void soft_group(const PlannedParams& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group)) return soft_small(a, group, scores);
+  if (a.rows.classes <= kVecRows<T> && group.uniform_tau()) return soft_small(a, group, scores);
   if (a.one_hot != nullptr) return soft_blocks_with_one_hots(a, group, scores);
   soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);
@@ -198,12 +195,10 @@ static void soft_group(const PlannedParams& a, const Group& group, T* scores) {
 /// Probabilities of a group, [rows][classes] in scratch.
 template <typename T>
 static void softmax_group(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
   const auto ignore = [](auto...) {};
-  if (classes <= kVecRows<T> && uniform_tau(a, group)) {
-    load_scores(a, group, 0, classes, scores);
-    return softmax_small_rows(group, classes, tau_at(a, group.first), false, scores, scores,
-                              ignore);
+  if (group.classes <= kVecRows<T> && group.uniform_tau()) {
+    load_scores(group, scores);
+    return softmax_small_rows(group, false, scores, scores, ignore);
   }
   softmax_in_scratch(a, group, scores, ignore);
 }

@@ -14,7 +14,7 @@ template <typename T, typename EachY>
 static void differentiate_spatial(const PlannedParams& a, const Group& group, const T* inverse_taus,
                                   EachY&& each_y) {
   const int64_t rows = group.rows, tiles = tiles_of(a.rows.classes);
-  const Strided grads = operand_matrix(a, group, Operand::kGrad, 0);
+  const Strided& grads = group.grad;
   const SpatialOutput<T> output(a, group);
   auto* tau_gradients = static_cast<T*>(a.row_value);
   alignas(64) T dot[kMaxSpatialRows] = {}, tau_gradient[kMaxSpatialRows] = {},
@@ -50,8 +50,8 @@ static void differentiate_spatial(const PlannedParams& a, const Group& group, co
 
 template <typename T>
 static void backward_spatial(const PlannedParams& a, const Group& group) {
-  const Strided input = operand_matrix(a, group, Operand::kInput, 0);
-  const Temperatures<T> taus(a, group);
+  const Strided& input = group.input;
+  const Temperatures<T> taus(group);
   alignas(64) T buffer[kMaxSpatialRows];
   differentiate_spatial<T>(a, group, taus.inverse, [&](int64_t t, auto&& f) {
     const int64_t end = min64((t + 1) * kTile, a.rows.classes);
