@@ -87,8 +87,7 @@ void reduce_tiles(const PlannedParams& a, int64_t row, int64_t begin, int64_t en
 void finish_tiles(const PlannedParams& a, int64_t row, int64_t begin, int64_t end, TileStat* stats,
                   void* scratch, void* weight_cache) {
   dispatch_opmath_type(a, [&](auto zero) {
-    using T = decltype(zero);
-    const LongRow<T> long_row(a, group_at(a, row, 1), scratch, weight_cache);
+    const LongRow<decltype(zero)> long_row(a, group_at(a, row, 1), scratch, weight_cache);
     long_row.finish(begin, end, stats);
   });
 }

@@ -151,7 +151,7 @@ static void prune_group(const PlannedParams& a, const Group& group, bool scaled,
 template <typename T, typename F>
 static void search_group(const PlannedParams& a, const Group& group, bool scaled, T* scores,
                          F&& f) {
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = group.classes;
   if constexpr (std::is_same_v<T, float>)
     if (a.plan.prunes) return prune_group(a, group, scaled, scores, f);
   load_search_scores(group, scaled, scores);
@@ -176,7 +176,7 @@ static inline void write_choice(const PlannedParams& a, int64_t row, const Best&
 /// argmax_group of rows of at most kVecRows classes.
 template <typename T>
 static void argmax_small(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = group.classes;
   load_search_scores(group, scales(a), scores);
   search_small_rows(
       scores, group.rows, classes,
@@ -198,7 +198,7 @@ static void argmax_small(const PlannedParams& a, const Group& group, T* scores) 
 
 template <typename T>
 static void argmax_group(const PlannedParams& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kVecRows<T>) return argmax_small(a, group, scores);
+  if (group.classes <= kVecRows<T>) return argmax_small(a, group, scores);
   search_group(a, group, scales(a), scores,
                [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });
 }

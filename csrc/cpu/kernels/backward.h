@@ -32,22 +32,10 @@ static inline void make_gradients(const T* y, const T* grad, int64_t count, T do
 template <typename T, typename Of = Identity>
 static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
                             const Strided& to, bool nontemporal, Of&& of = {}) {
-  const auto value = [&](int64_t k) { return of(y[k]) * (grad[k] - dot) * inverse_tau; };
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
-    auto* data = const_cast<Element*>(elements);
-    const auto one = [&](int64_t k) { return narrow<Element>(value(k)); };
-    store_lines(
-        data, count, nontemporal,
-        [&](int64_t k, Element* line) TG_INLINE {
-          if constexpr (std::is_same_v<Element, T>)
-            for (int j = k; j < k + kStep; j += kWidth)
-              storeu(of(loadu(y + j)) * (loadu(grad + j) - dot) * inverse_tau, line + j - k);
-          else
-            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
-        },
-        one);
+  dispatch_dtype(to, [=](auto* data) {
+    store_values<T>(data, count, nontemporal, [=](auto load, int64_t k) TG_INLINE {
+      return of(load(y + k)) * (load(grad + k) - dot) * inverse_tau;
+    });
   });
 }
 
@@ -55,10 +43,9 @@ static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T i
 /// be y.
 template <typename T>
 static void differentiate_row(const PlannedParams& a, int64_t row, const T* y, const T* grad, T dot,
-                              double tau, const Strided& to, bool direct, bool nontemporal,
+                              T inverse, const Strided& to, bool direct, bool nontemporal,
                               T* buffer) {
   const int64_t classes = a.rows.classes;
-  const T inverse = math::inverse_temperature<T>(tau);
   if (direct) return store_gradients(y, grad, classes, dot, inverse, to, nontemporal);
   if (a.row_value == nullptr) return make_gradients(y, grad, classes, dot, inverse, buffer);
   T tau_gradient = 0;
@@ -91,7 +78,7 @@ template <typename T>
 static void differentiate_small(const PlannedParams& a, const Group& group, const T* y,
                                 const T* grads, T* direct, T* buffer) {
   constexpr int64_t kStep = kLine / sizeof(T), kWide = kVectorBytes / sizeof(T);
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = group.classes;
   const T inverse = math::inverse_temperature<T>(group.tau);
   auto* tau_gradients = static_cast<T*>(a.row_value);
   alignas(64) T products[kPadded], dots[kPadded], sums[kPadded];
@@ -131,8 +118,8 @@ template <typename T>
 static void differentiate_group(const PlannedParams& a, const Group& group, const T* y, T* buffer,
                                 T* grad_buffer) {
   const bool nontemporal = a.plan.nontemporal_gradients, direct = a.plan.direct_gradients;
-  const int64_t classes = a.rows.classes;
-  const Strided& output = group.output;
+  const int64_t classes = group.classes;
+  const Strided output = group.output;
   const T* grads = values_of(group, group.grad, grad_buffer);
   if (group.uniform_tau() && classes <= kVecRows<T>) {
     T* to = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
@@ -140,11 +127,13 @@ static void differentiate_group(const PlannedParams& a, const Group& group, cons
     if (to == nullptr) store_group(buffer, group.rows, classes, output, nontemporal);
     return;
   }
+  const bool uniform = group.uniform_tau();
+  T inverse = math::inverse_temperature<T>(group.tau);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T *row_y = y + i * classes, *grad = grads + i * classes;
-    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes),
-                      group.tau_of(i), part_of(output, i, 0), direct, nontemporal,
-                      buffer + i * classes);
+    if (!uniform) inverse = math::inverse_temperature<T>(group.tau_of(i));
+    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes), inverse,
+                      part_of(output, i, 0), direct, nontemporal, buffer + i * classes);
   }
   if (!direct) store_group(buffer, group.rows, classes, output, nontemporal);
 }
@@ -173,8 +162,8 @@ static void differentiate_weights(T* weights, const T* grad, int64_t classes, Fa
 template <typename T>
 static void differentiate_scores(const PlannedParams& a, const Group& group, T* scores,
                                  T* grad_buffer) {
-  const int64_t classes = a.rows.classes;
-  const Strided& output = group.output;
+  const int64_t classes = group.classes;
+  const Strided output = group.output;
   const T* grads = values_of(group, group.grad, grad_buffer);
   const T inverse = math::inverse_temperature<T>(group.tau);
   const bool direct = a.plan.direct_gradients;

@@ -16,8 +16,7 @@ struct DeferredStores {
 /// Element (i, 0) of a matrix.
 static inline double number_at(const Strided& matrix, int64_t i) {
   double number = 0;
-  dispatch_dtype(matrix.type, matrix.data,
-                 [&](auto* data) { number = widen(data[i * matrix.row_step]); });
+  dispatch_dtype(part_of(matrix, i, 0), [&](const auto* data) { number = widen(*data); });
   return number;
 }
 
@@ -33,7 +32,7 @@ struct GroupWords {
     return keys == nullptr ? key : math::Key{keys[i * key_step], keys[i * key_step + 1]};
   }
   uint64_t position(int64_t i, int64_t k) const {
-    return first + static_cast<uint64_t>(i * row_step + k * class_step);
+    return first + static_cast<uint64_t>(i) * row_step + static_cast<uint64_t>(k) * class_step;
   }
 };
 
@@ -63,8 +62,8 @@ static inline Group group_at(const KernelParams& a, int64_t index, int64_t count
   };
   const auto matrix = [&](const void* data, DType type, Operand operand) -> Strided {
     if (data == nullptr) return {nullptr, type, 0, 0};
-    return {static_cast<const char*>(data) + first[operand] * element_size(type), type,
-            step(operand), a.rows.step(operand)};
+    auto* bytes = static_cast<char*>(const_cast<void*>(data));
+    return {bytes + first[operand] * element_size(type), type, step(operand), a.rows.step(operand)};
   };
   const Strided taus = matrix(a.tau, a.tau_type, Operand::kTau);
   const bool many_taus = count > 1 && taus.row_step != 0;

@@ -29,8 +29,8 @@ TG_STAGE void one_hot_transposed(const T* index, int classes, T* padded) {
 /// hard_group of rows of at most kVecRows classes and one valid temperature.
 template <typename T>
 static void hard_small(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
-  const Strided& output = group.output;
+  const int64_t classes = group.classes;
+  const Strided output = group.output;
   T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
   T* to = direct != nullptr ? direct : scores;
   load_scores(group, scores);

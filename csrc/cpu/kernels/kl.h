@@ -237,7 +237,7 @@ static void kl_backward(const KlParams& a, int64_t begin, int64_t end, T* scratc
       const KlGradient<T> gradient(a, tile.index + i);
       const T* prior = prior_of(tile, i, prior_buffer);
       T* to = gradients + i * count;
-      if (direct) to = static_cast<T*>(const_cast<void*>(part_of(tile.output, i, 0).data));
+      if (direct) to = static_cast<T*>(part_of(tile.output, i, 0).data);
       a.from_probs ? gradient.of_probs(values + i * count, prior, count, to)
                    : gradient.of_logits(values + i * count, prior, count, to);
     }

@@ -21,7 +21,7 @@ static void noise_group(const Group& group, T* scratch) {
   store_matrix(scratch, group.rows, group.classes, group.output);
 }
 
-/// One long row, by tiles of all ops. What its tiles share is resolved once, by the constructor.
+/// One long row, for every op. What its tiles share is resolved once, by the constructor.
 template <typename T>
 class LongRow {
  public:
@@ -36,7 +36,7 @@ class LongRow {
     const bool weights_only = weight_cache != nullptr || a.op == Op::kBackward;
     by_lines_ = a.plan.tiles_end_with_lines && weights_only;
     if (weights_ == nullptr && a.plan.output_holds_weights)
-      weights_ = static_cast<T*>(const_cast<void*>(row.output.data));
+      weights_ = static_cast<T*>(row.output.data);
   }
 
   /// First pass over tiles [begin, end), and their zeros. Of threads that share a hard row, every
@@ -45,7 +45,7 @@ class LongRow {
     if (a_.op == Op::kHardSoft) return reduce_among_zeros(begin, end, stats);
     const bool zeros_first = begin / (end - begin) % 2 == 1;
     if (a_.op == Op::kHard && zeros_first) clear_tiles(begin, end, row_.output);
-    for (int64_t t = begin; t < end; ++t) reduce_tile(t, stats[t]);
+    reduce_tiles(begin, end, stats);
     if (a_.op == Op::kHard && !zeros_first) clear_tiles(begin, end, row_.output);
   }
 
@@ -101,21 +101,21 @@ class LongRow {
 
   /// The first pass of soft tiles, and the zeros of the one-hot beside them by deferred stores.
   void reduce_among_zeros(int64_t begin, int64_t end, TileStat* stats) {
-    const auto reduce_tiles = [&] {
-      for (int64_t t = begin; t < end; ++t) reduce_tile(t, stats[t]);
-    };
     if (row_.one_hot.class_step != 1 || !a_.plan.nontemporal) {
-      reduce_tiles();
+      reduce_tiles(begin, end, stats);
       return clear_tiles(begin, end, row_.one_hot);
     }
     const Group tiles = part(begin, end);
     const int64_t size = element_size(tiles.one_hot.type);
-    NontemporalZeros zeros(static_cast<char*>(const_cast<void*>(tiles.one_hot.data)),
-                           tiles.classes * size, size);
+    NontemporalZeros zeros(static_cast<char*>(tiles.one_hot.data), tiles.classes * size, size);
     row_.deferred = zeros.deferred();
-    reduce_tiles();
+    reduce_tiles(begin, end, stats);
     zeros.finish();
     fence_nontemporal();
+  }
+
+  void reduce_tiles(int64_t begin, int64_t end, TileStat* stats) const {
+    for (int64_t t = begin; t < end; ++t) reduce_tile(t, stats[t]);
   }
 
   void reduce_tile(int64_t t, TileStat& stat) const {
@@ -239,7 +239,7 @@ class LongRow {
   void write_sample(const Written& w) const {
     const Strided output = output_from(w.first);
     if (w.values == output.data)
-      return scale_row(const_cast<T*>(w.values), w.last - w.first, w.factor);
+      return scale_row(static_cast<T*>(output.data), w.last - w.first, w.factor);
     const int64_t shared = w.last > w.end ? w.end - offset_in_line(w.end) : w.end;
     if (w.first < shared)
       store_scaled(w.values, shared - w.first, w.factor, output, a_.plan.nontemporal);

@@ -7,36 +7,6 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the
-/// stack at every step, which costs a tenth of a hard sample.
-__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool nontemporal) {
-  if (!nontemporal || count < kLine) return (void)memset(bytes, 0, count);
-  alignas(kLine) const char line[kLine] = {};
-  const int64_t head = (kLine - reinterpret_cast<uintptr_t>(bytes) % kLine) % kLine;
-  const int64_t end = head + (count - head) / kLine * kLine;
-  memset(bytes, 0, head);
-  for (int64_t at = head; at < end; at += kLine) store_line_nontemporal(line, bytes + at);
-  memset(bytes + end, 0, count - end);
-}
-
-/// Zeros in a matrix, in as few runs as they lie in.
-static inline void clear_matrix(const Strided& to, int64_t rows, int64_t count, bool nontemporal) {
-  auto* bytes = static_cast<char*>(const_cast<void*>(to.data));
-  const int64_t size = element_size(to.type);
-  const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
-  const bool spatial = to.row_step == 1 && to.class_step == rows;
-  if (spatial || (to.class_step == 1 && (rows == 1 || to.row_step == count))) {
-    clear_run(bytes, rows * count * size, nontemporal);
-  } else if (to.class_step == 1) {
-    for (int64_t i = 0; i < rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
-  } else {
-    const int64_t run = to.row_step == 1 ? rows : 1;
-    for (int64_t k = 0; k < count; ++k)
-      for (int64_t i = 0; i < rows; i += run)
-        memset(bytes + i * row_bytes + k * class_bytes, 0, run * size);
-  }
-}
-
 /// Zeros in a run of bytes, line by line, as deferred stores.
 class NontemporalZeros {
  public:
@@ -66,12 +36,36 @@ class NontemporalZeros {
   char *next_, *end_;
 };
 
+/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the
+/// stack at every step, which costs a tenth of a hard sample.
+__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool nontemporal) {
+  if (!nontemporal || count < kLine) return (void)memset(bytes, 0, count);
+  NontemporalZeros(bytes, count, 1).finish();
+}
+
+/// Zeros in a matrix, in as few runs as they lie in.
+static inline void clear_matrix(const Strided& to, int64_t rows, int64_t count, bool nontemporal) {
+  auto* bytes = static_cast<char*>(to.data);
+  const int64_t size = element_size(to.type);
+  const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
+  const bool spatial = to.row_step == 1 && to.class_step == rows;
+  if (spatial || (to.class_step == 1 && (rows == 1 || to.row_step == count))) {
+    clear_run(bytes, rows * count * size, nontemporal);
+  } else if (to.class_step == 1) {
+    for (int64_t i = 0; i < rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
+  } else {
+    const int64_t run = to.row_step == 1 ? rows : 1;
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t i = 0; i < rows; i += run)
+        memset(bytes + i * row_bytes + k * class_bytes, 0, run * size);
+  }
+}
+
 /// Classes [begin, end) of row i of a matrix.
 static inline void fill_classes(const Strided& to, int64_t i, int64_t begin, int64_t end,
                                 float value) {
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    auto* row = const_cast<Element*>(elements) + i * to.row_step;
+  dispatch_dtype(part_of(to, i, 0), [&](auto* row) {
+    using Element = std::remove_pointer_t<decltype(row)>;
     for (int64_t k = begin; k < end; ++k) row[k * to.class_step] = narrow<Element>(value);
   });
 }
@@ -199,9 +193,8 @@ static void write_choices(const PlannedParams& a, const Group& group, const int3
   const int64_t rows = group.rows, classes = group.classes;
   const bool in_lines = a.plan.one_hots_in_lines && to.packed(rows, classes);
   if (!in_lines) clear_matrix(to, rows, classes, a.plan.nontemporal);
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    auto* data = const_cast<Element*>(elements);
+  dispatch_dtype(to, [&](auto* data) {
+    using Element = std::remove_pointer_t<decltype(data)>;
     if (in_lines && a.plan.short_one_hots)
       return store_short_nontemporal(choice, rows, classes, reinterpret_cast<Element*>(buffer),
                                      data);

@@ -27,7 +27,7 @@ static void softmax_in_scratch(const PlannedParams& a, const Group& group, T* sc
                                Visitor&& visit) {
   softmax_rows(a, group, scores, visit,
                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) TG_INLINE {
-                 T* row = scores + i * a.rows.classes + begin;
+                 T* row = scores + i * group.classes + begin;
                  if (count > kShortRow) return scale_row(row, count, factor);
                  with_product(factor, [&](auto product) TG_INLINE {
                    for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
@@ -44,7 +44,7 @@ static inline int32_t choice_of(const RowSum<T>& sum) {
 /// soft_group of rows of at most kVecRows classes and one temperature.
 template <typename T>
 static void soft_small(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = group.classes;
   const bool with_argmax = a.one_hot != nullptr;
   int32_t choice[kTile];
   load_scores(group, scores);
@@ -148,7 +148,7 @@ static void soft_rows(const PlannedParams& a, const Group& group, T* scores, Vis
 template <typename T, typename Visitor>
 static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
   T* to = nontemporal_rows<T>(a, group, group.output);
-  NontemporalRows<T> lines(to, a.rows.classes, scores);
+  NontemporalRows<T> lines(to, group.classes, scores);
   for_each_block(a, group, [&](const Group& block, int64_t first) {
     const auto visit_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
       visit(first + i, sum, tau);
@@ -172,7 +172,7 @@ static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group
                 [&](int64_t i, const RowSum<T>& sum, double) { choice[i] = choice_of(sum); });
     return write_choices(a, group, choice, scores, group.one_hot);
   }
-  NontemporalOneHots<T> lines(to, group.rows, a.rows.classes, choice);
+  NontemporalOneHots<T> lines(to, group.rows, group.classes, choice);
   Group deferring = group;
   deferring.deferred = lines.deferred();
   soft_blocks(a, deferring, scores, [&](int64_t i, const RowSum<T>& sum, double) {
@@ -185,7 +185,7 @@ static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group
 
 template <typename T>
 static void soft_group(const PlannedParams& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kVecRows<T> && group.uniform_tau()) return soft_small(a, group, scores);
+  if (group.classes <= kVecRows<T> && group.uniform_tau()) return soft_small(a, group, scores);
   if (a.one_hot != nullptr) return soft_blocks_with_one_hots(a, group, scores);
   soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);

@@ -14,7 +14,7 @@ constexpr int64_t kRowTiles = kLongRow / kTile;
 template <typename T, typename Visitor, typename Scaled>
 static void softmax_tiled_row(const PlannedParams& a, const Group& row, T* values, Visitor&& visit,
                               Scaled&& scaled) {
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = row.classes;
   const auto scale = math::exponent_scale<T>(row.tau);
   const bool divided = divides<T>(a, row.tau);
   TileStat stats[kRowTiles];
@@ -80,15 +80,10 @@ static void softmax_short_rows(const Group& group, T* scores, Visitor&& visit, S
 /// Quotients of one row of one tile among rows of other temperatures. Scratch past it is preserved.
 template <typename T>
 static RowSum<T> quotients_of_row(const Group& row, T* values) {
-  if constexpr (std::is_same_v<T, float>) {
-    alignas(64) float buffer[kTile + kLanes];
-    RowSum<float> sum;
-    load_quotients(row, buffer, &sum);
-    memcpy(values, buffer, row.classes * sizeof(float));
-    return sum;
-  } else {
-    return {};
-  }
+  alignas(64) T buffer[kTile + kLanes];
+  const RowSum<T> sum = load_weights(row, math::exponent_scale<T>(1.0), /*divided=*/true, buffer);
+  memcpy(values, buffer, row.classes * sizeof(T));
+  return sum;
 }
 
 /// Weights of a group's rows in scratch, [rows][classes], tile by tile. Per row: visit(i, row sum,
@@ -96,7 +91,7 @@ static RowSum<T> quotients_of_row(const Group& row, T* values) {
 template <typename T, typename Visitor, typename Scaled>
 static void softmax_rows(const PlannedParams& a, const Group& group, T* values, Visitor&& visit,
                          Scaled&& scaled) {
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = group.classes;
   if (classes > kTile) {
     for (int64_t i = 0; i < group.rows; ++i)
       softmax_tiled_row(

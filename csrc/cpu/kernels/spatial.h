@@ -15,7 +15,7 @@ static inline const T* load_class(const Strided& from, int64_t k, int64_t rows, 
   const Strided class_values = part_of(from, 0, k);
   if (from.type == kTypeOf<T> && from.row_step == 1)
     return static_cast<const T*>(class_values.data);
-  dispatch_dtype(from.type, class_values.data, [&](auto* data) {
+  dispatch_dtype(class_values, [&](const auto* data) {
     if (from.row_step == 1) return load_run(data, rows, buffer);
     for (int64_t i = 0; i < rows; ++i) buffer[i] = static_cast<T>(widen(data[i * from.row_step]));
   });
@@ -43,16 +43,15 @@ class SpatialOutput {
   /// Where a class's values may be computed: in place, or in `buffer`.
   T* buffer_for(int64_t k, T* buffer) const {
     if (nontemporal_ || to_.type != kTypeOf<T> || to_.row_step != 1) return buffer;
-    return static_cast<T*>(const_cast<void*>(part_of(to_, 0, k).data));
+    return static_cast<T*>(part_of(to_, 0, k).data);
   }
 
   /// Stores values that were computed in buffer_for(k, ...).
   void put(const T* values, int64_t k) const {
     const Strided class_values = part_of(to_, 0, k);
     if (values == class_values.data) return;
-    dispatch_dtype(to_.type, class_values.data, [&](auto* elements) {
-      using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-      auto* data = const_cast<Element*>(elements);
+    dispatch_dtype(class_values, [&](auto* data) {
+      using Element = std::remove_pointer_t<decltype(data)>;
       if (to_.row_step == 1)
         return store_scaled_run(values, rows_, Factor<T>{1}, data, nontemporal_);
       for (int64_t i = 0; i < rows_; ++i) data[i * to_.row_step] = narrow<Element>(values[i]);
