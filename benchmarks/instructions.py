@@ -45,7 +45,7 @@ STAGES = {
     "score": ("group_weights<float", "vcvtdq2ps", 16),
     "quotient": ("divide_rows|load_quotients|load_weights", "vdivps", 16),
     "exponential": ("exponentiate<float>", "vscalefps", 16),
-    "bound": ("bound_scores", "vcvtdq2ps", 8),
+    "bound": ("bound_scores|prune_parts", "vcvtdq2ps", 8),
 }
 
 

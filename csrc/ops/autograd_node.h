@@ -75,6 +75,21 @@ bool is_differentiated(const Tensors&... inputs) {
   return torch::autograd::compute_requires_grad(inputs...) || (isFwGradDefined(inputs) || ...);
 }
 
+/// A node whose saved tensors one thread at a time unpacks or releases.
+struct SavingNode : public torch::autograd::Node {
+  variable_list apply(variable_list&& grads) final {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return gradients(grads);
+  }
+  void release_variables() final {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (auto* variable : saved()) variable->reset_data();
+  }
+
+  virtual variable_list gradients(const variable_list& grads) = 0;
+  virtual std::vector<SavedVariable*> saved() = 0;
+};
+
 /// full_shape or start, kept for the backward.
 class SavedShape {
  public:

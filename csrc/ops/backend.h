@@ -62,18 +62,23 @@ struct PrivateOps {
     Backend::run(op, launch.params, operands.input.defined() ? operands.input : operands.output);
   }
 
+  /// The operands of a draw, but for its results.
+  static Operands drawn(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                        Shape full_shape, Shape start) {
+    return {.input = logits,
+            .tau = tau,
+            .key = key,
+            .dim = dim,
+            .full_shape = full_shape,
+            .start = start};
+  }
+
   static Tensor softmax(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
                         bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
-    Tensor output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
-    run("_gumbel_softmax", hard ? Op::kHard : Op::kSoft,
-        {.input = logits,
-         .output = output,
-         .tau = tau,
-         .key = key,
-         .dim = dim,
-         .full_shape = full_shape,
-         .start = start});
-    return output;
+    Operands operands = drawn(logits, tau, key, dim, full_shape, start);
+    operands.output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
+    run("_gumbel_softmax", hard ? Op::kHard : Op::kSoft, operands);
+    return operands.output;
   }
 
   static Tensor hard(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
@@ -84,36 +89,22 @@ struct PrivateOps {
   static TensorPair hard_soft(const Tensor& logits, const Tensor& tau, const Tensor& key,
                               int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
                               Shape start) {
-    const auto type = dtype.value_or(logits.scalar_type());
-    Tensor one_hot = empty_like_shape(logits, type), soft = empty_like_shape(logits, type);
-    run("_gumbel_softmax_hard_soft", Op::kHardSoft,
-        {.input = logits,
-         .output = soft,
-         .one_hot = one_hot,
-         .tau = tau,
-         .key = key,
-         .dim = dim,
-         .full_shape = full_shape,
-         .start = start});
-    return {one_hot, soft};
+    Operands operands = drawn(logits, tau, key, dim, full_shape, start);
+    operands.output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
+    operands.one_hot = empty_like_shape(logits, operands.output.scalar_type());
+    run("_gumbel_softmax_hard_soft", Op::kHardSoft, operands);
+    return {operands.one_hot, operands.output};
   }
 
   static TensorPair softmax_lse(const Tensor& logits, const Tensor& tau, const Tensor& key,
                                 int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
                                 Shape start) {
-    Tensor output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
-    Tensor lse = empty_rows(logits, dim, opmath_type(logits.scalar_type()));
-    if (logits.numel() == 0) lse.fill_(-std::numeric_limits<double>::infinity());
-    run("_gumbel_softmax_lse", Op::kSoft,
-        {.input = logits,
-         .output = output,
-         .tau = tau,
-         .key = key,
-         .row_value = lse,
-         .dim = dim,
-         .full_shape = full_shape,
-         .start = start});
-    return {output, lse};
+    Operands operands = drawn(logits, tau, key, dim, full_shape, start);
+    operands.output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
+    operands.row_value = empty_rows(logits, dim, opmath_type(logits.scalar_type()));
+    if (logits.numel() == 0) operands.row_value.fill_(-std::numeric_limits<double>::infinity());
+    run("_gumbel_softmax_lse", Op::kSoft, operands);
+    return {operands.output, operands.row_value};
   }
 
   static TensorPair backward(const Tensor& grad, const Tensor& output, const Tensor& tau,
@@ -129,52 +120,27 @@ struct PrivateOps {
   static TensorPair hard_backward(const Tensor& grad, const Tensor& logits, const Tensor& tau,
                                   const Tensor& key, int64_t dim, bool tau_grad, Shape full_shape,
                                   Shape start) {
-    Tensor grad_logits = empty_like_shape(logits, logits.scalar_type());
-    Operands operands = {.input = logits,
-                         .grad = grad,
-                         .output = grad_logits,
-                         .tau = tau,
-                         .key = key,
-                         .dim = dim,
-                         .full_shape = full_shape,
-                         .start = start};
+    Operands operands = drawn(logits, tau, key, dim, full_shape, start);
+    operands.grad = grad;
+    operands.output = empty_like_shape(logits, logits.scalar_type());
     const Tensor rows = tau_grad_rows(logits, dim, tau_grad, operands);
     run("_gumbel_softmax_hard_backward", Op::kHardBackward, operands);
-    return {grad_logits, rows};
+    return {operands.output, rows};
   }
 
   static TensorPair max(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                         int64_t dim, bool keepdim, Shape full_shape, Shape start) {
-    constexpr const char* kName = "_gumbel_max";
-    Tensor value = empty_choices(logits, dim, keepdim, opmath_type(logits.scalar_type()));
-    Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
-    checks::has_classes(kName, logits, dim);
-    run(kName, Op::kArgmax,
-        {.input = logits,
-         .tau = temperature,
-         .key = key,
-         .row_value = value,
-         .index = index,
-         .dim = dim,
-         .full_shape = full_shape,
-         .start = start});
-    return {value, index};
+    Operands operands = drawn(logits, temperature, key, dim, full_shape, start);
+    operands.row_value = empty_choices(logits, dim, keepdim, opmath_type(logits.scalar_type()));
+    run_argmax("_gumbel_max", keepdim, operands);
+    return {operands.row_value, operands.index};
   }
 
   static Tensor argmax(const Tensor& logits, const Tensor& temperature, const Tensor& key,
                        int64_t dim, bool keepdim, Shape full_shape, Shape start) {
-    constexpr const char* kName = "_gumbel_argmax";
-    Tensor index = empty_choices(logits, dim, keepdim, at::kLong);
-    checks::has_classes(kName, logits, dim);
-    run(kName, Op::kArgmax,
-        {.input = logits,
-         .tau = temperature,
-         .key = key,
-         .index = index,
-         .dim = dim,
-         .full_shape = full_shape,
-         .start = start});
-    return index;
+    Operands operands = drawn(logits, temperature, key, dim, full_shape, start);
+    run_argmax("_gumbel_argmax", keepdim, operands);
+    return operands.index;
   }
 
   /// Along the last dimension: for noise, which one is the class dimension makes no difference.
@@ -202,6 +168,12 @@ struct PrivateOps {
   }
 
  private:
+  static void run_argmax(const char* who, bool keepdim, Operands& operands) {
+    operands.index = empty_choices(operands.input, operands.dim, keepdim, at::kLong);
+    checks::has_classes(who, operands.input, operands.dim);
+    run(who, Op::kArgmax, operands);
+  }
+
   static Tensor tau_grad_rows(const Tensor& like, int64_t dim, bool wanted, Operands& operands) {
     if (!wanted) return no_rows(like);
     operands.row_value = empty_rows(like, dim, opmath_type(like.scalar_type()));

@@ -58,6 +58,12 @@ class VmapLevel {
     return at::functorch::makeBatched(scalar ? result.squeeze(-1) : result, 0, level_);
   }
 
+  template <typename... Results>
+  std::tuple<Results...> wrap(const std::tuple<Results...>& results, bool scalar) const {
+    return std::apply([&](const auto&... each) { return std::tuple(wrap(each, scalar)...); },
+                      results);
+  }
+
   /// The examples of a tensor one by one; an unbatched tensor once per example.
   std::vector<Tensor> each(const Tensor& tensor) const { return batch_dim_first(tensor).unbind(0); }
 
@@ -84,6 +90,9 @@ class VmapLevel {
   SymInt size_;
 };
 
-using NoBatching = c10::impl::ExcludeDispatchKeyGuard;
+/// The level of a batching rule. The ops that the rule calls do not come back to it.
+class RuleLevel : public VmapLevel {
+  c10::impl::ExcludeDispatchKeyGuard guard_{DispatchKey::FuncTorchBatched};
+};
 
 }  // namespace torch_gumbel::ops

@@ -15,17 +15,36 @@ namespace {
 using c10::DispatchKeySet;
 using Shape = OptionalSymIntArrayRef;
 
-struct GumbelSoftmaxBackward : public torch::autograd::Node {
-  SavedVariable output, logits, tau, key;  // soft: output and tau; hard: logits, tau, and key
-  SavedShape full_shape, start;
+/// Gives gradients at logits and tau.
+struct SampleNode : public SavingNode {
+  SavedVariable tau;
   ScalarType logits_type = ScalarType::Float;
   int64_t dim = 0;
+
+  void keep(const Tensor& logits, const Tensor& tau_of_call, int64_t dim_of_call) {
+    tau = SavedVariable(tau_of_call, false);
+    logits_type = logits.scalar_type();
+    dim = dim_of_call;
+  }
+
+  /// `rows`: the gradient at tau, row by row.
+  variable_list wanted(const Tensor& grad_logits, const Tensor& rows, const Tensor& temperature) {
+    variable_list result(2);
+    if (task_should_compute_output(0)) result[0] = grad_logits;
+    if (task_should_compute_output(1) && rows.defined())
+      result[1] = reduce_to_tau(rows, temperature);
+    return result;
+  }
+};
+
+struct GumbelSoftmaxBackward : public SampleNode {
+  SavedVariable output, logits, key;  // soft: output; hard: logits and key
+  SavedShape full_shape, start;
   bool hard = false;
 
   std::string name() const override { return "GumbelSoftmaxBackward"; }
 
-  variable_list apply(variable_list&& grads) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  variable_list gradients(const variable_list& grads) override {
     if (!grads[0].defined()) return variable_list(2);
     const Tensor temperature = tau.unpack();
     const bool tau_grad = task_should_compute_output(1);
@@ -34,16 +53,10 @@ struct GumbelSoftmaxBackward : public torch::autograd::Node {
                                     tau_grad, full_shape.get(), start.get())
              : backward().call(grads[0], output.unpack(pointer_to(this)), temperature, dim,
                                logits_type, tau_grad);
-    variable_list result(2);
-    if (task_should_compute_output(0)) result[0] = grad_logits;
-    if (tau_grad) result[1] = reduce_to_tau(rows, temperature);
-    return result;
+    return wanted(grad_logits, rows, temperature);
   }
 
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&output, &logits, &tau, &key}) saved->reset_data();
-  }
+  std::vector<SavedVariable*> saved() override { return {&output, &logits, &tau, &key}; }
 };
 
 Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
@@ -60,10 +73,8 @@ Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor&
                              : tangent_of_sample(tangent_of(logits), tangent_of(tau), output,
                                                  primal(tau), dim, output.scalar_type()));
   if (!node) return output;
-  node->tau = SavedVariable(tau, false);
-  node->dim = dim;
+  node->keep(logits, tau, dim);
   node->hard = hard;
-  node->logits_type = logits.scalar_type();
   if (hard) {
     node->logits = SavedVariable(logits, false);
     node->key = SavedVariable(savable(key), false);
@@ -78,15 +89,12 @@ Tensor softmax_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor&
 
 /// The gradient at the one-hot is that at the soft sample of the same noise, which is kept: as a
 /// result, so that second derivatives go through it, too.
-struct GumbelSoftmaxHardBackward : public torch::autograd::Node {
-  SavedVariable soft, tau;
-  ScalarType logits_type = ScalarType::Float;
-  int64_t dim = 0;
+struct GumbelSoftmaxHardBackward : public SampleNode {
+  SavedVariable soft;
 
   std::string name() const override { return "GumbelSoftmaxHardBackward"; }
 
-  variable_list apply(variable_list&& grads) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  variable_list gradients(const variable_list& grads) override {
     if (!grads[0].defined() && !grads[1].defined()) return variable_list(2);
     const bool both = grads[0].defined() && grads[1].defined();
     const Tensor grad = both ? grads[0] + grads[1] : grads[0].defined() ? grads[0] : grads[1];
@@ -94,16 +102,10 @@ struct GumbelSoftmaxHardBackward : public torch::autograd::Node {
     const bool tau_grad = task_should_compute_output(1);
     const auto [grad_logits, rows] = backward().call(grad, soft.unpack(pointer_to(this)),
                                                      temperature, dim, logits_type, tau_grad);
-    variable_list result(2);
-    if (task_should_compute_output(0)) result[0] = grad_logits;
-    if (tau_grad) result[1] = reduce_to_tau(rows, temperature);
-    return result;
+    return wanted(grad_logits, rows, temperature);
   }
 
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&soft, &tau}) saved->reset_data();
-  }
+  std::vector<SavedVariable*> saved() override { return {&soft, &tau}; }
 };
 
 TensorPair hard_soft_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
@@ -121,9 +123,7 @@ TensorPair hard_soft_autograd(DispatchKeySet keys, const Tensor& logits, const T
   }
   if (!node) return results;
   node->soft = SavedVariable(soft, /*is_output=*/true);
-  node->tau = SavedVariable(tau, false);
-  node->dim = dim;
-  node->logits_type = logits.scalar_type();
+  node->keep(logits, tau, dim);
   return results;
 }
 
@@ -136,15 +136,12 @@ Tensor hard_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& ta
   return std::get<0>(hard_soft().call(logits, tau, key, dim, dtype, full_shape, start));
 }
 
-struct GumbelSoftmaxLseBackward : public torch::autograd::Node {
-  SavedVariable output, lse, tau;
-  ScalarType logits_type = ScalarType::Float;
-  int64_t dim = 0;
+struct GumbelSoftmaxLseBackward : public SampleNode {
+  SavedVariable output, lse;
 
   std::string name() const override { return "GumbelSoftmaxLseBackward"; }
 
-  variable_list apply(variable_list&& grads) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  variable_list gradients(const variable_list& grads) override {
     const Tensor temperature = tau.unpack(), y = output.unpack(pointer_to(this)),
                  log_sum = lse.unpack(pointer_to(this));
     const bool tau_grad = task_should_compute_output(1);
@@ -163,16 +160,10 @@ struct GumbelSoftmaxLseBackward : public torch::autograd::Node {
         rows = rows.defined() ? rows + at_rows : at_rows;
       }
     }
-    variable_list result(2);
-    if (task_should_compute_output(0)) result[0] = grad_logits;
-    if (tau_grad && rows.defined()) result[1] = reduce_to_tau(rows, temperature);
-    return result;
+    return wanted(grad_logits, rows, temperature);
   }
 
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&output, &lse, &tau}) saved->reset_data();
-  }
+  std::vector<SavedVariable*> saved() override { return {&output, &lse, &tau}; }
 };
 
 TensorPair softmax_lse_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
@@ -194,21 +185,18 @@ TensorPair softmax_lse_autograd(DispatchKeySet keys, const Tensor& logits, const
   if (!node) return results;
   node->output = SavedVariable(output, /*is_output=*/true);
   node->lse = SavedVariable(lse, /*is_output=*/true);
-  node->tau = SavedVariable(tau, false);
-  node->dim = dim;
-  node->logits_type = logits.scalar_type();
+  node->keep(logits, tau, dim);
   return results;
 }
 
 /// The backward's own backward.
-struct GumbelSoftmaxBackwardBackward : public torch::autograd::Node {
+struct GumbelSoftmaxBackwardBackward : public SavingNode {
   SavedVariable grad, output, tau;
   int64_t dim = 0;
 
   std::string name() const override { return "GumbelSoftmaxBackwardBackward"; }
 
-  variable_list apply(variable_list&& grads) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  variable_list gradients(const variable_list& grads) override {
     const Tensor at_logits = grads[0];
     const Tensor at_rows = grads.size() > 1 ? grads[1] : Tensor();  // only with tau_grad
     if (!at_logits.defined() && !at_rows.defined()) return variable_list(3);
@@ -222,10 +210,7 @@ struct GumbelSoftmaxBackwardBackward : public torch::autograd::Node {
     return result;
   }
 
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&grad, &output, &tau}) saved->reset_data();
-  }
+  std::vector<SavedVariable*> saved() override { return {&grad, &output, &tau}; }
 };
 
 TensorPair backward_autograd(DispatchKeySet keys, const Tensor& grad, const Tensor& output,

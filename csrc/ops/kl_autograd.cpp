@@ -28,15 +28,14 @@ Tensor prior_gradient(const Tensor& grad_rows, const Tensor& values, const Tenso
   return sum_to_shape(-grad_rows * q, log_prior.sym_sizes()).to(log_prior.scalar_type());
 }
 
-struct KlCategoricalBackward : public torch::autograd::Node {
+struct KlCategoricalBackward : public SavingNode {
   SavedVariable values, log_prior, kl, base, log_sum;
   int64_t dim = 0;
   bool from_probs = false;
 
   std::string name() const override { return "KlCategoricalBackward"; }
 
-  variable_list apply(variable_list&& grads) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  variable_list gradients(const variable_list& grads) override {
     variable_list result(2);
     if (!grads[0].defined()) return result;
     const Tensor x = values.unpack(), prior = log_prior.unpack();
@@ -48,9 +47,8 @@ struct KlCategoricalBackward : public torch::autograd::Node {
     return result;
   }
 
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&values, &log_prior, &kl, &base, &log_sum}) saved->reset_data();
+  std::vector<SavedVariable*> saved() override {
+    return {&values, &log_prior, &kl, &base, &log_sum};
   }
 };
 
@@ -102,10 +100,8 @@ Tensor kl_backward_autograd(DispatchKeySet keys, const Tensor& grad_rows, const 
                             const Tensor& log_sum_rows, const optional<Tensor>& given_prior,
                             int64_t dim, bool from_probs) {
   const Tensor log_prior = or_undefined(given_prior);
-  const bool differentiated =
-      torch::autograd::compute_requires_grad(grad_rows, values, log_prior) ||
-      isFwGradDefined(grad_rows) || isFwGradDefined(values) || isFwGradDefined(log_prior);
-  if (differentiated) return kl_gradient(grad_rows, values, given_prior, dim, from_probs);
+  if (is_differentiated(grad_rows, values, log_prior))
+    return kl_gradient(grad_rows, values, given_prior, dim, from_probs);
   return below_autograd(kl_backward(), keys, grad_rows, values, kl_rows, base_rows, log_sum_rows,
                         given_prior, dim, from_probs);
 }

@@ -15,13 +15,12 @@ namespace {
 
 using c10::DispatchKeySet;
 
-struct StraightThroughLookupBackward : public torch::autograd::Node {
+struct StraightThroughLookupBackward : public SavingNode {
   SavedVariable logits, codebook, tau, key, index, defined;
 
   std::string name() const override { return "StraightThroughLookupBackward"; }
 
-  variable_list apply(variable_list&& grads) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  variable_list gradients(const variable_list& grads) override {
     variable_list result(3);
     if (!grads[0].defined()) return result;
     const Tensor codes = codebook.unpack();
@@ -38,9 +37,8 @@ struct StraightThroughLookupBackward : public torch::autograd::Node {
     return result;
   }
 
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto* saved : {&logits, &codebook, &tau, &key, &index, &defined}) saved->reset_data();
+  std::vector<SavedVariable*> saved() override {
+    return {&logits, &codebook, &tau, &key, &index, &defined};
   }
 
  private:
@@ -50,8 +48,7 @@ struct StraightThroughLookupBackward : public torch::autograd::Node {
     const Tensor x = logits.unpack(), temperature = tau.unpack();
     const Tensor undefined = defined.unpack().logical_not().unsqueeze(-1);
     const Tensor drawn = grad.masked_fill(undefined, 0).flatten(0, -2);
-    if (torch::autograd::compute_requires_grad(x, temperature) || isFwGradDefined(x) ||
-        isFwGradDefined(temperature)) {
+    if (is_differentiated(x, temperature)) {
       const Tensor one_hot =
           softmax().call(x, temperature, key.unpack(), x.dim() - 1, /*hard=*/true,
                          codes.scalar_type(), std::nullopt, std::nullopt);

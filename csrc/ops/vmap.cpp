@@ -12,55 +12,29 @@ namespace {
 using Shape = OptionalSymIntArrayRef;
 using c10::SymInt;
 
-Tensor softmax_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                     bool hard, std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
-  if (!level.any({&logits, &tau, &key}))
-    return softmax().call(logits, tau, key, dim, hard, dtype, full_shape, start);
-  const Tensor x = level.operand(logits);
-  const Tensor output = softmax().call(x, level.temperature(tau, x), level.key(key), dim + 1, hard,
-                                       dtype, full_shape, start);
-  return level.wrap(output, level.rank(logits) == 0);
-}
+/// Ops of (logits, temperature, key, dim, ...).
+template <auto handle, typename Handle = std::remove_cvref_t<decltype(handle())>>
+struct Draw;
 
-Tensor hard_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                  std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
-  if (!level.any({&logits, &tau, &key}))
-    return hard().call(logits, tau, key, dim, dtype, full_shape, start);
-  const Tensor x = level.operand(logits);
-  const Tensor output =
-      hard().call(x, level.temperature(tau, x), level.key(key), dim + 1, dtype, full_shape, start);
-  return level.wrap(output, level.rank(logits) == 0);
-}
+template <auto handle, typename Result, typename... Rest>
+struct Draw<handle, c10::TypedOperatorHandle<Result(const Tensor&, const Tensor&, const Tensor&,
+                                                    int64_t, Rest...)>> {
+  static Result batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                      Rest... rest) {
+    const RuleLevel level;
+    if (!level.any({&logits, &tau, &key})) return handle().call(logits, tau, key, dim, rest...);
+    const Tensor x = level.operand(logits);
+    return level.wrap(handle().call(x, level.temperature(tau, x), level.key(key), dim + 1, rest...),
+                      level.rank(logits) == 0);
+  }
+};
 
-TensorPair hard_soft_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                           std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
-  if (!level.any({&logits, &tau, &key}))
-    return hard_soft().call(logits, tau, key, dim, dtype, full_shape, start);
-  const Tensor x = level.operand(logits);
-  const auto [one_hot, soft] = hard_soft().call(x, level.temperature(tau, x), level.key(key),
-                                                dim + 1, dtype, full_shape, start);
-  const bool scalar = level.rank(logits) == 0;
-  return {level.wrap(one_hot, scalar), level.wrap(soft, scalar)};
-}
-
-TensorPair softmax_lse_batch(const Tensor& logits, const Tensor& tau, const Tensor& key,
-                             int64_t dim, std::optional<ScalarType> dtype, Shape full_shape,
-                             Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
-  if (!level.any({&logits, &tau, &key}))
-    return softmax_lse().call(logits, tau, key, dim, dtype, full_shape, start);
-  const Tensor x = level.operand(logits);
-  const auto [output, lse] = softmax_lse().call(x, level.temperature(tau, x), level.key(key),
-                                                dim + 1, dtype, full_shape, start);
-  const bool scalar = level.rank(logits) == 0;
-  return {level.wrap(output, scalar), level.wrap(lse, scalar)};
+/// The same with a keepdim: the class dimension that a 0-d example is given is dropped last.
+template <auto handle>
+auto choice_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
+                  bool keepdim, Shape full_shape, Shape start) {
+  return Draw<handle>::batch(logits, temperature, key, dim, keepdim || logits.dim() == 0,
+                             full_shape, start);
 }
 
 /// A backward's results; its rows are an unbatched empty tensor unless they were asked for.
@@ -72,8 +46,7 @@ TensorPair wrap_gradients(const VmapLevel& level, const TensorPair& gradients, b
 
 TensorPair backward_batch(const Tensor& grad, const Tensor& output, const Tensor& tau, int64_t dim,
                           std::optional<ScalarType> dtype, bool tau_grad) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&grad, &output, &tau}))
     return backward().call(grad, output, tau, dim, dtype, tau_grad);
   const Tensor y = level.operand(output);
@@ -85,8 +58,7 @@ TensorPair backward_batch(const Tensor& grad, const Tensor& output, const Tensor
 TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const Tensor& tau,
                                const Tensor& key, int64_t dim, bool tau_grad, Shape full_shape,
                                Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&grad, &logits, &tau, &key}))
     return hard_backward().call(grad, logits, tau, key, dim, tau_grad, full_shape, start);
   const Tensor x = level.operand(logits);
@@ -95,43 +67,11 @@ TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const T
   return wrap_gradients(level, gradients, level.rank(logits) == 0, tau_grad);
 }
 
-TensorPair max_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key,
-                     int64_t dim, bool keepdim, Shape full_shape, Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
-  if (!level.any({&logits, &temperature, &key}))
-    return max().call(logits, temperature, key, dim, keepdim, full_shape, start);
-  const Tensor x = level.operand(logits);
-  const bool scalar = level.rank(logits) == 0;
-  const auto [value, index] = max().call(x, level.temperature(temperature, x), level.key(key),
-                                         dim + 1, keepdim || scalar, full_shape, start);
-  return {level.wrap(value, scalar), level.wrap(index, scalar)};
-}
-
-Tensor argmax_batch(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
-                    bool keepdim, Shape full_shape, Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
-  if (!level.any({&logits, &temperature, &key}))
-    return argmax().call(logits, temperature, key, dim, keepdim, full_shape, start);
-  const Tensor x = level.operand(logits);
-  const bool scalar = level.rank(logits) == 0;
-  const Tensor index = argmax().call(x, level.temperature(temperature, x), level.key(key), dim + 1,
-                                     keepdim || scalar, full_shape, start);
-  return level.wrap(index, scalar);
-}
-
 Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&like, &key})) return noise().call(like, key, full_shape, start);
   return level.wrap(noise().call(level.operand(like), level.key(key), full_shape, start),
                     level.rank(like) == 0);
-}
-
-LookupResult wrapped(const VmapLevel& level, const LookupResult& result) {
-  const auto& [output, index, defined] = result;
-  return {level.wrap(output, false), level.wrap(index, false), level.wrap(defined, false)};
 }
 
 /// Where every example has a codebook of its own.
@@ -152,15 +92,15 @@ LookupResult lookup_per_example(const VmapLevel& level, const Tensor& logits,
 
 LookupResult lookup_batch(const Tensor& logits, const Tensor& codebook, const Tensor& tau,
                           const Tensor& key) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&logits, &codebook, &tau, &key}))
     return lookup().call(logits, codebook, tau, key);
   if (level.any({&codebook}))
-    return wrapped(level, lookup_per_example(level, logits, codebook, tau, key));
+    return level.wrap(lookup_per_example(level, logits, codebook, tau, key), false);
   const Tensor x = level.operand(logits);
-  return wrapped(level, lookup().call(x, level.unbatched(codebook), level.temperature(tau, x),
-                                      level.key(key)));
+  return level.wrap(
+      lookup().call(x, level.unbatched(codebook), level.temperature(tau, x), level.key(key)),
+      false);
 }
 
 /// A prior stays aligned with the right end of the rows, as a temperature does.
@@ -172,21 +112,17 @@ std::optional<Tensor> prior_of(const VmapLevel& level, const std::optional<Tenso
 
 KlResult kl_batch(const Tensor& values, const std::optional<Tensor>& log_prior, int64_t dim,
                   bool from_probs) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   const bool prior = log_prior.has_value() && level.any({&*log_prior});
   if (!prior && !level.any({&values})) return kl().call(values, log_prior, dim, from_probs);
   const Tensor x = level.operand(values);
-  const auto [value, base, log_sum] =
-      kl().call(x, prior_of(level, log_prior, x), dim + 1, from_probs);
-  return {level.wrap(value, false), level.wrap(base, false), level.wrap(log_sum, false)};
+  return level.wrap(kl().call(x, prior_of(level, log_prior, x), dim + 1, from_probs), false);
 }
 
 Tensor kl_backward_batch(const Tensor& grad_rows, const Tensor& values, const Tensor& kl_rows,
                          const Tensor& base_rows, const Tensor& log_sum_rows,
                          const std::optional<Tensor>& log_prior, int64_t dim, bool from_probs) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   const bool prior = log_prior.has_value() && level.any({&*log_prior});
   if (!prior && !level.any({&grad_rows, &values, &kl_rows, &base_rows, &log_sum_rows}))
     return kl_backward().call(grad_rows, values, kl_rows, base_rows, log_sum_rows, log_prior, dim,
@@ -199,24 +135,21 @@ Tensor kl_backward_batch(const Tensor& grad_rows, const Tensor& values, const Te
 }
 
 Tensor split_key_batch(const Tensor& key, SymInt num) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&key})) return split_key().call(key, std::move(num));
   return at::functorch::makeBatched(split_key().call(level.key(key), std::move(num)), 1,
                                     level.id());
 }
 
 Tensor fold_in_key_batch(const Tensor& key, SymInt data) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&key})) return fold_in_key().call(key, std::move(data));
   return level.wrap(fold_in_key().call(level.key(key), std::move(data)), false);
 }
 
 /// An example folds its own number in.
 Tensor fold_in_key_tensor_batch(const Tensor& key, const Tensor& data) {
-  const NoBatching guard(DispatchKey::FuncTorchBatched);
-  const VmapLevel level;
+  const RuleLevel level;
   if (!level.any({&key, &data})) return fold_in_key_tensor().call(key, data);
   const auto keys = level.key(key).unbind(0), numbers = level.key(data).unbind(0);
   std::vector<Tensor> folded;
@@ -241,14 +174,14 @@ Tensor new_key_in_vmap(const Tensor& anchor, std::optional<at::Generator> genera
 }
 
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
-  m.impl("_gumbel_softmax", TORCH_FN(softmax_batch));
-  m.impl("_gumbel_softmax_hard", TORCH_FN(hard_batch));
-  m.impl("_gumbel_softmax_hard_soft", TORCH_FN(hard_soft_batch));
-  m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_batch));
+  m.impl("_gumbel_softmax", TORCH_FN(Draw<softmax>::batch));
+  m.impl("_gumbel_softmax_hard", TORCH_FN(Draw<hard>::batch));
+  m.impl("_gumbel_softmax_hard_soft", TORCH_FN(Draw<hard_soft>::batch));
+  m.impl("_gumbel_softmax_lse", TORCH_FN(Draw<softmax_lse>::batch));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_batch));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_batch));
-  m.impl("_gumbel_max", TORCH_FN(max_batch));
-  m.impl("_gumbel_argmax", TORCH_FN(argmax_batch));
+  m.impl("_gumbel_max", TORCH_FN(choice_batch<max>));
+  m.impl("_gumbel_argmax", TORCH_FN(choice_batch<argmax>));
   m.impl("_gumbel_noise", TORCH_FN(noise_batch));
   m.impl("_straight_through_lookup", TORCH_FN(lookup_batch));
   m.impl("_kl_categorical", TORCH_FN(kl_batch));

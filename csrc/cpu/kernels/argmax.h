@@ -33,76 +33,42 @@ static inline bool any_undefined(const T* scores, int64_t count) {
 
 /// Logits of a group, in place or in `buffer`, by the op's own convention of temperature.
 template <typename T>
-static const T* search_logits(const PlannedParams& a, const Group& group, int64_t begin,
-                              int64_t count, bool scaled, T* buffer) {
-  const T* x =
-      values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, count, buffer);
+static const T* search_logits(const Group& group, bool scaled, T* buffer) {
+  const T* x = values_of(group, group.input, buffer);
   if (!scaled) return x;
   for (int64_t i = 0; i < group.rows; ++i) {
-    const T inverse = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
-    for (int64_t k = i * count; k < (i + 1) * count; ++k)
+    const T inverse = math::sampling_inverse_of<T>(group.tau_of(i));
+    for (int64_t k = i * group.classes; k < (i + 1) * group.classes; ++k)
       buffer[k] = math::scaled_logit(x[k], inverse);
   }
   return buffer;
 }
 
 /// Whether a row of the sampler's convention is greedy: its argmax without noise.
-static inline bool is_greedy(const PlannedParams& a, const Row& row, bool scaled) {
-  return scaled && math::without_noise(tau_at(a, row));
+static inline bool is_greedy(const Group& group, int64_t i, bool scaled) {
+  return scaled && math::without_noise(group.tau_of(i));
 }
 
 /// Whether some row of a group is.
-static inline bool any_greedy(const PlannedParams& a, const Group& group, bool scaled) {
-  const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
+static inline bool any_greedy(const Group& group, bool scaled) {
+  const int64_t rows = group.uniform_tau() ? 1 : group.rows;
   for (int64_t i = 0; scaled && i < rows; ++i)
-    if (is_greedy(a, row_of(group, i), scaled)) return true;
+    if (is_greedy(group, i, scaled)) return true;
   return false;
 }
 
-/// Best class of tile [begin, begin + count) of a row whose words are consecutive.
-static void prune_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
-                       bool scaled, Best& best) {
-  alignas(64) float buffer[kTile];
-  const float* x = search_logits(a, row, begin, count, scaled, buffer);
-  prune_parts(x, key_of(a, row.first), static_cast<uint64_t>(row.first[Operand::kWord] + begin), 1,
-              count, begin, prefetch_after(a, row, Operand::kInput, begin, count), &best);
-}
-
-/// The same by evaluating every score.
+/// Best class of a tile of one row, by the op's own convention of temperature; `best` holds what
+/// earlier tiles gave.
 template <typename T>
-static void evaluate_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
-                          bool scaled, Best& best, T* scores) {
-  const T* x = search_logits(a, row, begin, count, scaled, scores);
-  apply_group_noise<AddNoise>(a, row, begin, count, x, scores);
-  const Best here = best_of_scores(scores, count, begin);
+static void search_tile(const PlannedParams& a, const Group& tile, bool scaled, Best& best,
+                        T* scores) {
+  const bool greedy = is_greedy(tile, 0, scaled);
+  const T* x = search_logits(tile, scaled && !greedy, scores);
+  if constexpr (std::is_same_v<T, float>)
+    if (a.plan.prunes && !greedy) return prune_parts(x, tile, &best);
+  if (!greedy) apply_group_noise<AddNoise>(tile, x, scores);
+  const Best here = best_of_scores(greedy ? x : scores, tile.classes, tile.begin);
   merge(best, {.max = here.score, .index = here.index});
-}
-
-/// The same without noise.
-template <typename T>
-static void greedy_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
-                        Best& best, T* buffer) {
-  const T* x = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
-  const Best here = best_of_scores(x, count, begin);
-  merge(best, {.max = here.score, .index = here.index});
-}
-
-/// Best classes of tiles [begin, end) of one row, by the op's own convention of temperature.
-template <typename T>
-static Best search_tiles(const PlannedParams& a, const Group& row, bool scaled, int64_t begin,
-                         int64_t end, T* scores) {
-  Best best;
-  const bool greedy = is_greedy(a, row.first, scaled);
-  for (int64_t t = begin; t < end && !best.invalid(); ++t) {
-    const int64_t first = t * kTile, count = min64(kTile, a.rows.classes - first);
-    if (greedy)
-      greedy_tile(a, row, first, count, best, scores);
-    else if (a.plan.prunes)
-      prune_tile(a, row, first, count, scaled, best);
-    else
-      evaluate_tile(a, row, first, count, scaled, best, scores);
-  }
-  return best;
 }
 
 /// Whether the sampler's temperature changes anything: a product with exactly 1 does not.
@@ -150,16 +116,15 @@ static void search_small_rows(const T* scores, int64_t rows, int64_t classes, F&
 
 /// Scores of a group, by the op's own convention of temperature.
 template <typename T>
-static void load_search_scores(const PlannedParams& a, const Group& group, bool scaled, T* scores) {
-  const int64_t classes = a.rows.classes;
-  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
-  const bool greedy = any_greedy(a, group, scaled);
-  if (greedy && uniform_tau(a, group)) return load_matrix(logits, group.rows, classes, scores);
-  const T* x = search_logits(a, group, 0, classes, scaled, scores);
-  apply_group_noise<AddNoise>(a, group, 0, classes, x, scores);
+static void load_search_scores(const Group& group, bool scaled, T* scores) {
+  const bool greedy = any_greedy(group, scaled);
+  if (greedy && group.uniform_tau())
+    return load_matrix(group.input, group.rows, group.classes, scores);
+  const T* x = search_logits(group, scaled, scores);
+  apply_group_noise<AddNoise>(group, x, scores);
   for (int64_t i = 0; greedy && i < group.rows; ++i)
-    if (is_greedy(a, row_of(group, i), scaled))
-      load_matrix(part_of(logits, i, 0), 1, classes, scores + i * classes);
+    if (is_greedy(group, i, scaled))
+      load_matrix(part_of(group.input, i, 0), 1, group.classes, scores + i * group.classes);
 }
 
 /// Calls f(i, best) for every row i of a group that prunes. Rows whose words are consecutive are
@@ -167,28 +132,29 @@ static void load_search_scores(const PlannedParams& a, const Group& group, bool 
 template <typename F>
 static void prune_group(const PlannedParams& a, const Group& group, bool scaled, float* buffer,
                         F&& f) {
-  const int64_t classes = a.rows.classes;
-  const bool together = group.step_of(Operand::kWord) == classes && uniform_key(a, group);
-  if (classes > kTile || !together || any_greedy(a, group, scaled)) {
-    for (int64_t i = 0; i < group.rows; ++i)
-      f(i, search_tiles(a, single_row(group, i), scaled, 0, tiles_of(classes), buffer));
+  if (group.classes <= kTile && words_run_together(group) && !any_greedy(group, scaled)) {
+    Best best[kTile / kPruneFrom];
+    prune_parts(search_logits(group, scaled, buffer), group, best);
+    for (int64_t i = 0; i < group.rows; ++i) f(i, best[i]);
     return;
   }
-  Best best[kTile / kPruneFrom];
-  prune_parts(search_logits(a, group, 0, classes, scaled, buffer), key_of(a, group.first),
-              static_cast<uint64_t>(group.first[Operand::kWord]), group.rows, classes, 0,
-              prefetch_after(a, group, Operand::kInput, 0, classes), best);
-  for (int64_t i = 0; i < group.rows; ++i) f(i, best[i]);
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const Group row = rows_of(group, i, 1);
+    Best best;
+    for (int64_t k = 0; k < row.classes && !best.invalid(); k += kTile)
+      search_tile(a, classes_of(row, k, min64(kTile, row.classes - k)), scaled, best, buffer);
+    f(i, best);
+  }
 }
 
 /// Calls f(i, best) for every row i of a group.
 template <typename T, typename F>
 static void search_group(const PlannedParams& a, const Group& group, bool scaled, T* scores,
                          F&& f) {
-  const int64_t classes = a.rows.classes;
+  const int64_t classes = group.classes;
   if constexpr (std::is_same_v<T, float>)
     if (a.plan.prunes) return prune_group(a, group, scaled, scores, f);
-  load_search_scores(a, group, scaled, scores);
+  load_search_scores(group, scaled, scores);
   const bool bad = any_undefined(scores, group.rows * classes);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T* row = scores + i * classes;
@@ -210,8 +176,8 @@ static inline void write_choice(const PlannedParams& a, int64_t row, const Best&
 /// argmax_group of rows of at most kVecRows classes.
 template <typename T>
 static void argmax_small(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
-  load_search_scores(a, group, scales(a), scores);
+  const int64_t classes = group.classes;
+  load_search_scores(group, scales(a), scores);
   search_small_rows(
       scores, group.rows, classes,
       [&](auto width, int64_t begin, int64_t rows, const T* index, const T* top) {
@@ -232,7 +198,7 @@ static void argmax_small(const PlannedParams& a, const Group& group, T* scores) 
 
 template <typename T>
 static void argmax_group(const PlannedParams& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kVecRows<T>) return argmax_small(a, group, scores);
+  if (group.classes <= kVecRows<T>) return argmax_small(a, group, scores);
   search_group(a, group, scales(a), scores,
                [&](int64_t i, const Best& best) { write_choice<T>(a, group.index + i, best); });
 }

@@ -32,22 +32,10 @@ static inline void make_gradients(const T* y, const T* grad, int64_t count, T do
 template <typename T, typename Of = Identity>
 static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T inverse_tau,
                             const Strided& to, bool nontemporal, Of&& of = {}) {
-  const auto value = [&](int64_t k) { return of(y[k]) * (grad[k] - dot) * inverse_tau; };
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
-    auto* data = const_cast<Element*>(elements);
-    const auto one = [&](int64_t k) { return narrow<Element>(value(k)); };
-    store_lines(
-        data, count, nontemporal,
-        [&](int64_t k, Element* line) TG_INLINE {
-          if constexpr (std::is_same_v<Element, T>)
-            for (int j = k; j < k + kStep; j += kWidth)
-              storeu(of(loadu(y + j)) * (loadu(grad + j) - dot) * inverse_tau, line + j - k);
-          else
-            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
-        },
-        one);
+  dispatch_dtype(to, [=](auto* data) {
+    store_values<T>(data, count, nontemporal, [=](auto load, int64_t k) TG_INLINE {
+      return of(load(y + k)) * (load(grad + k) - dot) * inverse_tau;
+    });
   });
 }
 
@@ -55,10 +43,9 @@ static void store_gradients(const T* y, const T* grad, int64_t count, T dot, T i
 /// be y.
 template <typename T>
 static void differentiate_row(const PlannedParams& a, int64_t row, const T* y, const T* grad, T dot,
-                              double tau, const Strided& to, bool direct, bool nontemporal,
+                              T inverse, const Strided& to, bool direct, bool nontemporal,
                               T* buffer) {
   const int64_t classes = a.rows.classes;
-  const T inverse = math::inverse_temperature<T>(tau);
   if (direct) return store_gradients(y, grad, classes, dot, inverse, to, nontemporal);
   if (a.row_value == nullptr) return make_gradients(y, grad, classes, dot, inverse, buffer);
   T tau_gradient = 0;
@@ -89,10 +76,10 @@ TG_STAGE void sum_small_rows(const T* values, int64_t rows, int64_t classes, Vis
 /// Directly to `direct`, or to `buffer`, which may be y.
 template <typename T>
 static void differentiate_small(const PlannedParams& a, const Group& group, const T* y,
-                                const T* grads, double tau, T* direct, T* buffer) {
+                                const T* grads, T* direct, T* buffer) {
   constexpr int64_t kStep = kLine / sizeof(T), kWide = kVectorBytes / sizeof(T);
-  const int64_t classes = a.rows.classes;
-  const T inverse = math::inverse_temperature<T>(tau);
+  const int64_t classes = group.classes;
+  const T inverse = math::inverse_temperature<T>(group.tau);
   auto* tau_gradients = static_cast<T*>(a.row_value);
   alignas(64) T products[kPadded], dots[kPadded], sums[kPadded];
   for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
@@ -131,22 +118,21 @@ template <typename T>
 static void differentiate_group(const PlannedParams& a, const Group& group, const T* y, T* buffer,
                                 T* grad_buffer) {
   const bool nontemporal = a.plan.nontemporal_gradients, direct = a.plan.direct_gradients;
-  const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const T* grads =
-      values_of(operand_matrix(a, group, Operand::kGrad, 0), group.rows, classes, grad_buffer);
-  const bool uniform = uniform_tau(a, group);
-  double tau = tau_at(a, group.first);
-  if (uniform && classes <= kVecRows<T>) {
+  const int64_t classes = group.classes;
+  const Strided output = group.output;
+  const T* grads = values_of(group, group.grad, grad_buffer);
+  if (group.uniform_tau() && classes <= kVecRows<T>) {
     T* to = a.row_value != nullptr ? nullptr : packed_values<T>(output, group.rows, classes);
-    differentiate_small(a, group, y, grads, tau, to, buffer);
+    differentiate_small(a, group, y, grads, to, buffer);
     if (to == nullptr) store_group(buffer, group.rows, classes, output, nontemporal);
     return;
   }
+  const bool uniform = group.uniform_tau();
+  T inverse = math::inverse_temperature<T>(group.tau);
   for (int64_t i = 0; i < group.rows; ++i) {
     const T *row_y = y + i * classes, *grad = grads + i * classes;
-    if (!uniform) tau = tau_at(a, row_of(group, i));
-    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes), tau,
+    if (!uniform) inverse = math::inverse_temperature<T>(group.tau_of(i));
+    differentiate_row(a, group.index + i, row_y, grad, dot_of_row(row_y, grad, classes), inverse,
                       part_of(output, i, 0), direct, nontemporal, buffer + i * classes);
   }
   if (!direct) store_group(buffer, group.rows, classes, output, nontemporal);
@@ -154,9 +140,7 @@ static void differentiate_group(const PlannedParams& a, const Group& group, cons
 
 template <typename T>
 static void backward_group(const PlannedParams& a, const Group& group, T* buffer, T* grad_buffer) {
-  const int64_t classes = a.rows.classes;
-  const T* y = values_of(operand_matrix(a, group, Operand::kInput, 0), group.rows, classes, buffer);
-  differentiate_group(a, group, y, buffer, grad_buffer);
+  differentiate_group(a, group, values_of(group, group.input, buffer), buffer, grad_buffer);
 }
 
 /// Gradients of a row of one tile whose probabilities are weights times `factor`: directly to `to`,
@@ -178,11 +162,10 @@ static void differentiate_weights(T* weights, const T* grad, int64_t classes, Fa
 template <typename T>
 static void differentiate_scores(const PlannedParams& a, const Group& group, T* scores,
                                  T* grad_buffer) {
-  const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const Strided grad = operand_matrix(a, group, Operand::kGrad, 0);
-  const T* grads = values_of(grad, group.rows, classes, grad_buffer);
-  const T inverse = math::inverse_temperature<T>(tau_at(a, group.first));
+  const int64_t classes = group.classes;
+  const Strided output = group.output;
+  const T* grads = values_of(group, group.grad, grad_buffer);
+  const T inverse = math::inverse_temperature<T>(group.tau);
   const bool direct = a.plan.direct_gradients;
   softmax_rows(
       a, group, scores, [](auto...) {},
@@ -196,80 +179,10 @@ static void differentiate_scores(const PlannedParams& a, const Group& group, T* 
 template <typename T>
 static void hard_backward_group(const PlannedParams& a, const Group& group, T* scores,
                                 T* grad_buffer) {
-  if (a.plan.gradients_of_weights && a.rows.classes > kVecRows<T> && uniform_tau(a, group))
+  if (a.plan.gradients_of_weights && group.classes > kVecRows<T> && group.uniform_tau())
     return differentiate_scores(a, group, scores, grad_buffer);
   softmax_group(a, group, scores);
   differentiate_group(a, group, scores, scores, grad_buffer);
-}
-
-// Long rows, tile by tile. Not by quotients: without the noise inside the exponential, the dot
-// product of a row with one class left would be no more than nearly that class's gradient.
-
-template <typename T>
-static inline const T* grads_of(const PlannedParams& a, const Group& row, int64_t begin,
-                                int64_t count, T* buffer) {
-  return values_of(operand_matrix(a, row, Operand::kGrad, begin), 1, count, buffer);
-}
-
-template <typename T>
-static void backward_reduce_tile(const PlannedParams& a, const Group& row, int64_t begin,
-                                 int64_t count, TileStat& stat, T* buffer) {
-  alignas(64) T grad_buffer[kTile];
-  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
-  stat.dot = dot_of(y, grads_of(a, row, begin, count, grad_buffer), count);
-}
-
-template <typename T>
-static void hard_backward_reduce_tile(const PlannedParams& a, const Group& row, int64_t begin,
-                                      int64_t count, TileStat& stat, T* scores,
-                                      void* weight_cache) {
-  alignas(64) T grad_buffer[kTile];
-  soft_reduce_tile(a, row, begin, count, stat, false, scores, weight_cache);
-  const T* stored = stored_weights<T>(a, row.first, begin, weight_cache);
-  stat.dot = dot_of(stored != nullptr ? stored : scores,
-                    grads_of(a, row, begin, count, grad_buffer), count);
-}
-
-template <typename T>
-static void write_gradient_tile(const PlannedParams& a, const Group& row, int64_t begin,
-                                int64_t count, const T* y, T dot, TileStat& stat, T* buffer) {
-  alignas(64) T grad_buffer[kTile + kLanes];
-  const T inverse = math::inverse_temperature<T>(tau_at(a, row.first));
-  const T* grad = grads_of(a, row, begin, count, grad_buffer);
-  const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
-  if (a.row_value == nullptr && output.class_step == 1)
-    return store_gradients(y, grad, count, dot, inverse, output, a.plan.nontemporal);
-  stat.tau = differentiate(buffer, y, grad, count, dot, inverse);
-  store_matrix(buffer, 1, count, output);
-}
-
-template <typename T>
-static void backward_finish_tile(const PlannedParams& a, const Group& row, int64_t begin,
-                                 int64_t count, T dot, TileStat& stat, T* buffer) {
-  if (a.plan.tiles_end_with_lines) {
-    const int64_t end = next_line(a, row, begin + count);
-    begin = next_line(a, row, begin), count = end - begin;
-  }
-  const T* y = values_of(operand_matrix(a, row, Operand::kInput, begin), 1, count, buffer);
-  write_gradient_tile(a, row, begin, count, y, dot, stat, buffer);
-}
-
-/// `dot`: of y and grad over the whole row. `next`: the next tile's factor.
-template <typename T>
-static void hard_backward_finish_tile(const PlannedParams& a, const Group& row, int64_t begin,
-                                      int64_t count, Factor<T> factor, Factor<T> next, T dot,
-                                      TileStat& stat, T* scores, void* weight_cache) {
-  if (weight_cache == nullptr || !a.plan.tiles_end_with_lines) {
-    const T* weights = weights_of_tile(a, row, begin, count, false, scores, weight_cache);
-    for (int64_t k = 0; k < count; ++k) scores[k] = factor.of(weights[k]);
-    return write_gradient_tile(a, row, begin, count, scores, dot, stat, scores);
-  }
-  const auto* weights = static_cast<const T*>(weight_cache);
-  const int64_t first = next_line(a, row, begin), end = next_line(a, row, begin + count);
-  int64_t k = first;
-  for (; k < begin + count; ++k) scores[k - first] = factor.of(weights[k]);
-  for (; k < end; ++k) scores[k - first] = next.of(weights[k]);
-  write_gradient_tile(a, row, first, end - first, scores, dot, stat, scores);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

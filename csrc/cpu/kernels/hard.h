@@ -29,11 +29,11 @@ TG_STAGE void one_hot_transposed(const T* index, int classes, T* padded) {
 /// hard_group of rows of at most kVecRows classes and one valid temperature.
 template <typename T>
 static void hard_small(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const int64_t classes = group.classes;
+  const Strided output = group.output;
   T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
   T* to = direct != nullptr ? direct : scores;
-  load_scores(a, group, 0, classes, scores);
+  load_scores(group, scores);
   alignas(64) T padded[kPadded];
   search_small_rows(scores, group.rows, classes,
                     [&](auto width, int64_t begin, int64_t rows, const T* index, const T* top) {
@@ -55,16 +55,14 @@ static void hard_small(const PlannedParams& a, const Group& group, T* scores) {
 
 template <typename T>
 static void hard_group(const PlannedParams& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group) &&
-      math::valid_temperature(tau_at(a, group.first)))
+  if (group.classes <= kVecRows<T> && group.uniform_tau() && math::valid_temperature(group.tau))
     return hard_small(a, group, scores);
   int32_t choice[kTile];
   search_group(a, group, false, scores, [&](int64_t i, const Best& best) {
-    const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
-    const bool drawn = best.drawn() && math::valid_temperature(tau);
+    const bool drawn = best.drawn() && math::valid_temperature(group.tau_of(i));
     choice[i] = drawn ? static_cast<int32_t>(best.index) : kNoChoice;
   });
-  write_choices(a, group, choice, scores, a.output);
+  write_choices(a, group, choice, scores, group.output);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -118,13 +118,11 @@ struct KlSum {
   static double weighted(double weight, double value) { return weight == 0 ? 0 : weight * value; }
 };
 
-/// Logarithms of the prior for classes of one row; null: the uniform one, taken last.
+/// Logarithms of the prior for row i of a tile; null: the uniform one, taken last.
 template <typename T>
-static const T* prior_of(const KlParams& a, const Group& row, int64_t begin, int64_t count,
-                         T* buffer) {
-  if (a.log_prior == nullptr) return nullptr;
-  return values_of(matrix_at(a.log_prior, kTypeOf<T>, a.rows, row, Operand::kLogPrior, begin), 1,
-                   count, buffer);
+static const T* prior_of(const Group& tile, int64_t i, T* buffer) {
+  if (tile.grad.data == nullptr) return nullptr;
+  return values_of(part_of(tile.grad, i, 0), 1, tile.classes, buffer);
 }
 
 /// What is taken from log q where the prior is uniform.
@@ -195,15 +193,18 @@ struct KlGradient {
   }
 };
 
-/// Calls f(group, first class, classes, [rows][classes] values) for every tile of every group.
+/// Calls f(tile, its values, [rows][classes]) for every tile of every group.
 template <typename T, typename F>
 static void for_each_kl_tile(const KlParams& a, int64_t begin, int64_t end, T* scratch, F&& f) {
-  for_each_group(a.rows, begin, end, a.plan.rows_per_group, [&](const Group& group) {
-    for (int64_t at = 0; at < a.rows.classes; at += kTile) {
-      const int64_t count = min64(kTile, a.rows.classes - at);
-      f(group, at, count,
-        values_of(matrix_at(a.values, a.type, a.rows, group, Operand::kInput, at), group.rows,
-                  count, scratch));
+  KernelParams operands;
+  operands.rows = a.rows;
+  operands.input = a.values, operands.input_type = a.type;
+  operands.grad = a.log_prior, operands.grad_type = kTypeOf<T>;  // Operand::kLogPrior
+  operands.output = a.output, operands.output_type = a.type;
+  for_each_group(operands, begin, end, a.plan.rows_per_group, [&](const Group& group) {
+    for (int64_t k = 0; k < group.classes; k += kTile) {
+      const Group tile = classes_of(group, k, min64(kTile, group.classes - k));
+      f(tile, values_of(tile, tile.input, scratch));
     }
   });
 }
@@ -212,40 +213,36 @@ template <typename T>
 static void kl_forward(const KlParams& a, int64_t begin, int64_t end, T* scratch) {
   alignas(64) T prior_buffer[kTile];
   KlSum sums[kKlRows];
-  for_each_kl_tile(
-      a, begin, end, scratch, [&](const Group& group, int64_t at, int64_t count, const T* values) {
-        for (int64_t i = 0; i < group.rows; ++i) {
-          const Group row = single_row(group, i);
-          const T* prior = prior_of(a, row, at, count, prior_buffer);
-          const T* x = values + i * count;
-          const RowSum<T> tile =
-              a.from_probs ? kl_of_probs(x, prior, count) : kl_of_logits(x, prior, count);
-          if (at == 0) sums[i] = {};
-          sums[i].add(tile.max, tile.sum, tile.dot);
-          if (at + count == a.rows.classes) write_kl<T>(a, row.index, sums[i]);
-        }
-      });
+  for_each_kl_tile(a, begin, end, scratch, [&](const Group& tile, const T* values) {
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      const int64_t count = tile.classes;
+      const T *x = values + i * count, *prior = prior_of(tile, i, prior_buffer);
+      const RowSum<T> sum =
+          a.from_probs ? kl_of_probs(x, prior, count) : kl_of_logits(x, prior, count);
+      if (tile.begin == 0) sums[i] = {};
+      sums[i].add(sum.max, sum.sum, sum.dot);
+      if (tile.begin + count == a.rows.classes) write_kl<T>(a, tile.index + i, sums[i]);
+    }
+  });
 }
 
 template <typename T>
 static void kl_backward(const KlParams& a, int64_t begin, int64_t end, T* scratch) {
   alignas(64) T prior_buffer[kTile];
   T* gradients = scratch + a.plan.scratch_bytes / 2 / static_cast<int64_t>(sizeof(T));
-  for_each_kl_tile(
-      a, begin, end, scratch, [&](const Group& group, int64_t at, int64_t count, const T* values) {
-        const Strided output = matrix_at(a.output, a.type, a.rows, group, Operand::kOutput, at);
-        const bool direct = output.class_step == 1 && output.type == kTypeOf<T>;
-        for (int64_t i = 0; i < group.rows; ++i) {
-          const Group row = single_row(group, i);
-          const KlGradient<T> gradient(a, row.index);
-          const T* prior = prior_of(a, row, at, count, prior_buffer);
-          T* to = gradients + i * count;
-          if (direct) to = static_cast<T*>(const_cast<void*>(part_of(output, i, 0).data));
-          a.from_probs ? gradient.of_probs(values + i * count, prior, count, to)
-                       : gradient.of_logits(values + i * count, prior, count, to);
-        }
-        if (!direct) store_matrix(gradients, group.rows, count, output);
-      });
+  for_each_kl_tile(a, begin, end, scratch, [&](const Group& tile, const T* values) {
+    const int64_t count = tile.classes;
+    const bool direct = tile.output.class_step == 1 && tile.output.type == kTypeOf<T>;
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      const KlGradient<T> gradient(a, tile.index + i);
+      const T* prior = prior_of(tile, i, prior_buffer);
+      T* to = gradients + i * count;
+      if (direct) to = static_cast<T*>(part_of(tile.output, i, 0).data);
+      a.from_probs ? gradient.of_probs(values + i * count, prior, count, to)
+                   : gradient.of_logits(values + i * count, prior, count, to);
+    }
+    if (!direct) store_matrix(gradients, tile.rows, count, tile.output);
+  });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -7,39 +7,6 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the
-/// stack at every step, which costs a tenth of a hard sample.
-__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool nontemporal) {
-  if (!nontemporal || count < kLine) return (void)memset(bytes, 0, count);
-  alignas(kLine) const char line[kLine] = {};
-  const int64_t head = (kLine - reinterpret_cast<uintptr_t>(bytes) % kLine) % kLine;
-  const int64_t end = head + (count - head) / kLine * kLine;
-  memset(bytes, 0, head);
-  for (int64_t at = head; at < end; at += kLine) store_line_nontemporal(line, bytes + at);
-  memset(bytes + end, 0, count - end);
-}
-
-/// Zeros in classes [begin, begin + count) of a group's rows of a result, in as few runs as they
-/// lie in.
-static inline void clear_output(const PlannedParams& a, const Group& group, int64_t begin,
-                                int64_t count, void* result) {
-  const Strided to = result_matrix(a, group, result, begin);
-  auto* bytes = static_cast<char*>(const_cast<void*>(to.data));
-  const int64_t size = element_size(to.type);
-  const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
-  const bool spatial = to.row_step == 1 && to.class_step == group.rows;
-  if (spatial || (to.class_step == 1 && (group.rows == 1 || to.row_step == count))) {
-    clear_run(bytes, group.rows * count * size, a.plan.nontemporal);
-  } else if (to.class_step == 1) {
-    for (int64_t i = 0; i < group.rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
-  } else {
-    const int64_t run = to.row_step == 1 ? group.rows : 1;
-    for (int64_t k = 0; k < count; ++k)
-      for (int64_t i = 0; i < group.rows; i += run)
-        memset(bytes + i * row_bytes + k * class_bytes, 0, run * size);
-  }
-}
-
 /// Zeros in a run of bytes, line by line, as deferred stores.
 class NontemporalZeros {
  public:
@@ -69,29 +36,48 @@ class NontemporalZeros {
   char *next_, *end_;
 };
 
-static inline void write_output(const PlannedParams& a, const Group& group, int64_t i,
-                                int64_t class_index, float value, void* result) {
-  const int64_t at = group.first[Operand::kOutput] + i * group.step_of(Operand::kOutput) +
-                     class_index * a.rows.step(Operand::kOutput);
-  dispatch_dtype(a.output_type, result, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    const_cast<Element*>(elements)[at] = narrow<Element>(value);
+/// Zeros in a run of bytes. Out of line: inlined among much else, its pointer is read from the
+/// stack at every step, which costs a tenth of a hard sample.
+__attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool nontemporal) {
+  if (!nontemporal || count < kLine) return (void)memset(bytes, 0, count);
+  NontemporalZeros(bytes, count, 1).finish();
+}
+
+/// Zeros in a matrix, in as few runs as they lie in.
+static inline void clear_matrix(const Strided& to, int64_t rows, int64_t count, bool nontemporal) {
+  auto* bytes = static_cast<char*>(to.data);
+  const int64_t size = element_size(to.type);
+  const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
+  const bool spatial = to.row_step == 1 && to.class_step == rows;
+  if (spatial || (to.class_step == 1 && (rows == 1 || to.row_step == count))) {
+    clear_run(bytes, rows * count * size, nontemporal);
+  } else if (to.class_step == 1) {
+    for (int64_t i = 0; i < rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
+  } else {
+    const int64_t run = to.row_step == 1 ? rows : 1;
+    for (int64_t k = 0; k < count; ++k)
+      for (int64_t i = 0; i < rows; i += run)
+        memset(bytes + i * row_bytes + k * class_bytes, 0, run * size);
+  }
+}
+
+/// Classes [begin, end) of row i of a matrix.
+static inline void fill_classes(const Strided& to, int64_t i, int64_t begin, int64_t end,
+                                float value) {
+  dispatch_dtype(part_of(to, i, 0), [&](auto* row) {
+    using Element = std::remove_pointer_t<decltype(row)>;
+    for (int64_t k = begin; k < end; ++k) row[k * to.class_step] = narrow<Element>(value);
   });
 }
 
-/// The 1 of cleared row i among classes [begin, begin + count), or NaN in all of them if the row
-/// has no distribution.
-static inline void mark_choice(const PlannedParams& a, const Group& group, int64_t i, int64_t begin,
-                               int64_t count, const Best& best, void* result) {
-  // A row's offsets cost more than a small row does: only where its temperature is its own.
-  const double tau = a.tau == nullptr ? a.host_tau : tau_at(a, row_of(group, i));
-  if (best.drawn() && math::valid_temperature(tau)) {
-    if (best.index >= begin && best.index < begin + count)
-      write_output(a, group, i, best.index, 1.0f, result);
-  } else {
-    for (int64_t k = begin; k < begin + count; ++k)
-      write_output(a, group, i, k, __builtin_nanf(""), result);
-  }
+/// The 1 of cleared row i if its class is among the group's, or NaN in all of them if the row has no
+/// distribution. `to`: the output or the one-hot.
+static inline void mark_choice(const Group& group, int64_t i, const Best& best, const Strided& to) {
+  const int64_t k = best.index - group.begin;
+  if (!best.drawn() || !math::valid_temperature(group.tau_of(i)))
+    fill_classes(to, i, 0, group.classes, __builtin_nanf(""));
+  else if (k >= 0 && k < group.classes)
+    fill_classes(to, i, k, k + 1, 1.0f);
 }
 
 // Contiguous rows with nontemporal stores. A 1 that is stored after its line was written would read
@@ -195,49 +181,33 @@ class NontemporalOneHots {
 };
 
 /// NaN in the rows that have no distribution.
-static inline void mark_undefined(const PlannedParams& a, const Group& group, const int32_t* choice,
-                                  void* result) {
+static inline void mark_undefined(const Group& group, const int32_t* choice, const Strided& to) {
   for (int64_t i = 0; i < group.rows; ++i)
-    for (int64_t k = 0; choice[i] == kNoChoice && k < a.rows.classes; ++k)
-      write_output(a, group, i, k, __builtin_nanf(""), result);
+    if (choice[i] == kNoChoice) fill_classes(to, i, 0, group.classes, __builtin_nanf(""));
 }
 
-/// Contiguous one-hot rows of a group in a result, with nontemporal stores. `scratch` has the
-/// group's size.
-template <typename Element>
-static void store_choices_nontemporal(const PlannedParams& a, const Group& group,
-                                      const int32_t* choice, Element* scratch, Element* to,
-                                      void* result) {
-  const int64_t classes = a.rows.classes;
-  if (a.plan.short_one_hots)
-    return store_short_nontemporal(choice, group.rows, classes, scratch, to);
-  NontemporalOneHots<Element> lines(to, group.rows, classes, choice);
-  lines.know(group.rows);
-  lines.finish();
-  mark_undefined(a, group, choice, result);
-}
-
-/// One-hot rows of a group in a result. `buffer`: scratch of the group's size.
+/// One-hot rows of a group in its output or one-hot. `buffer`: scratch of the group's size.
 template <typename T>
 static void write_choices(const PlannedParams& a, const Group& group, const int32_t* choice,
-                          T* buffer, void* result) {
-  const int64_t classes = a.rows.classes;
-  const Strided output = result_matrix(a, group, result, 0);
-  if (a.plan.one_hots_in_lines && output.packed(group.rows, classes))
-    return dispatch_dtype(output.type, output.data, [&](auto* elements) {
-      using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-      store_choices_nontemporal(a, group, choice, reinterpret_cast<Element*>(buffer),
-                                const_cast<Element*>(elements), result);
-    });
-  clear_output(a, group, 0, classes, result);
-  dispatch_dtype(output.type, output.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    auto* to = const_cast<Element*>(elements);
-    for (int64_t i = 0; i < group.rows; ++i)
+                          T* buffer, const Strided& to) {
+  const int64_t rows = group.rows, classes = group.classes;
+  const bool in_lines = a.plan.one_hots_in_lines && to.packed(rows, classes);
+  if (!in_lines) clear_matrix(to, rows, classes, a.plan.nontemporal);
+  dispatch_dtype(to, [&](auto* data) {
+    using Element = std::remove_pointer_t<decltype(data)>;
+    if (in_lines && a.plan.short_one_hots)
+      return store_short_nontemporal(choice, rows, classes, reinterpret_cast<Element*>(buffer),
+                                     data);
+    if (in_lines) {
+      NontemporalOneHots<Element> lines(data, rows, classes, choice);
+      lines.know(rows);
+      return lines.finish();
+    }
+    for (int64_t i = 0; i < rows; ++i)
       if (choice[i] != kNoChoice)
-        to[i * output.row_step + choice[i] * output.class_step] = narrow<Element>(1.0f);
+        data[i * to.row_step + choice[i] * to.class_step] = narrow<Element>(1.0f);
   });
-  mark_undefined(a, group, choice, result);
+  if (!in_lines || !a.plan.short_one_hots) mark_undefined(group, choice, to);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -122,11 +122,12 @@ static void prune_part(const Bounded& part, const Highest& of_part, const WordRu
   if (tightened < near) offer_survivors(part, run, first_class, tightened, best);
 }
 
-/// Best scores of parts of `rows` rows whose words are consecutive, rows * count <= kTile; best[i]
-/// holds what earlier parts gave.
-static void prune_parts(const float* x, math::Key key, uint64_t position, int64_t rows,
-                        int64_t count, int64_t first_class, Prefetch prefetch, Best* best) {
-  const WordRun run(key, position, rows * count, prefetch);
+/// Best scores of a group's rows, whose words are consecutive, and which fit a tile; best[i] holds
+/// what earlier classes gave. `x`: [rows][classes], what is searched.
+static void prune_parts(const float* x, const Group& group, Best* best) {
+  const int64_t rows = group.rows, count = group.classes;
+  const WordRun run(group.words.key, group.words.first, rows * count,
+                    prefetch_after(group, group.input));
   const uint32_t* words = run.words();
   alignas(64) float bounds[kTile + kLanes];
   Highest highest[kTile / kPruneFrom + 1];
@@ -137,7 +138,7 @@ static void prune_parts(const float* x, math::Key key, uint64_t position, int64_
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t at = i * count;
     if (!best[i].invalid())
-      prune_part({bounds + at, x + at, words + at, at, count}, highest[i], run, first_class,
+      prune_part({bounds + at, x + at, words + at, at, count}, highest[i], run, group.begin,
                  best[i]);
   }
 }

@@ -172,11 +172,8 @@ static inline T exp1_at(math::Key key, uint64_t position) {
 
 /// Spatial rows: class by class, a run of words at a time.
 template <typename Transform, typename T>
-static void apply_noise_spatial(const PlannedParams& a, const Group& group, int64_t class_begin,
-                                int64_t classes, T* values) {
-  const math::Key key = key_of(a, group.first);
-  const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
-  const auto first = static_cast<uint64_t>(group.first[Operand::kWord]) + class_begin * word_step;
+static void apply_noise_spatial(const Group& group, T* values) {
+  const int64_t classes = group.classes;
   ClassTile<T> tile;
   for_each_tile(
       group.rows, classes, [&](int64_t i0, int64_t rows, int64_t k0, int64_t tile_classes) {
@@ -184,8 +181,8 @@ static void apply_noise_spatial(const PlannedParams& a, const Group& group, int6
         tile.for_each(rows, tile_classes,
                       [&](int64_t i, int64_t k, T& value) { value = corner[i * classes + k]; });
         for (int64_t k = 0; k < tile_classes; ++k)
-          apply_noise<Transform>(key, first + i0 + (k0 + k) * word_step, rows, tile.at[k],
-                                 tile.at[k], {});
+          apply_noise<Transform>(group.words.key, group.words.position(i0, k0 + k), rows,
+                                 tile.at[k], tile.at[k], {});
         tile.for_each(rows, tile_classes,
                       [&](int64_t i, int64_t k, T value) { corner[i * classes + k] = value; });
       });
@@ -193,91 +190,73 @@ static void apply_noise_spatial(const PlannedParams& a, const Group& group, int6
 
 /// No consecutive words: element by element.
 template <typename Transform, typename T>
-static void apply_noise_strided(const PlannedParams& a, const Group& group, int64_t class_begin,
-                                int64_t classes, T* values) {
-  const auto word_step = static_cast<uint64_t>(a.rows.step(Operand::kWord));
+static void apply_noise_strided(const Group& group, T* values) {
   for (int64_t i = 0; i < group.rows; ++i) {
-    const Row row = row_of(group, i);
-    const auto first = static_cast<uint64_t>(row[Operand::kWord]) + class_begin * word_step;
-    for (int64_t k = 0; k < classes; ++k) {
-      T& value = values[i * classes + k];
-      value = Transform::apply(value, exp1_at<T>(key_of(a, row), first + k * word_step));
-    }
+    const math::Key key = group.words.key_of(i);
+    T* row = values + i * group.classes;
+    for (int64_t k = 0; k < group.classes; ++k)
+      row[k] = Transform::apply(row[k], exp1_at<T>(key, group.words.position(i, k)));
   }
 }
 
-/// Whether the words of a group's `classes` classes are one run.
-static inline bool words_run_together(const PlannedParams& a, const Group& group, int64_t classes) {
-  if (!a.plan.words_along_classes) return false;
-  return group.rows == 1 || (group.step_of(Operand::kWord) == classes && uniform_key(a, group));
+/// Whether the words of a group are one run.
+static inline bool words_run_together(const Group& group) {
+  if (!group.words_along_classes()) return false;
+  return group.rows == 1 || (group.words.row_step == group.classes && group.uniform_key());
 }
 
-/// result[i * classes + k] = Transform of x and noise for classes [class_begin, class_begin +
-/// classes) of a group. `x` is [rows][classes], or the result itself.
+/// result[i * classes + k] = Transform of x and noise for a group. `x` is [rows][classes], or the
+/// result itself.
 template <typename Transform, typename T>
-static void apply_group_noise(const PlannedParams& a, const Group& group, int64_t class_begin,
-                              int64_t classes, const T* x, T* result,
+static void apply_group_noise(const Group& group, const T* x, T* result,
                               const PrefetchSet& prefetch = {}) {
-  if (!a.plan.words_along_classes) {
+  const int64_t classes = group.classes;
+  const GroupWords& words = group.words;
+  if (!group.words_along_classes()) {
     if (x != result) memcpy(result, x, group.rows * classes * sizeof(T));
-    const bool spatial = group.rows > 1 && group.step_of(Operand::kWord) == 1;
-    return spatial && uniform_key(a, group)
-               ? apply_noise_spatial<Transform>(a, group, class_begin, classes, result)
-               : apply_noise_strided<Transform>(a, group, class_begin, classes, result);
+    return group.rows > 1 && words.row_step == 1 && group.uniform_key()
+               ? apply_noise_spatial<Transform>(group, result)
+               : apply_noise_strided<Transform>(group, result);
   }
-  const auto first = static_cast<uint64_t>(group.first[Operand::kWord] + class_begin);
-  if (words_run_together(a, group, classes))
-    return apply_noise_run<Transform>(key_of(a, group.first), first, group.rows * classes, x,
-                                      result, prefetch);
-  for (int64_t i = 0; i < group.rows; ++i) {
-    const Row row = row_of(group, i);
-    apply_noise_run<Transform>(key_of(a, row),
-                               static_cast<uint64_t>(row[Operand::kWord] + class_begin), classes,
-                               x + i * classes, result + i * classes);
-  }
+  if (words_run_together(group))
+    return apply_noise_run<Transform>(words.key, words.first, group.rows * classes, x, result,
+                                      prefetch);
+  for (int64_t i = 0; i < group.rows; ++i)
+    apply_noise_run<Transform>(words.key_of(i), words.position(i, 0), classes, x + i * classes,
+                               result + i * classes);
 }
 
 /// Bytes to prefetch with each word of a tile, so that the next tile is in cache: tiles of a row
 /// differ in length.
-static inline int64_t bytes_per_word(const PlannedParams& a, int64_t end, int64_t classes,
-                                     int64_t size) {
-  if (classes >= a.rows.classes) return size;
-  const int64_t left = a.rows.classes - end,
-                following = min64(kTile, left > 0 ? left : a.rows.classes);
+static inline int64_t bytes_per_word(const Group& group, int64_t size) {
+  const int64_t classes = group.classes, left = group.row_classes - group.begin - classes;
+  if (classes >= group.row_classes) return size;
+  const int64_t following = min64(kTile, left > 0 ? left : group.row_classes);
   const int64_t bytes = (size * following + classes / 2) / classes;
   return bytes < 2 ? 2 : min64(bytes, 4 * size);
 }
 
-/// Prefetch of what follows a group's classes in an operand: the next to be read if rows are
-/// processed in order.
-static inline Prefetch prefetch_after(const PlannedParams& a, const Group& group, Operand operand,
-                                      int64_t class_begin, int64_t classes) {
-  const Strided matrix = operand_matrix(a, group, operand, class_begin);
-  const bool absent = operand == Operand::kGrad && a.grad == nullptr;
-  if (absent || !matrix.packed(group.rows, classes)) return {};
-  const int64_t size = element_size(matrix.type);
-  return {static_cast<const char*>(matrix.data) + group.rows * classes * size,
-          bytes_per_word(a, class_begin + classes, classes, size)};
+/// Prefetch of what follows a group in an operand: the next to be read if rows are processed in
+/// order.
+static inline Prefetch prefetch_after(const Group& group, const Strided& operand) {
+  if (operand.data == nullptr || !operand.packed(group.rows, group.classes)) return {};
+  const int64_t size = element_size(operand.type);
+  return {static_cast<const char*>(operand.data) + group.rows * group.classes * size,
+          bytes_per_word(group, size)};
 }
 
-static inline PrefetchSet prefetch_set(const PlannedParams& a, const Group& group,
-                                       int64_t class_begin, int64_t classes,
-                                       const float* output = nullptr) {
+static inline PrefetchSet prefetch_set(const Group& group, const float* output = nullptr) {
   const bool in_output = output != nullptr && group.rows == 1;  // maybe
-  return {prefetch_after(a, group, Operand::kInput, class_begin, classes),
-          prefetch_after(a, group, Operand::kGrad, class_begin, classes),
+  return {prefetch_after(group, group.input), prefetch_after(group, group.grad),
           in_output ? Prefetch{reinterpret_cast<const char*>(output), sizeof(float)} : Prefetch{},
           group.deferred};
 }
 
-/// Scores of classes [class_begin, class_begin + classes): logits + noise, [rows][classes].
+/// Scores of a group, logits + noise, [rows][classes].
 template <typename T>
-static void load_scores(const PlannedParams& a, const Group& group, int64_t class_begin,
-                        int64_t classes, T* scores) {
-  const Strided logits = operand_matrix(a, group, Operand::kInput, class_begin);
-  apply_group_noise<AddNoise>(a, group, class_begin, classes,
-                              values_of(logits, group.rows, classes, scores), scores,
-                              prefetch_set(a, group, class_begin, classes));
+static void load_scores(const Group& group, T* scores) {
+  apply_group_noise<AddNoise>(group, values_of(group, group.input, scores), scores,
+                              prefetch_set(group));
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

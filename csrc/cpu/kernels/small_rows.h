@@ -38,17 +38,14 @@ class RowPermutation {
     pack_index_ = row * width + (lane - row * count);
   }
 
-  /// Returns the number of rows written, from the first one on.
-  TG_MEMBER int64_t pad(const T* from, int64_t count, T* padded) const {
+  /// Rows to their padded form, or back. Returns the number of rows written, from the first one on.
+  template <bool pads>
+  TG_MEMBER int64_t move(const T* from, int64_t count, T* to) const {
     const int64_t vectors = count_full_vectors(count, step_, kVecRows<T>);
+    const int64_t from_step = pads ? step_ : kVecRows<T>, to_step = pads ? kVecRows<T> : step_;
     for (int64_t i = 0; i < vectors; ++i)
-      storeu(permute<T>(loadu(from + i * step_), pad_index_), padded + i * kVecRows<T>);
-    return vectors * kRows;
-  }
-  TG_MEMBER int64_t pack(const T* padded, int64_t count, T* to) const {
-    const int64_t vectors = count_full_vectors(count, step_, kVecRows<T>);
-    for (int64_t i = 0; i < vectors; ++i)
-      storeu(permute<T>(loadu(padded + i * kVecRows<T>), pack_index_), to + i * step_);
+      storeu(permute<T>(loadu(from + i * from_step), pads ? pad_index_ : pack_index_),
+             to + i * to_step);
     return vectors * kRows;
   }
 
@@ -57,31 +54,30 @@ class RowPermutation {
   Index pad_index_, pack_index_;
 };
 
+template <int width, bool pads, typename T>
+TG_STAGE void move_rows(const T* from, int64_t rows, int64_t classes, T* to) {
+  if (classes == width) return (void)memcpy(to, from, rows * width * sizeof(T));
+  const int64_t from_step = pads ? classes : width, to_step = pads ? width : classes;
+  const int64_t full = count_full_vectors(rows * classes, classes, width);
+  int64_t i = 0;
+  if constexpr (kHasPermute<T> && width < kVecRows<T>)
+    i = RowPermutation<width, T>(classes).template move<pads>(from, rows * classes, to);
+  for (; i < full; ++i) memcpy(to + i * to_step, from + i * from_step, width * sizeof(T));
+  for (; i < rows; ++i)
+    for (int64_t k = 0; k < classes; ++k) to[i * to_step + k] = from[i * from_step + k];
+}
+
 /// [rows][width] from [rows][classes], classes <= width; the padding of a row is undefined. Reads
 /// nothing past the rows.
 template <int width, typename T>
 TG_STAGE void pad_rows(const T* from, int64_t rows, int64_t classes, T* padded) {
-  if (classes == width) return (void)memcpy(padded, from, rows * width * sizeof(T));
-  const int64_t full = count_full_vectors(rows * classes, classes, width);
-  int64_t i = 0;
-  if constexpr (kHasPermute<T> && width < kVecRows<T>)
-    i = RowPermutation<width, T>(classes).pad(from, rows * classes, padded);
-  for (; i < full; ++i) memcpy(padded + i * width, from + i * classes, width * sizeof(T));
-  for (; i < rows; ++i)
-    for (int64_t k = 0; k < classes; ++k) padded[i * width + k] = from[i * classes + k];
+  move_rows<width, true>(from, rows, classes, padded);
 }
 
 /// The way back: a row's padding is overwritten by the next row. Writes nothing past the rows.
 template <int width, typename T>
 TG_STAGE void pack_rows(const T* padded, int64_t rows, int64_t classes, T* to) {
-  if (classes == width) return (void)memcpy(to, padded, rows * width * sizeof(T));
-  const int64_t full = count_full_vectors(rows * classes, classes, width);
-  int64_t i = 0;
-  if constexpr (kHasPermute<T> && width < kVecRows<T>)
-    i = RowPermutation<width, T>(classes).pack(padded, rows * classes, to);
-  for (; i < full; ++i) memcpy(to + i * classes, padded + i * width, width * sizeof(T));
-  for (; i < rows; ++i)
-    for (int64_t k = 0; k < classes; ++k) to[i * classes + k] = padded[i * width + k];
+  move_rows<width, false>(padded, rows, classes, to);
 }
 
 /// a's lanes with bit `distance` set change places with b's lanes without it.

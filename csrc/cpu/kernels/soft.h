@@ -27,7 +27,7 @@ static void softmax_in_scratch(const PlannedParams& a, const Group& group, T* sc
                                Visitor&& visit) {
   softmax_rows(a, group, scores, visit,
                [&](int64_t i, int64_t begin, int64_t count, const Factor<T>& factor) TG_INLINE {
-                 T* row = scores + i * a.rows.classes + begin;
+                 T* row = scores + i * group.classes + begin;
                  if (count > kShortRow) return scale_row(row, count, factor);
                  with_product(factor, [&](auto product) TG_INLINE {
                    for (int64_t k = 0; k < count; ++k) row[k] = product(row[k]);
@@ -44,22 +44,20 @@ static inline int32_t choice_of(const RowSum<T>& sum) {
 /// soft_group of rows of at most kVecRows classes and one temperature.
 template <typename T>
 static void soft_small(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
-  const double tau = tau_at(a, group.first);
+  const int64_t classes = group.classes;
   const bool with_argmax = a.one_hot != nullptr;
   int32_t choice[kTile];
-  load_scores(a, group, 0, classes, scores);
-  T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
+  load_scores(group, scores);
+  T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(group.output, group.rows, classes);
   const auto visit = [&](int64_t begin, int64_t rows, auto sum_of_row) {
     for (int64_t i = 0; with_argmax && i < rows; ++i) choice[begin + i] = choice_of(sum_of_row(i));
     if (a.row_value == nullptr) return;
-    for (int64_t i = 0; i < rows; ++i) write_lse(a, group.index + begin + i, sum_of_row(i), tau);
+    for (int64_t i = 0; i < rows; ++i)
+      write_lse(a, group.index + begin + i, sum_of_row(i), group.tau);
   };
-  softmax_small_rows(group, classes, tau, with_argmax, scores, direct != nullptr ? direct : scores,
-                     visit);
-  if (direct == nullptr) store_group(scores, group.rows, classes, output, a.plan.nontemporal);
-  if (with_argmax) write_choices(a, group, choice, scores, a.one_hot);
+  softmax_small_rows(group, with_argmax, scores, direct != nullptr ? direct : scores, visit);
+  if (direct == nullptr) store_group(scores, group.rows, classes, group.output, a.plan.nontemporal);
+  if (with_argmax) write_choices(a, group, choice, scores, group.one_hot);
 }
 
 /// Offset of `to` in its cache line, in elements.
@@ -119,22 +117,21 @@ class NontemporalRows {
 
 /// Where NontemporalRows writes a group's rows; null where it does not.
 template <typename T>
-static inline T* nontemporal_rows(const PlannedParams& a, const Group& group, const void* result) {
+static inline T* nontemporal_rows(const PlannedParams& a, const Group& group, const Strided& to) {
   if (!kVectorized<T> || a.plan.path != Path::kLines) return nullptr;
-  return packed_values<T>(result_matrix(a, group, result, 0), group.rows, a.rows.classes);
+  return packed_values<T>(to, group.rows, group.classes);
 }
 
 /// Samples of as many rows as scratch holds; visit(i, sum of row i, its temperature).
 template <typename T, typename Visitor>
 static void soft_rows(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
-  const int64_t classes = a.rows.classes;
-  const Strided output = operand_matrix(a, group, Operand::kOutput, 0);
+  const int64_t classes = group.classes;
+  const Strided& output = group.output;
   if (uses_short_softmax<T>(a, group) && output.packed(group.rows, classes))
-    return softmax_short_rows(
-        a, group, scores, visit, [&](int64_t i, int64_t rows, const T* factors) {
-          store_scaled_elementwise(scores + i * classes, factors, rows * classes,
-                                   part_of(output, i, 0), a.plan.nontemporal);
-        });
+    return softmax_short_rows(group, scores, visit, [&](int64_t i, int64_t rows, const T* factors) {
+      store_scaled_elementwise(scores + i * classes, factors, rows * classes, part_of(output, i, 0),
+                               a.plan.nontemporal);
+    });
   if (a.plan.stores_rows_at_once ||
       (a.plan.stores_packed_rows_at_once && output.packed(group.rows, classes))) {
     softmax_in_scratch(a, group, scores, visit);
@@ -150,8 +147,8 @@ static void soft_rows(const PlannedParams& a, const Group& group, T* scores, Vis
 /// soft_rows of any number of rows.
 template <typename T, typename Visitor>
 static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, Visitor&& visit) {
-  T* to = nontemporal_rows<T>(a, group, a.output);
-  NontemporalRows<T> lines(to, a.rows.classes, scores);
+  T* to = nontemporal_rows<T>(a, group, group.output);
+  NontemporalRows<T> lines(to, group.classes, scores);
   for_each_block(a, group, [&](const Group& block, int64_t first) {
     const auto visit_row = [&](int64_t i, const RowSum<T>& sum, double tau) {
       visit(first + i, sum, tau);
@@ -169,13 +166,13 @@ static void soft_blocks(const PlannedParams& a, const Group& group, T* scores, V
 template <typename T>
 static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group, T* scores) {
   int32_t choice[kTile];
-  T* to = nontemporal_rows<T>(a, group, a.one_hot);
+  T* to = nontemporal_rows<T>(a, group, group.one_hot);
   if (to == nullptr) {
     soft_blocks(a, group, scores,
                 [&](int64_t i, const RowSum<T>& sum, double) { choice[i] = choice_of(sum); });
-    return write_choices(a, group, choice, scores, a.one_hot);
+    return write_choices(a, group, choice, scores, group.one_hot);
   }
-  NontemporalOneHots<T> lines(to, group.rows, a.rows.classes, choice);
+  NontemporalOneHots<T> lines(to, group.rows, group.classes, choice);
   Group deferring = group;
   deferring.deferred = lines.deferred();
   soft_blocks(a, deferring, scores, [&](int64_t i, const RowSum<T>& sum, double) {
@@ -183,12 +180,12 @@ static void soft_blocks_with_one_hots(const PlannedParams& a, const Group& group
     lines.know(i + 1);
   });
   lines.finish();
-  mark_undefined(a, group, choice, a.one_hot);
+  mark_undefined(group, choice, group.one_hot);
 }
 
 template <typename T>
 static void soft_group(const PlannedParams& a, const Group& group, T* scores) {
-  if (a.rows.classes <= kVecRows<T> && uniform_tau(a, group)) return soft_small(a, group, scores);
+  if (group.classes <= kVecRows<T> && group.uniform_tau()) return soft_small(a, group, scores);
   if (a.one_hot != nullptr) return soft_blocks_with_one_hots(a, group, scores);
   soft_blocks(a, group, scores, [&](int64_t i, const RowSum<T>& sum, double tau) {
     write_lse(a, group.index + i, sum, tau);
@@ -198,90 +195,12 @@ static void soft_group(const PlannedParams& a, const Group& group, T* scores) {
 /// Probabilities of a group, [rows][classes] in scratch.
 template <typename T>
 static void softmax_group(const PlannedParams& a, const Group& group, T* scores) {
-  const int64_t classes = a.rows.classes;
   const auto ignore = [](auto...) {};
-  if (classes <= kVecRows<T> && uniform_tau(a, group)) {
-    load_scores(a, group, 0, classes, scores);
-    return softmax_small_rows(group, classes, tau_at(a, group.first), false, scores, scores,
-                              ignore);
+  if (group.classes <= kVecRows<T> && group.uniform_tau()) {
+    load_scores(group, scores);
+    return softmax_small_rows(group, false, scores, scores, ignore);
   }
   softmax_in_scratch(a, group, scores, ignore);
-}
-
-/// Where a long row's unnormalised weights are stored between the passes: in `weight_cache`, in the
-/// output, or nowhere (null): then they are recomputed.
-template <typename T>
-static inline T* stored_weights(const PlannedParams& a, const Row& row, int64_t begin,
-                                void* weight_cache) {
-  if (weight_cache != nullptr) return static_cast<T*>(weight_cache) + begin;
-  if (!a.plan.output_holds_weights) return nullptr;
-  return static_cast<T*>(a.output) + row[Operand::kOutput] + begin;
-}
-
-/// Whether weights are computed where they are stored: not where reads would run past them.
-template <typename T>
-static inline bool made_in_place(const PlannedParams& a, int64_t count) {
-  const bool exact = kVectorized<T> && a.plan.words_along_classes && count > kShortRow;
-  return count % kLanes == 0 || exact;
-}
-
-template <typename T>
-static void soft_reduce_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
-                             TileStat& stat, bool divided, T* scores, void* weight_cache) {
-  T* stored = stored_weights<T>(a, row.first, begin, weight_cache);
-  T* values = stored != nullptr && made_in_place<T>(a, count) ? stored : scores;
-  const RowSum<T> sum = load_weights(a, row, begin, count, divided, values);
-  stat.max = sum.max, stat.sum = sum.sum, stat.index = begin + sum.top;
-  if (stored != nullptr && stored != values) memcpy(stored, values, count * sizeof(T));
-}
-
-/// The weights of a tile, recomputed in `scores` if they are stored nowhere.
-template <typename T>
-static const T* weights_of_tile(const PlannedParams& a, const Group& row, int64_t begin,
-                                int64_t count, bool divided, T* scores, void* weight_cache) {
-  if (const T* stored = stored_weights<T>(a, row.first, begin, weight_cache)) return stored;
-  load_weights(a, row, begin, count, divided, scores);
-  return scores;
-}
-
-/// The same of class `at` of a row's output.
-static inline int64_t offset_in_line(const PlannedParams& a, const Group& row, int64_t at) {
-  const Strided to = operand_matrix(a, row, Operand::kOutput, at);
-  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to.data) % kLine) / element_size(to.type);
-}
-
-/// The first class from a tile's end on with which a line begins, or the row ends. Where tiles end
-/// within lines, a line belongs to the tile that it begins in: written twice, it would be read
-/// back.
-static inline int64_t next_line(const PlannedParams& a, const Group& row, int64_t end) {
-  const int64_t misaligned = offset_in_line(a, row, end);
-  if (end == 0 || misaligned == 0) return end;
-  return min64(a.rows.classes, end - misaligned + kLine / element_size(a.output_type));
-}
-
-/// Cached weights of a tile to its cache lines; `next` is the next tile's factor.
-template <typename T>
-static void soft_finish_lines(const PlannedParams& a, const Group& row, int64_t begin, int64_t end,
-                              Factor<T> factor, Factor<T> next, T* scores, const T* weight_cache) {
-  const int64_t first = next_line(a, row, begin), last = next_line(a, row, end);
-  const int64_t shared = last > end ? end - offset_in_line(a, row, end) : end;
-  const auto to = [&](int64_t k) { return operand_matrix(a, row, Operand::kOutput, k); };
-  if (first < shared) store_scaled(weight_cache + first, shared - first, factor, to(first), true);
-  for (int64_t k = shared; k < last; ++k)
-    scores[k - shared] = k < end ? factor.of(weight_cache[k]) : next.of(weight_cache[k]);
-  if (shared < last) store_scaled(scores, last - shared, Factor<T>{1}, to(shared), true);
-}
-
-template <typename T>
-static void soft_finish_tile(const PlannedParams& a, const Group& row, int64_t begin, int64_t count,
-                             Factor<T> factor, Factor<T> next, T* scores, void* weight_cache) {
-  if (weight_cache != nullptr && a.plan.tiles_end_with_lines)
-    return soft_finish_lines(a, row, begin, begin + count, factor, next, scores,
-                             static_cast<const T*>(weight_cache));
-  const T* values = weights_of_tile(a, row, begin, count, divides<T>(a, row), scores, weight_cache);
-  const Strided output = operand_matrix(a, row, Operand::kOutput, begin);
-  if (values == output.data) return scale_row(const_cast<T*>(values), count, factor);
-  store_scaled(values, count, factor, output, a.plan.nontemporal);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

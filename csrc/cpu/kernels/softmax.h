@@ -14,18 +14,18 @@ constexpr int64_t kRowTiles = kLongRow / kTile;
 template <typename T, typename Visitor, typename Scaled>
 static void softmax_tiled_row(const PlannedParams& a, const Group& row, T* values, Visitor&& visit,
                               Scaled&& scaled) {
-  const int64_t classes = a.rows.classes;
-  const double tau = tau_at(a, row.first);
-  const auto scale = math::exponent_scale<T>(tau);
-  const bool divided = divides<T>(a, row);
+  const int64_t classes = row.classes;
+  const auto scale = math::exponent_scale<T>(row.tau);
+  const bool divided = divides<T>(a, row.tau);
   TileStat stats[kRowTiles];
   for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t) {
     const int64_t count = min64(kTile, classes - begin);
-    const RowSum<T> tile = load_weights(a, row, begin, count, divided, values + begin);
+    const RowSum<T> tile =
+        load_weights(classes_of(row, begin, count), scale, divided, values + begin);
     stats[t].max = tile.max, stats[t].sum = tile.sum, stats[t].index = begin + tile.top;
   }
   const RowSum<T> sum = combine(stats, tiles_of(classes), scale);
-  visit(sum, tau);
+  visit(sum, row.tau);
   for (int64_t begin = 0, t = 0; begin < classes; begin += kTile, ++t)
     scaled(begin, min64(kTile, classes - begin), tile_factor(stats[t], sum, scale, divided));
 }
@@ -33,13 +33,13 @@ static void softmax_tiled_row(const PlannedParams& a, const Group& row, T* value
 /// Whether rows of more than kVecRows classes are computed by softmax_short_rows.
 template <typename T>
 static inline bool uses_short_softmax(const PlannedParams& a, const Group& group) {
-  return a.plan.short_rows && uniform_tau(a, group) && !divides<T>(a, group);
+  return a.plan.short_rows && group.uniform_tau() && !divides<T>(a, group);
 }
 
 template <bool with_argmax, typename T, typename Visitor, typename Scaled>
-static void softmax_short_rows(const Group& group, int64_t classes, double tau, T* scores,
-                               Visitor&& visit, Scaled&& scaled) {
-  const auto scale = math::exponent_scale<T>(tau);
+static void softmax_short_rows_of(const Group& group, T* scores, Visitor&& visit, Scaled&& scaled) {
+  const int64_t classes = group.classes;
+  const auto scale = math::exponent_scale<T>(group.tau);
   const int64_t step = kTile / classes;
   T max[kTile];
   int32_t top[with_argmax ? kTile : 1];
@@ -62,7 +62,7 @@ static void softmax_short_rows(const Group& group, int64_t classes, double tau, 
     for (int64_t i = 0; i < rows; ++i) {
       const RowSum<T> sum = {max[i], sum_of(block + i * classes, classes), 0,
                              with_argmax ? top[i] : 0};
-      visit(begin + i, sum, tau);
+      visit(begin + i, sum, group.tau);
       fill_over(of_row + i * classes, classes, single_factor(sum, false).high);
     }
     scaled(begin, rows, of_row);
@@ -71,28 +71,19 @@ static void softmax_short_rows(const Group& group, int64_t classes, double tau, 
 
 /// softmax_rows for short rows: scaled(first row, rows, the factor of each of their elements).
 template <typename T, typename Visitor, typename Scaled>
-static void softmax_short_rows(const PlannedParams& a, const Group& group, T* scores,
-                               Visitor&& visit, Scaled&& scaled) {
-  const int64_t classes = a.rows.classes;
-  const double tau = tau_at(a, group.first);
-  load_scores(a, group, 0, classes, scores);
-  a.one_hot != nullptr ? softmax_short_rows<true>(group, classes, tau, scores, visit, scaled)
-                       : softmax_short_rows<false>(group, classes, tau, scores, visit, scaled);
+static void softmax_short_rows(const Group& group, T* scores, Visitor&& visit, Scaled&& scaled) {
+  load_scores(group, scores);
+  group.one_hot.data != nullptr ? softmax_short_rows_of<true>(group, scores, visit, scaled)
+                                : softmax_short_rows_of<false>(group, scores, visit, scaled);
 }
 
 /// Quotients of one row of one tile among rows of other temperatures. Scratch past it is preserved.
 template <typename T>
-static RowSum<T> quotients_of_row(const PlannedParams& a, const Group& row, T* values) {
-  if constexpr (std::is_same_v<T, float>) {
-    const int64_t classes = a.rows.classes;
-    alignas(64) float buffer[kTile + kLanes];
-    RowSum<float> sum;
-    load_quotients(a, row, 0, classes, buffer, &sum);
-    memcpy(values, buffer, classes * sizeof(float));
-    return sum;
-  } else {
-    return {};
-  }
+static RowSum<T> quotients_of_row(const Group& row, T* values) {
+  alignas(64) T buffer[kTile + kLanes];
+  const RowSum<T> sum = load_weights(row, math::exponent_scale<T>(1.0), /*divided=*/true, buffer);
+  memcpy(values, buffer, row.classes * sizeof(T));
+  return sum;
 }
 
 /// Weights of a group's rows in scratch, [rows][classes], tile by tile. Per row: visit(i, row sum,
@@ -100,13 +91,11 @@ static RowSum<T> quotients_of_row(const PlannedParams& a, const Group& row, T* v
 template <typename T, typename Visitor, typename Scaled>
 static void softmax_rows(const PlannedParams& a, const Group& group, T* values, Visitor&& visit,
                          Scaled&& scaled) {
-  const int64_t classes = a.rows.classes;
-  const bool uniform = uniform_tau(a, group);
-  double tau = tau_at(a, group.first);
+  const int64_t classes = group.classes;
   if (classes > kTile) {
     for (int64_t i = 0; i < group.rows; ++i)
       softmax_tiled_row(
-          a, single_row(group, i), values + i * classes,
+          a, rows_of(group, i, 1), values + i * classes,
           [&](const auto& sum, double t) { visit(i, sum, t); },
           [&](int64_t begin, int64_t count, const Factor<T>& factor) {
             scaled(i, begin, count, factor);
@@ -116,32 +105,31 @@ static void softmax_rows(const PlannedParams& a, const Group& group, T* values, 
   if constexpr (std::is_same_v<T, float>)
     if (divides<T>(a, group)) {
       RowSum<float> sums[kTile / kMaxSmallRow];
-      load_quotients(a, group, 0, classes, values, sums);
+      load_quotients(group, values, sums);
       for (int64_t i = 0; i < group.rows; ++i) {
-        visit(i, sums[i], tau);
+        visit(i, sums[i], group.tau);
         scaled(i, 0, classes, single_factor(sums[i], true));
       }
       return;
     }
-  if (uniform && !a.plan.short_rows && !divides<T>(a, tau))
-    return group_weights(a, group, 0, classes, math::exponent_scale<T>(tau), values,
+  if (group.uniform_tau() && !a.plan.short_rows)
+    return group_weights(group, math::exponent_scale<T>(group.tau), values,
                          [&](int64_t i, const RowSum<T>& sum) {
-                           visit(i, sum, tau);
+                           visit(i, sum, group.tau);
                            scaled(i, 0, classes, single_factor(sum, false));
                          });
   if (uses_short_softmax<T>(a, group))
-    return softmax_short_rows(a, group, values, visit,
-                              [&](int64_t i, int64_t rows, const T* factors) {
-                                for (int64_t end = i + rows; i < end; ++i, factors += classes)
-                                  scaled(i, 0, classes, Factor<T>{*factors});
-                              });
-  load_scores(a, group, 0, classes, values);
+    return softmax_short_rows(group, values, visit, [&](int64_t i, int64_t rows, const T* factors) {
+      for (int64_t end = i + rows; i < end; ++i, factors += classes)
+        scaled(i, 0, classes, Factor<T>{*factors});
+    });
+  load_scores(group, values);
   for (int64_t i = 0; i < group.rows; ++i) {
-    if (!uniform) tau = tau_at(a, row_of(group, i));
+    const double tau = group.tau_of(i);
     T* row = values + i * classes;
     const bool divided = divides<T>(a, tau);
     const RowSum<T> sum = divided
-                              ? quotients_of_row(a, single_row(group, i), row)
+                              ? quotients_of_row(rows_of(group, i, 1), row)
                               : tile_weights(row, classes, max_of(row, classes),
                                              math::exponent_scale<T>(tau), a.one_hot != nullptr);
     visit(i, sum, tau);
@@ -176,9 +164,10 @@ TG_STAGE void softmax_transposed(T* padded, int classes, math::Exponent<T> scale
 /// `to`. `with_argmax`: whether sums have a `top`. visit(first row, rows, a function from row to
 /// its sum).
 template <typename T, typename Visitor>
-static void softmax_small_rows(const Group& group, int64_t classes, double tau, bool with_argmax,
-                               const T* scores, T* to, Visitor&& visit) {
-  const auto scale = math::exponent_scale<T>(tau);
+static void softmax_small_rows(const Group& group, bool with_argmax, const T* scores, T* to,
+                               Visitor&& visit) {
+  const int64_t classes = group.classes;
+  const auto scale = math::exponent_scale<T>(group.tau);
   alignas(64) T block[kPadded], max[kPadded], sum[kPadded], top[kPadded];
   for_each_padded_block<T>(group.rows, classes, [&](auto width, int64_t begin, int64_t rows) {
     constexpr int kWidth = decltype(width)::value, kRows = kVecRows<T>;

@@ -15,7 +15,7 @@ static inline const T* load_class(const Strided& from, int64_t k, int64_t rows, 
   const Strided class_values = part_of(from, 0, k);
   if (from.type == kTypeOf<T> && from.row_step == 1)
     return static_cast<const T*>(class_values.data);
-  dispatch_dtype(from.type, class_values.data, [&](auto* data) {
+  dispatch_dtype(class_values, [&](const auto* data) {
     if (from.row_step == 1) return load_run(data, rows, buffer);
     for (int64_t i = 0; i < rows; ++i) buffer[i] = static_cast<T>(widen(data[i * from.row_step]));
   });
@@ -34,8 +34,7 @@ static inline void prefetch_class(const Strided& from, int64_t k, int64_t rows) 
 template <typename T>
 class SpatialOutput {
  public:
-  SpatialOutput(const PlannedParams& a, const Group& group)
-      : to_(operand_matrix(a, group, Operand::kOutput, 0)), rows_(group.rows) {
+  SpatialOutput(const PlannedParams& a, const Group& group) : to_(group.output), rows_(group.rows) {
     const bool lines = reinterpret_cast<uintptr_t>(to_.data) % kLine == 0 &&
                        whole_lines(rows_, to_.type) && whole_lines(to_.class_step, to_.type);
     nontemporal_ = a.plan.nontemporal && to_.row_step == 1 && lines;
@@ -44,16 +43,15 @@ class SpatialOutput {
   /// Where a class's values may be computed: in place, or in `buffer`.
   T* buffer_for(int64_t k, T* buffer) const {
     if (nontemporal_ || to_.type != kTypeOf<T> || to_.row_step != 1) return buffer;
-    return static_cast<T*>(const_cast<void*>(part_of(to_, 0, k).data));
+    return static_cast<T*>(part_of(to_, 0, k).data);
   }
 
   /// Stores values that were computed in buffer_for(k, ...).
   void put(const T* values, int64_t k) const {
     const Strided class_values = part_of(to_, 0, k);
     if (values == class_values.data) return;
-    dispatch_dtype(to_.type, class_values.data, [&](auto* elements) {
-      using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-      auto* data = const_cast<Element*>(elements);
+    dispatch_dtype(class_values, [&](auto* data) {
+      using Element = std::remove_pointer_t<decltype(data)>;
       if (to_.row_step == 1)
         return store_scaled_run(values, rows_, Factor<T>{1}, data, nontemporal_);
       for (int64_t i = 0; i < rows_; ++i) data[i * to_.row_step] = narrow<Element>(values[i]);
@@ -73,16 +71,16 @@ class SpatialWords {
   static constexpr int64_t kCapacity = kTile + 256;
 
   /// How many classes fit.
-  static int64_t fit(const PlannedParams& a, const Group& group) {
-    return kCapacity / (follow(a, group) ? group.rows : run_stride(group.rows)) - 1;
+  static int64_t fit(const Group& group) {
+    return kCapacity / (follow(group) ? group.rows : run_stride(group.rows)) - 1;
   }
 
-  SpatialWords(const PlannedParams& a, const Group& group, int64_t first_class, int64_t classes,
+  SpatialWords(const Group& group, int64_t first_class, int64_t classes,
                math::Plane plane = math::Plane::kWord)
-      : key_(key_of(a, group.first)),
-        step_(static_cast<uint64_t>(a.rows.step(Operand::kWord))),
-        first_(static_cast<uint64_t>(group.first[Operand::kWord]) + first_class * step_),
-        follow_(follow(a, group)),
+      : key_(group.words.key),
+        step_(static_cast<uint64_t>(group.words.class_step)),
+        first_(group.words.position(0, first_class)),
+        follow_(follow(group)),
         run_stride_(follow_ ? group.rows : run_stride(group.rows)) {
     const int64_t count = classes * group.rows;
     if (follow_)
@@ -103,9 +101,7 @@ class SpatialWords {
 
  private:
   /// Whether the classes' runs are consecutive.
-  static bool follow(const PlannedParams& a, const Group& group) {
-    return a.rows.step(Operand::kWord) == group.rows;
-  }
+  static bool follow(const Group& group) { return group.words.class_step == group.rows; }
 
   alignas(64) uint32_t words_[kCapacity + kWordSlack];
   math::Key key_;
@@ -126,16 +122,14 @@ __attribute__((noinline, cold)) static void extend_spatial(const SpatialWords& w
 
 /// noise[k][i] of classes that fit in SpatialWords, but for the last logarithm in float32, which
 /// finished_noise takes.
-static void spatial_noise(const PlannedParams& a, const Group& group, int64_t first_class,
-                          int64_t classes, float* exp1) {
-  const SpatialWords words(a, group, first_class, classes);
-  const bool reads = a.input != nullptr;  // noise alone reads nothing
-  const Strided logits = reads ? operand_matrix(a, group, Operand::kInput, 0) : Strided{};
+static void spatial_noise(const Group& group, int64_t first_class, int64_t classes, float* exp1) {
+  const SpatialWords words(group, first_class, classes);
+  const bool reads = group.input.data != nullptr;  // noise alone reads nothing
   const int64_t rows = group.rows;
   uint32_t smallest = ~0u;
   for (int64_t k = 0; k < classes; ++k) {
     const uint32_t* class_values = words.of_class(k);
-    if (reads) prefetch_class(logits, first_class + k, rows);
+    if (reads) prefetch_class(group.input, first_class + k, rows);
     const uint32_t least =
         exp1_of(class_values, rows, exp1 + k * rows, Prefetch{}, DeferredStores{});
     smallest = least < smallest ? least : smallest;
@@ -143,10 +137,9 @@ static void spatial_noise(const PlannedParams& a, const Group& group, int64_t fi
   if (smallest < math::kExtendBelow) extend_spatial(words, classes, rows, exp1);
 }
 
-static void spatial_noise(const PlannedParams& a, const Group& group, int64_t first_class,
-                          int64_t classes, double* noise) {
-  const SpatialWords words(a, group, first_class, classes);
-  const SpatialWords extensions(a, group, first_class, classes, math::Plane::kExtension);
+static void spatial_noise(const Group& group, int64_t first_class, int64_t classes, double* noise) {
+  const SpatialWords words(group, first_class, classes);
+  const SpatialWords extensions(group, first_class, classes, math::Plane::kExtension);
   for (int64_t k = 0; k < classes; ++k) {
     const uint32_t *class_values = words.of_class(k), *second = extensions.of_class(k);
     double* __restrict to = noise + k * group.rows;
@@ -159,13 +152,12 @@ static inline double finished_noise(double noise) { return noise; }
 
 /// Calls f(k, noise of class k as spatial_noise leaves it) for classes [begin, end).
 template <typename T, typename F>
-static inline void for_each_spatial_noise(const PlannedParams& a, const Group& group, int64_t begin,
-                                          int64_t end, F&& f) {
+static inline void for_each_spatial_noise(const Group& group, int64_t begin, int64_t end, F&& f) {
   alignas(64) T noise[SpatialWords::kCapacity];
-  const int64_t step = SpatialWords::fit(a, group);
+  const int64_t step = SpatialWords::fit(group);
   for (int64_t first = begin; first < end; first += step) {
     const int64_t classes = min64(step, end - first);
-    spatial_noise(a, group, first, classes, noise);
+    spatial_noise(group, first, classes, noise);
     for (int64_t k = 0; k < classes; ++k) f(first + k, noise + k * group.rows);
   }
 }
@@ -173,13 +165,12 @@ static inline void for_each_spatial_noise(const PlannedParams& a, const Group& g
 /// Scores of classes [begin, end), [classes][rows], and the largest of each row so far in `top`;
 /// or, with `only_exp1`, exp1 and the largest logits.
 template <typename T>
-static void load_spatial_scores(const PlannedParams& a, const Group& group, int64_t begin,
-                                int64_t end, bool only_exp1, T* scores, T* top) {
-  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+static void load_spatial_scores(const Group& group, int64_t begin, int64_t end, bool only_exp1,
+                                T* scores, T* top) {
   const int64_t rows = group.rows;
   T buffer[kMaxSpatialRows];
-  for_each_spatial_noise<T>(a, group, begin, end, [&](int64_t k, const T* noise) {
-    const T* x = load_class(logits, k, rows, buffer);
+  for_each_spatial_noise<T>(group, begin, end, [&](int64_t k, const T* noise) {
+    const T* x = load_class(group.input, k, rows, buffer);
     T* to = scores + (k - begin) * rows;
     if (only_exp1) {
       memcpy(to, noise, rows * sizeof(T));

@@ -54,14 +54,12 @@ class SpatialMaxima {
 
 /// First maxima of a group's rows, every score evaluated: f(i, best).
 template <typename T, typename F>
-static void evaluate_spatial(const PlannedParams& a, const Group& group, const T* inverse_taus,
-                             F&& f) {
-  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+static void evaluate_spatial(const Group& group, const T* inverse_taus, F&& f) {
   const int64_t rows = group.rows;
   alignas(64) T buffer[kMaxSpatialRows];
   SpatialMaxima<T> maxima(rows);
-  for_each_spatial_noise<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
-    const T* x = load_search_class(logits, k, rows, inverse_taus, buffer);
+  for_each_spatial_noise<T>(group, 0, group.classes, [&](int64_t k, const T* noise) {
+    const T* x = load_search_class(group.input, k, rows, inverse_taus, buffer);
     maxima.take(
         k, [&](int64_t i)
                __attribute__((always_inline)) { return x[i] + finished_noise(noise[i]); });
@@ -71,13 +69,12 @@ static void evaluate_spatial(const PlannedParams& a, const Group& group, const T
 
 /// The same without noise.
 template <typename T, typename F>
-static void search_greedy_spatial(const PlannedParams& a, const Group& group, F&& f) {
-  const Strided logits = operand_matrix(a, group, Operand::kInput, 0);
+static void search_greedy_spatial(const Group& group, F&& f) {
   const int64_t rows = group.rows;
   alignas(64) T buffer[kMaxSpatialRows];
   SpatialMaxima<T> maxima(rows);
-  for (int64_t k = 0; k < a.rows.classes; ++k) {
-    const T* x = load_class(logits, k, rows, buffer);
+  for (int64_t k = 0; k < group.classes; ++k) {
+    const T* x = load_class(group.input, k, rows, buffer);
     maxima.take(k, [&](int64_t i) __attribute__((always_inline)) { return x[i]; });
   }
   for (int64_t i = 0; i < rows; ++i) f(i, maxima.best(i));
@@ -86,19 +83,14 @@ static void search_greedy_spatial(const PlannedParams& a, const Group& group, F&
 /// Rows of a group with bounds of their scores, [classes][rows] in scratch: see prune.h.
 class SpatialBounds {
  public:
-  SpatialBounds(const PlannedParams& a, const Group& group, const float* inverse_taus,
-                float* bounds)
-      : a_(a),
-        group_(group),
-        logits_(operand_matrix(a, group, Operand::kInput, 0)),
-        inverse_taus_(inverse_taus),
-        bounds_(bounds) {
-    const int64_t rows = group.rows, step = SpatialWords::fit(a, group);
+  SpatialBounds(const Group& group, const float* inverse_taus, float* bounds)
+      : group_(group), inverse_taus_(inverse_taus), bounds_(bounds) {
+    const int64_t rows = group.rows, step = SpatialWords::fit(group);
     for (int64_t i = 0; i < rows; ++i) highest_[i] = -__builtin_inff(), sum_[i] = 0, at_[i] = 0;
-    for (int64_t first = 0; first < a.rows.classes; first += step) {
-      const int64_t classes = min64(step, a.rows.classes - first);
-      const SpatialWords words(a, group, first, classes);
-      for (int64_t k = 0; k < classes; ++k) prefetch_class(logits_, first + k + classes, rows);
+    for (int64_t first = 0; first < group.classes; first += step) {
+      const int64_t classes = min64(step, group.classes - first);
+      const SpatialWords words(group, first, classes);
+      for (int64_t k = 0; k < classes; ++k) prefetch_class(group.input, first + k + classes, rows);
       for (int64_t k = 0; k < classes; ++k) bound(first + k, words.of_class(k));
     }
   }
@@ -121,7 +113,7 @@ class SpatialBounds {
         at_[i] = -1;                 // none was offered
       }
     }
-    for (int64_t k = 0; k < a_.rows.classes; ++k) {
+    for (int64_t k = 0; k < group_.classes; ++k) {
       for_each_reaching(bounds_ + k * rows, threshold, [&](int64_t i) {
         if (k == at_[i]) return;
         best[i].offer(score(i, k), k);
@@ -135,7 +127,7 @@ class SpatialBounds {
   void bound(int64_t k, const uint32_t* words) {
     const int64_t rows = group_.rows;
     alignas(64) float buffer[kMaxSpatialRows];
-    const float* x = load_search_class(logits_, k, rows, inverse_taus_, buffer);
+    const float* x = load_search_class(group_.input, k, rows, inverse_taus_, buffer);
     float* __restrict bounds = bounds_ + k * rows;
     const auto index = static_cast<int32_t>(k);
     for (int64_t i = 0; i < rows; ++i) {
@@ -161,25 +153,22 @@ class SpatialBounds {
 
   float logit(int64_t i, int64_t k) const {
     float x = 0;
-    load_matrix(part_of(logits_, i, k), 1, 1, &x);
+    load_matrix(part_of(group_.input, i, k), 1, 1, &x);
     return inverse_taus_ == nullptr ? x : math::scaled_logit(x, inverse_taus_[i]);
   }
   float score(int64_t i, int64_t k) const {
-    const auto position =
-        static_cast<uint64_t>(group_.first[Operand::kWord] + i + k * a_.rows.step(Operand::kWord));
-    return logit(i, k) + math::gumbel_of_exp1(exp1_at<float>(key_of(a_, group_.first), position));
+    const float exp1 = exp1_at<float>(group_.words.key, group_.words.position(i, k));
+    return logit(i, k) + math::gumbel_of_exp1(exp1);
   }
   /// Whether a logit is NaN or +inf. Either shows in the sum of the bounds or in the highest.
   bool undefined(int64_t i) const {
     if (sum_[i] == sum_[i] && highest_[i] < __builtin_inff()) return false;
-    for (int64_t k = 0; k < a_.rows.classes; ++k)
+    for (int64_t k = 0; k < group_.classes; ++k)
       if (!(logit(i, k) < __builtin_inff())) return true;
     return false;
   }
 
-  const PlannedParams& a_;
   const Group& group_;
-  Strided logits_;
   const float* inverse_taus_;
   float* bounds_;
   alignas(64) float highest_[kMaxSpatialRows], sum_[kMaxSpatialRows];
@@ -192,33 +181,31 @@ static void search_spatial(const PlannedParams& a, const Group& group, bool scal
                            F&& f) {
   alignas(64) T inverse[kMaxSpatialRows];
   for (int64_t i = 0; scaled && i < group.rows; ++i)
-    inverse[i] = math::sampling_inverse_of<T>(tau_at(a, row_of(group, i)));
+    inverse[i] = math::sampling_inverse_of<T>(group.tau_of(i));
   const T* inverse_taus = scaled ? inverse : nullptr;
   if constexpr (std::is_same_v<T, float>)
-    if (a.plan.prunes) return SpatialBounds(a, group, inverse_taus, scratch).search(f);
-  evaluate_spatial(a, group, inverse_taus, f);
+    if (a.plan.prunes) return SpatialBounds(group, inverse_taus, scratch).search(f);
+  evaluate_spatial(group, inverse_taus, f);
 }
 
 template <typename T>
 static void argmax_spatial(const PlannedParams& a, const Group& group, T* scratch) {
-  const bool scaled = scales(a), greedy = any_greedy(a, group, scaled);
+  const bool scaled = scales(a), greedy = any_greedy(group, scaled);
   const auto write = [&](int64_t i, const Best& best) {
     write_choice<T>(a, group.index + i, best);
   };
-  if (!greedy || !uniform_tau(a, group)) search_spatial(a, group, scaled, scratch, write);
+  if (!greedy || !group.uniform_tau()) search_spatial(a, group, scaled, scratch, write);
   if (greedy)
-    search_greedy_spatial<T>(a, group, [&](int64_t i, const Best& best) {
-      if (is_greedy(a, row_of(group, i), scaled)) write(i, best);
+    search_greedy_spatial<T>(group, [&](int64_t i, const Best& best) {
+      if (is_greedy(group, i, scaled)) write(i, best);
     });
 }
 
 template <typename T>
 static void hard_spatial(const PlannedParams& a, const Group& group, T* scratch) {
-  const int64_t classes = a.rows.classes;
-  clear_output(a, group, 0, classes, a.output);
-  search_spatial(a, group, false, scratch, [&](int64_t i, const Best& best) {
-    mark_choice(a, group, i, 0, classes, best, a.output);
-  });
+  clear_matrix(group.output, group.rows, group.classes, a.plan.nontemporal);
+  search_spatial(a, group, false, scratch,
+                 [&](int64_t i, const Best& best) { mark_choice(group, i, best, group.output); });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

@@ -13,8 +13,8 @@ constexpr int64_t kPrefetchDistance = 8;  // classes
 template <typename T, typename EachY>
 static void differentiate_spatial(const PlannedParams& a, const Group& group, const T* inverse_taus,
                                   EachY&& each_y) {
-  const int64_t rows = group.rows, tiles = tiles_of(a.rows.classes);
-  const Strided grads = operand_matrix(a, group, Operand::kGrad, 0);
+  const int64_t rows = group.rows, tiles = tiles_of(group.classes);
+  const Strided& grads = group.grad;
   const SpatialOutput<T> output(a, group);
   auto* tau_gradients = static_cast<T*>(a.row_value);
   alignas(64) T dot[kMaxSpatialRows] = {}, tau_gradient[kMaxSpatialRows] = {},
@@ -50,11 +50,11 @@ static void differentiate_spatial(const PlannedParams& a, const Group& group, co
 
 template <typename T>
 static void backward_spatial(const PlannedParams& a, const Group& group) {
-  const Strided input = operand_matrix(a, group, Operand::kInput, 0);
-  const Temperatures<T> taus(a, group);
+  const Strided& input = group.input;
+  const Temperatures<T> taus(group);
   alignas(64) T buffer[kMaxSpatialRows];
   differentiate_spatial<T>(a, group, taus.inverse, [&](int64_t t, auto&& f) {
-    const int64_t end = min64((t + 1) * kTile, a.rows.classes);
+    const int64_t end = min64((t + 1) * kTile, group.classes);
     for (int64_t k = t * kTile; k < end; ++k) {
       prefetch_class(input, k + kPrefetchDistance, group.rows);
       f(k, load_class(input, k, group.rows, buffer));
@@ -74,7 +74,7 @@ static void hard_backward_spatial(const PlannedParams& a, const Group& group, T*
   });
   if (!a.plan.holds_rows) return;  // long rows have no quotients here
   redo_quotients<T>(a, group, [&](const Group& row) {
-    hard_backward_group(a, row, scratch, scratch + a.rows.classes + kScratchSlack);
+    hard_backward_group(a, row, scratch, scratch + row.classes + kScratchSlack);
   });
 }
 

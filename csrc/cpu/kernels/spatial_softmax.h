@@ -2,7 +2,7 @@
 // Soft samples of spatial rows.
 #pragma once
 
-#include "soft.h"
+#include "long_row.h"
 #include "spatial.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
@@ -32,11 +32,9 @@ template <typename T>
 struct Temperatures {
   alignas(64) T high[kMaxSpatialRows], low[kMaxSpatialRows], inverse[kMaxSpatialRows];
 
-  Temperatures(const PlannedParams& a, const Group& group) {
-    const bool uniform = uniform_tau(a, group);
-    double tau = tau_at(a, group.first);
+  explicit Temperatures(const Group& group) {
     for (int64_t i = 0; i < group.rows; ++i) {
-      if (!uniform) tau = tau_at(a, row_of(group, i));
+      const double tau = group.tau_of(i);
       const auto scale = math::exponent_scale<T>(tau);
       high[i] = scale.high, low[i] = scale.low;
       inverse[i] = math::inverse_temperature<T>(tau);
@@ -55,7 +53,7 @@ class SpatialSoftmax {
       : a_(a),
         group_(group),
         visit_(visit),
-        taus_(a, group),
+        taus_(group),
         divides_(divides<T>(a, group)),
         rows_(group.rows),
         values_(scratch),
@@ -93,7 +91,7 @@ class SpatialSoftmax {
     const int64_t begin = t * kTile, end = end_of(t);
     T *top = max(t), *values = tile(t);
     for (int64_t i = 0; i < rows_; ++i) top[i] = -static_cast<T>(__builtin_inf());
-    load_spatial_scores(a_, group_, begin, end, divides_, values, top);
+    load_spatial_scores(group_, begin, end, divides_, values, top);
     for (int64_t i = 0; divides_ && i < rows_; ++i) top[i] = quotient_reference(top[i]);
     if (a_.one_hot != nullptr) find_argmax(t);
     constexpr int64_t kStep = 64;  // rows whose sums' lanes stay in the nearest cache
@@ -117,8 +115,7 @@ class SpatialSoftmax {
     const T *high = taus_.high + first, *low = taus_.low + first, *top = max(t) + first;
     alignas(64) T reference[kMaxSpatialRows], buffer[kMaxSpatialRows];
     for (int64_t i = 0; i < rows; ++i) reference[i] = or_zero(top[i]);
-    Strided logits = operand_matrix(a_, group_, Operand::kInput, t * kTile);
-    logits = part_of(logits, first, 0);
+    const Strided logits = part_of(group_.input, first, t * kTile);
     SpatialSum<T> sum(rows);
     for (int64_t k = 0; k < end_of(t) - t * kTile; ++k) {
       T* __restrict class_values = tile(t) + k * rows_ + first;
@@ -177,27 +174,20 @@ class SpatialSoftmax {
 /// the others: once more, one by one, by quotients.
 template <typename T, typename F>
 static void redo_quotients(const PlannedParams& a, const Group& group, F&& alone) {
-  if (divides<T>(a, group) || uniform_tau(a, group)) return;
+  if (divides<T>(a, group) || group.uniform_tau()) return;
   for (int64_t i = 0; i < group.rows; ++i)
-    if (divides<T>(a, tau_at(a, row_of(group, i)))) alone(single_row(group, i));
+    if (divides<T>(a, group.tau_of(i))) alone(rows_of(group, i, 1));
 }
 
-/// soft_group of one row by quotients, tile by tile. `scratch`: a tile, followed by the tiles'
-/// sums.
+/// soft_group of a long row by quotients. `scratch`: a tile, followed by the tiles' sums.
 template <typename T>
-static void soft_row_of_tiles(const PlannedParams& a, const Group& row, T* scratch) {
+static void soft_long_row(const PlannedParams& a, const Group& group, T* scratch) {
   const int64_t tiles = tiles_of(a.rows.classes);
-  const auto scale = math::exponent_scale<T>(1.0);
   auto* stats = reinterpret_cast<TileStat*>(scratch + kTile + kScratchSlack);
-  const auto count = [&](int64_t t) { return min64(kTile, a.rows.classes - t * kTile); };
-  for (int64_t t = 0; t < tiles; ++t)
-    soft_reduce_tile(a, row, t * kTile, count(t), stats[t], true, scratch, nullptr);
-  const RowSum<T> sum = combine(stats, tiles, scale);
-  write_lse(a, row.index, sum, 1.0);
-  for (int64_t t = 0; t < tiles; ++t) {
-    const Factor<T> factor = tile_factor(stats[t], sum, scale, true);
-    soft_finish_tile(a, row, t * kTile, count(t), factor, factor, scratch, nullptr);
-  }
+  LongRow<T> row(a, group, scratch, nullptr);
+  row.reduce(0, tiles, stats);
+  row.finish(0, tiles, stats);
+  row.finish_row(stats);
 }
 
 template <typename T>
@@ -206,7 +196,7 @@ static void soft_spatial(const PlannedParams& a, const Group& group, T* scratch)
   Best best[kMaxSpatialRows];
   SpatialSoftmax soft(a, group, scratch, [&](int64_t i, const RowSum<T>& sum) {
     if (sum.defined()) best[i] = {static_cast<double>(sum.max), sum.top};
-    if (a.row_value != nullptr) write_lse(a, group.index + i, sum, tau_at(a, row_of(group, i)));
+    if (a.row_value != nullptr) write_lse(a, group.index + i, sum, group.tau_of(i));
   });
   alignas(64) T buffer[kMaxSpatialRows];
   for (int64_t t = 0; t < soft.tiles(); ++t)
@@ -216,19 +206,18 @@ static void soft_spatial(const PlannedParams& a, const Group& group, T* scratch)
       output.put(to, k);
     });
   redo_quotients<T>(a, group, [&](const Group& row) {
-    a.plan.holds_rows ? soft_group(a, row, scratch) : soft_row_of_tiles(a, row, scratch);
+    a.plan.holds_rows ? soft_group(a, row, scratch) : soft_long_row(a, row, scratch);
   });
   if (a.one_hot == nullptr) return;
-  clear_output(a, group, 0, a.rows.classes, a.one_hot);
-  for (int64_t i = 0; i < group.rows; ++i)
-    mark_choice(a, group, i, 0, a.rows.classes, best[i], a.one_hot);
+  clear_matrix(group.one_hot, group.rows, group.classes, a.plan.nontemporal);
+  for (int64_t i = 0; i < group.rows; ++i) mark_choice(group, i, best[i], group.one_hot);
 }
 
 template <typename T>
 static void noise_spatial(const PlannedParams& a, const Group& group) {
   const SpatialOutput<T> output(a, group);
   alignas(64) T buffer[kMaxSpatialRows];
-  for_each_spatial_noise<T>(a, group, 0, a.rows.classes, [&](int64_t k, const T* noise) {
+  for_each_spatial_noise<T>(group, 0, group.classes, [&](int64_t k, const T* noise) {
     T* to = output.buffer_for(k, buffer);
     for (int64_t i = 0; i < group.rows; ++i) to[i] = finished_noise(noise[i]);
     output.put(to, k);

@@ -86,22 +86,20 @@ static inline RowSum<T> tile_weights(T* scores, int64_t count, T max, math::Expo
   return {max, exponentiate(scores, count, or_zero(max), scale), 0, top};
 }
 
-/// Weights of a tile of each of a group's rows, of one temperature, to [rows][classes]: scratch,
-/// or, with VecN, any memory. visit(i, their sum).
+/// Weights of a group's rows, of one temperature, to [rows][classes]: scratch, or, with VecN, any
+/// memory. visit(i, their sum).
 template <typename T, typename Visitor>
-static inline void group_weights(const PlannedParams& a, const Group& group, int64_t begin,
-                                 int64_t classes, math::Exponent<T> scale, T* values,
+static inline void group_weights(const Group& group, math::Exponent<T> scale, T* values,
                                  Visitor&& visit) {
-  const bool with_argmax = a.one_hot != nullptr;
+  const int64_t classes = group.classes;
+  const bool with_argmax = group.one_hot.data != nullptr;
   if constexpr (std::is_same_v<T, float>)
-    if (words_run_together(a, group, classes)) {
-      const T* x =
-          values_of(operand_matrix(a, group, Operand::kInput, begin), group.rows, classes, values);
+    if (words_run_together(group)) {
+      const T* x = values_of(group, group.input, values);
       alignas(64) float buffer[kTile + kLineFloats];
       const int64_t head = misalignment(values);
-      fill_exp1_aligned(
-          head, key_of(a, group.first), static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-          group.rows * classes, buffer, prefetch_set(a, group, begin, classes, values));
+      fill_exp1_aligned(head, group.words.key, group.words.first, group.rows * classes, buffer,
+                        prefetch_set(group, values));
       for (int64_t i = 0; i < group.rows; ++i) {
         float* row = values + i * classes;
         const int64_t misaligned = misalignment(row), shift = i * classes - misaligned;
@@ -113,7 +111,7 @@ static inline void group_weights(const PlannedParams& a, const Group& group, int
       }
       return;
     }
-  load_scores(a, group, begin, classes, values);
+  load_scores(group, values);
   for (int64_t i = 0; i < group.rows; ++i) {
     T* row = values + i * classes;
     visit(i, tile_weights(row, classes, max_of(row, classes), scale, with_argmax));
@@ -129,9 +127,9 @@ static inline bool divides(const PlannedParams& a, double tau) {
 /// Whether those of all rows of a group are.
 template <typename T>
 static inline bool divides(const PlannedParams& a, const Group& group) {
-  const int64_t rows = uniform_tau(a, group) ? 1 : group.rows;
+  const int64_t rows = group.uniform_tau() ? 1 : group.rows;
   for (int64_t i = 0; i < rows; ++i)
-    if (!divides<T>(a, tau_at(a, row_of(group, i)))) return false;
+    if (!divides<T>(a, group.tau_of(i))) return false;
   return true;
 }
 
@@ -168,42 +166,37 @@ static void divide_rows(const float* x, const float* exp1, int64_t rows, int64_t
   for (int64_t i = 0; i < rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
-/// Weights of a tile of each of a group's rows as quotients, and each row's sum. `values` is
-/// scratch, [rows][classes].
-static void load_quotients(const PlannedParams& a, const Group& group, int64_t begin,
-                           int64_t classes, float* values, RowSum<float>* sums) {
-  const Strided logits = operand_matrix(a, group, Operand::kInput, begin);
-  const float* x = values_of(logits, group.rows, classes, values);
+/// Weights of a group's rows as quotients, and each row's sum. `values` is scratch,
+/// [rows][classes].
+static void load_quotients(const Group& group, float* values, RowSum<float>* sums) {
+  const int64_t classes = group.classes;
+  const float* x = values_of(group, group.input, values);
   for (int64_t i = 0; i < group.rows; ++i)
     sums[i] = {quotient_reference(max_of_memory(x + i * classes, classes)), 0, 0};
-  const PrefetchSet prefetch = prefetch_set(a, group, begin, classes, values);
-  if (words_run_together(a, group, classes)) {
+  const PrefetchSet prefetch = prefetch_set(group, values);
+  if (words_run_together(group)) {
     alignas(64) float buffer[kTile + kLineFloats];
     const int64_t head = misalignment(values);
-    fill_exp1_aligned(head, key_of(a, group.first),
-                      static_cast<uint64_t>(group.first[Operand::kWord] + begin),
-                      group.rows * classes, buffer, prefetch);
+    fill_exp1_aligned(head, group.words.key, group.words.first, group.rows * classes, buffer,
+                      prefetch);
     return divide_rows(x, buffer + head, group.rows, classes, values, sums);
   }
   for (int64_t i = 0; i < group.rows; ++i)
     subtract_over(x + i * classes, classes, or_zero(sums[i].max), values + i * classes);
-  apply_group_noise<WeightOf>(a, group, begin, classes, values, values, prefetch);
+  apply_group_noise<WeightOf>(group, values, values, prefetch);
   for (int64_t i = 0; i < group.rows; ++i) sums[i].sum = sum_of(values + i * classes, classes);
 }
 
 /// Weights of one tile of one row, in scratch; `divided`: as quotients.
 template <typename T>
-static RowSum<T> load_weights(const PlannedParams& a, const Group& row, int64_t begin,
-                              int64_t count, bool divided, T* values) {
+static RowSum<T> load_weights(const Group& tile, math::Exponent<T> scale, bool divided, T* values) {
+  RowSum<T> sum;
   if constexpr (std::is_same_v<T, float>)
     if (divided) {
-      RowSum<float> quotients;
-      load_quotients(a, row, begin, count, values, &quotients);
-      return quotients;
+      load_quotients(tile, values, &sum);
+      return sum;
     }
-  RowSum<T> sum;
-  group_weights(a, row, begin, count, math::exponent_scale<T>(tau_at(a, row.first)), values,
-                [&](int64_t, const RowSum<T>& of_row) { sum = of_row; });
+  group_weights(tile, scale, values, [&](int64_t, const RowSum<T>& of_row) { sum = of_row; });
   return sum;
 }
 

@@ -87,24 +87,9 @@ inline BFloat16 narrow<BFloat16>(double x) {
   return narrow<BFloat16>(static_cast<float>(x));
 }
 
-/// Calls f(pointer of the element's own type).
-template <typename F>
-static inline void dispatch_dtype(DType type, const void* data, F&& f) {
-  switch (type) {
-    case DType::kFloat32:
-      return f(static_cast<const float*>(data));
-    case DType::kFloat64:
-      return f(static_cast<const double*>(data));
-    case DType::kFloat16:
-      return f(static_cast<const Half*>(data));
-    case DType::kBFloat16:
-      return f(static_cast<const BFloat16*>(data));
-  }
-}
-
 /// A matrix in memory: element (i, k) at data[i * row_step + k * class_step].
 struct Strided {
-  const void* data;
+  void* data;  // of inputs, too
   DType type;
   int64_t row_step;
   int64_t class_step;
@@ -115,15 +100,29 @@ struct Strided {
   }
 };
 
+/// Calls f(the matrix's data, as a pointer of its type).
+template <typename F>
+TG_STAGE void dispatch_dtype(const Strided& matrix, F&& f) {
+  switch (matrix.type) {
+    case DType::kFloat32:
+      return f(static_cast<float*>(matrix.data));
+    case DType::kFloat64:
+      return f(static_cast<double*>(matrix.data));
+    case DType::kFloat16:
+      return f(static_cast<Half*>(matrix.data));
+    case DType::kBFloat16:
+      return f(static_cast<BFloat16*>(matrix.data));
+  }
+}
+
 template <typename T>
 constexpr DType kTypeOf = std::is_same_v<T, double> ? DType::kFloat64 : DType::kFloat32;
 
 /// The values of a matrix, [rows][classes], if they lie so and are of type T, else null.
 template <typename T>
 static inline T* packed_values(const Strided& matrix, int64_t rows, int64_t classes) {
-  return matrix.packed(rows, classes) && matrix.type == kTypeOf<T>
-             ? static_cast<T*>(const_cast<void*>(matrix.data))
-             : nullptr;
+  return matrix.packed(rows, classes) && matrix.type == kTypeOf<T> ? static_cast<T*>(matrix.data)
+                                                                   : nullptr;
 }
 
 template <typename T, typename Element>
@@ -208,7 +207,7 @@ static void store_spatial(const T* from, int64_t rows, int64_t classes, Element*
 /// to[i * classes + k] = element (i, k). Walks memory in its own order.
 template <typename T>
 static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to) {
-  dispatch_dtype(from.type, from.data, [&](auto* data) {
+  dispatch_dtype(from, [&](const auto* data) {
     if (from.class_step != 1 && rows > 1) return load_spatial(data, from, rows, classes, to);
     if (from.class_step == 1 && (rows == 1 || from.row_step == classes))
       return load_run(data, rows * classes, to);
@@ -221,9 +220,7 @@ static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* t
 /// element (i, k) = from[i * classes + k].
 template <typename T>
 static void store_matrix(const T* from, int64_t rows, int64_t classes, const Strided& to) {
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    auto* data = const_cast<Element*>(elements);
+  dispatch_dtype(to, [&](auto* data) {
     if (to.class_step == 1 && (rows == 1 || to.row_step == classes))
       return store_run(from, rows * classes, data);
     if (to.class_step != 1) return store_spatial(from, rows, classes, data, to);
@@ -235,7 +232,7 @@ static void store_matrix(const T* from, int64_t rows, int64_t classes, const Str
 /// Part of a matrix: from element (row, first) on.
 static inline Strided part_of(const Strided& whole, int64_t row, int64_t first) {
   const int64_t offset = row * whole.row_step + first * whole.class_step;
-  return {static_cast<const char*>(whole.data) + offset * element_size(whole.type), whole.type,
+  return {static_cast<char*>(whole.data) + offset * element_size(whole.type), whole.type,
           whole.row_step, whole.class_step};
 }
 

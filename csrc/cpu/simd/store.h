@@ -85,23 +85,32 @@ TG_STAGE void with_product(Factor<T> factor, F&& f) {
     f([factor](auto value) TG_INLINE { return factor.of(value); });
 }
 
-/// from * factor to consecutive elements. In vectors where nothing is converted: GCC would unroll
-/// so short a loop before it could vectorize it.
+/// store_lines of value(load, k), which takes T at a pointer by load(pointer). In vectors where
+/// nothing is converted: GCC would unroll so short a loop before it could vectorize it.
+template <typename T, typename Element, typename Value>
+TG_STAGE void store_values(Element* to, int64_t count, bool nontemporal, Value&& value) {
+  constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
+  const auto number = [](const T* at) TG_INLINE { return *at; };
+  const auto vec = [](const T* at) TG_INLINE { return loadu(at); };
+  const auto one = [=](int64_t k) { return narrow<Element>(value(number, k)); };
+  store_lines(
+      to, count, nontemporal,
+      [&](int64_t k, Element* line) TG_INLINE {
+        if constexpr (std::is_same_v<Element, T>)
+          for (int j = 0; j < kStep; j += kWidth) storeu(value(vec, k + j), line + j);
+        else
+          for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
+      },
+      one);
+}
+
+/// from * factor to consecutive elements.
 template <typename Element, typename T>
 static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Element* to,
                              bool nontemporal) {
-  constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
   with_product(factor, [&](auto product) TG_INLINE {
-    const auto one = [&](int64_t k) { return narrow<Element>(product(from[k])); };
-    store_lines(
-        to, count, nontemporal,
-        [&](int64_t k, Element* line) TG_INLINE {
-          if constexpr (std::is_same_v<Element, T>)
-            for (int j = 0; j < kStep; j += kWidth) storeu(product(loadu(from + k + j)), line + j);
-          else
-            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
-        },
-        one);
+    store_values<T>(to, count, nontemporal,
+                    [&](auto load, int64_t k) TG_INLINE { return product(load(from + k)); });
   });
 }
 
@@ -109,9 +118,8 @@ static void store_scaled_run(const T* from, int64_t count, Factor<T> factor, Ele
 template <typename T>
 static void store_scaled(const T* from, int64_t count, Factor<T> factor, const Strided& to,
                          bool nontemporal) {
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    auto* data = const_cast<Element*>(elements);
+  dispatch_dtype(to, [&](auto* data) {
+    using Element = std::remove_pointer_t<decltype(data)>;
     if (to.class_step == 1) return store_scaled_run(from, count, factor, data, nontemporal);
     for (int64_t k = 0; k < count; ++k)
       data[k * to.class_step] = narrow<Element>(factor.of(from[k]));
@@ -122,21 +130,10 @@ static void store_scaled(const T* from, int64_t count, Factor<T> factor, const S
 template <typename T>
 static void store_scaled_elementwise(const T* from, const T* factors, int64_t count,
                                      const Strided& to, bool nontemporal) {
-  constexpr int kWidth = kVectorBytes / sizeof(T);
-  dispatch_dtype(to.type, to.data, [&](auto* elements) {
-    using Element = std::remove_const_t<std::remove_pointer_t<decltype(elements)>>;
-    constexpr int kStep = kLine / sizeof(Element);
-    const auto one = [&](int64_t k) { return narrow<Element>(from[k] * factors[k]); };
-    store_lines(
-        const_cast<Element*>(elements), count, nontemporal,
-        [&](int64_t k, Element* line) TG_INLINE {
-          if constexpr (std::is_same_v<Element, T>)
-            for (int j = 0; j < kStep; j += kWidth)
-              storeu(loadu(from + k + j) * loadu(factors + k + j), line + j);
-          else
-            for (int j = 0; j < kStep; ++j) line[j] = one(k + j);
-        },
-        one);
+  dispatch_dtype(to, [&](auto* data) {
+    store_values<T>(data, count, nontemporal, [=](auto load, int64_t k) TG_INLINE {
+      return load(from + k) * load(factors + k);
+    });
   });
 }
 

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FILE = r"`([\w./]+/[\w.]+\.\w+|CHANGELOG\.md)`"
-# Where a formula or a kernel goes that the second example takes from others.
-SHARED = {"csrc/math/softmax.h", "csrc/cpu/kernels/hard.h"}
+# Where a formula goes that the second example takes from others.
+SHARED = {"csrc/math/softmax.h"}
 
 
 def section(heading):
