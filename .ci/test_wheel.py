@@ -66,15 +66,20 @@ def first_sample(python: Path) -> None:
 
 
 def tests(python: Path, name: str, jobs: int, more: list[str]) -> bool:
-    log = BUILD / f"{name}.log"
-    options = ["-p", "no:cacheprovider", "--color=no", f"--rootdir={ROOT}", *more]
-    options += ["-n", jobs, "--dist=loadfile"] if jobs > 1 else []
+    """All tests, in several processes; then those that failed beside others, alone."""
+    log, cache = BUILD / f"{name}.log", BUILD / f"{name}.cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    options = [f"--rootdir={ROOT}", "-o", f"cache_dir={cache}", "--color=no", *more]
+    beside = ["-n", jobs, "--dist=loadfile"] if jobs > 1 else []
     with log.open("w") as file:
-        done = outside(
-            python, "-m", "pytest", *options, ROOT / "tests" / "python", stdout=file, stderr=file
-        )
-    print(f"{name}: {log.read_text().splitlines()[-1]}", flush=True)
-    return done.returncode == 0
+        for these in (beside, ["--last-failed"]):
+            command = ["-m", "pytest", *options, *these, ROOT / "tests" / "python"]
+            done = outside(python, *command, stdout=file, stderr=file)
+            file.flush()
+            print(f"{name}: {log.read_text().splitlines()[-1]}", flush=True)
+            if done.returncode == 0:
+                return True
+    return False
 
 
 def consumer(python: Path, version: str) -> None:
