@@ -180,11 +180,11 @@ release-check:  ## metadata, licences, workflows, and a source distribution, in 
 	@! tar -tzf $(RELEASE)/dist/*.tar.gz | grep -E '\.so$$|/lib/|/pictures/' || { echo "release-check: wanted sources in the sdist, got build products"; exit 1; }
 
 format: env  ## clang-format and ruff, in place
-	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+	git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
 	ruff format . && ruff check --fix --quiet .
 
 lint: env  ## formatting, style, types, and the project's rules, without changing anything
-	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
+	git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror
 	ruff format --check . && ruff check . && mypy
 	@! grep -rnE '#include *[<"](torch|ATen|c10|cuda)' csrc/math || { echo "csrc/math must stay free of Torch and CUDA"; exit 1; }
 	@! grep -rnE '#include *[<"](torch|ATen|c10)' cuda --include='*.cuh' || { echo "cuda/*.cuh must stay free of Torch"; exit 1; }

@@ -18,9 +18,17 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:
+    raise SystemExit(
+        f"torch_gumbel: wanted setuptools 77 or later, got {setuptools.__version__}: "
+        'pip install "setuptools>=77"'
+    ) from None
 
 ROOT = Path(__file__).resolve().parent
 PREBUILT = os.environ.get("TORCH_GUMBEL_PREBUILT")
@@ -121,6 +129,12 @@ class Wheel(bdist_wheel):
             return "py3", "none", os.environ.get("TORCH_GUMBEL_PLATFORM", platform)
         return python, abi, platform
 
+
+# pip asks for the metadata first, and would download torch before it builds without it. (uv's
+# environments, which get a torch for the build alone, are made after that.)
+HOOKS = {"PEP517_BUILD_BACKEND", "_PYPROJECT_HOOKS_BUILD_BACKEND"}
+if "dist_info" in sys.argv and HOOKS & os.environ.keys() and not PREBUILT:
+    torch_folder()
 
 setup(
     ext_modules=[Extension("torch_gumbel._C", sources=[])],

@@ -155,9 +155,10 @@ def main() -> None:
     for tool in ("valgrind", "objdump"):
         if shutil.which(tool) is None:
             raise SystemExit(f"instructions: {tool} is not installed")
+    library = options.build / "csrc" / "libtorch_gumbel_kernels.so"
     now = {
         "avx2, executed": executed_per_element(options.build / "benchmarks" / "run_kernel"),
-        "avx512, in the code": counted_per_element(options.build / "csrc" / "libtorch_gumbel_kernels.so"),
+        "avx512, in the code": counted_per_element(library),
     }
     print(json.dumps(now, indent=1))
     if not options.check:

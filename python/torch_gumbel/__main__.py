@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="one line for programs")
     info.set_defaults(run=_info)
 
-    check = commands.add_parser("check", help="try whether results are right here, in 2 seconds")
+    check = commands.add_parser(
+        "check", help="try whether results are right here, in a few seconds"
+    )
     check.set_defaults(run=_check)
 
     bench = commands.add_parser("bench", help="compare with PyTorch's own functions, in a minute")

@@ -22,10 +22,7 @@ _FOLDER = Path(__file__).resolve().parent
 cmake_prefix_path = str(_FOLDER / "share" / "cmake")
 __version__ = (_FOLDER / "VERSION").read_text(encoding="utf-8").strip()
 
-_REBUILD = (
-    "Build it from its source folder: pip install --no-build-isolation --force-reinstall "
-    "--no-deps ."
-)
+_REBUILD = "Build it from its source folder: pip install --force-reinstall --no-deps ."
 
 
 def minors() -> list[str]:

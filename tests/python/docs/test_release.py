@@ -31,6 +31,7 @@ VERSION = read("python/torch_gumbel/VERSION").strip()
 
 def test_files_name_this_version():
     assert f"\nversion: {VERSION}\n" in read("CITATION.cff")
+    assert f'\nversion = "{VERSION}"\n' in SETTINGS
     for page in PAGES:
         wheels = set(re.findall(r"torch_gumbel-(\d[\w.]*)-py3", page.read_text(encoding="utf-8")))
         assert wheels <= {VERSION}, page
