@@ -86,7 +86,7 @@ def main() -> None:
     for old in dist.glob(f"*{ARCH}.whl"):
         old.unlink()
     auditwheel = [sys.executable, "-m", "auditwheel"]
-    run(*auditwheel, "repair", "--plat", platform, *excludes, wheel, "-w", dist)
+    run(*auditwheel, "repair", "--only-plat", "--plat", platform, *excludes, wheel, "-w", dist)
     (wheel,) = dist.glob(f"*{ARCH}.whl")
     run(*auditwheel, "show", wheel)
     size = wheel.stat().st_size / 2**20
