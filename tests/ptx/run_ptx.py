@@ -145,8 +145,10 @@ class Runner:
             assert torch.equal(out, wanted), "fold_in"
 
     def write_key(self, seed, offset):
-        words = [int(seed), int(offset) // 4]
-        wanted = folded(torch.tensor([[words[0], 0]], dtype=torch.uint64), words[1:])[0, 0]
+        pair = seed, offset
+        number, position = (v.item() if isinstance(v, torch.Tensor) else v for v in pair)
+        key = torch.tensor([[number, 0]], dtype=torch.uint64)
+        wanted = folded(key, [position // 4])[0, 0]
         for order in ORDERS:
             out = torch.zeros(2, dtype=torch.uint64)
             self.device.write_key(seed, offset, out, order)

@@ -89,10 +89,19 @@ def _time_on_processors() -> dict[str, int]:
     return times
 
 
+def _wait_for_idle_threads() -> None:
+    """Those of an earlier, wider region first spin for a while; longer on a busy machine."""
+    for _ in range(100):
+        before = sum(_time_on_processors().values())
+        time.sleep(0.02)
+        if sum(_time_on_processors().values()) - before < 5e6:  # ns
+            return
+
+
 def busy_threads(work, seconds: float = 0.05) -> int:
     """The number of threads that do a tenth or more of the work, for any number of processors."""
     work()
-    time.sleep(0.05)  # idle threads of an earlier, wider region first spin for a while
+    _wait_for_idle_threads()
     before, end = _time_on_processors(), time.perf_counter() + seconds
     while time.perf_counter() < end:
         work()
