@@ -41,9 +41,11 @@ def environment(version: str) -> Path:
     ask = "import sysconfig; print(sysconfig.get_path('platlib'))"
     site = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip())
     (site / "shared.pth").write_text(f"{torch}\n{SHARED}\n")
+    # An older setuptools than the shared one, where a Python brings one.
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "setuptools"], check=True)
     (wheel,) = (ROOT / "dist").glob(f"*{os.uname().machine}.whl")
-    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
-    subprocess.run([python, "-m", "pip", "install", *options, wheel], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
     return python
 
 

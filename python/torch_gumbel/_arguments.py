@@ -11,6 +11,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -163,7 +164,9 @@ def traced_temperature(
     if isinstance(value, (str, bytes)):  # float() would read it
         raise _not_a_number(who, name, value)
     if not isinstance(value, (*_KEPT, int)):
-        value = float(value)  # a Fraction, or Dynamo's form of a numpy number
+        # Dynamo of torch 2.11 cannot convert a Fraction; of a numpy number it has a form of its own.
+        fraction = isinstance(value, Fraction)
+        value = value.numerator / value.denominator if fraction else float(value)
     # A number that is unknown while tracing (tau.item()) is not checked.
     from torch.fx.experimental.symbolic_shapes import guard_or_true
 
