@@ -164,7 +164,7 @@ def traced_temperature(
     if isinstance(value, (str, bytes)):  # float() would read it
         raise _not_a_number(who, name, value)
     if not isinstance(value, (*_KEPT, int)):
-        # Dynamo of torch 2.11 cannot convert a Fraction; of a numpy number it has a form of its own.
+        # Dynamo of torch 2.11 converts no Fraction; of numpy numbers it has a form of its own.
         fraction = isinstance(value, Fraction)
         value = value.numerator / value.denominator if fraction else float(value)
     # A number that is unknown while tracing (tau.item()) is not checked.
