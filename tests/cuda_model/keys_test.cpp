@@ -58,12 +58,10 @@ TEST(KeysOnModel, AReservationGivesTheHostsKey) {
   const struct {
     cuda::Reservation reservation;
     math::Key wanted;
-  } cases[] = {{{.seed = 5, .offset = 40}, math::fold_in({5, 0}, 10)},
-               {{.seed = 5,
-                 .offset = 8,
-                 .device_seed = &device_seed,
-                 .device_offset = &device_offset},
-                math::fold_in({static_cast<uint64_t>(-3), 0}, (uint64_t{1} << 31) + 2)}};
+  } cases[] = {
+      {{.seed = 5, .offset = 40}, math::fold_in({5, 0}, 10)},
+      {{.seed = 5, .offset = 8, .device_seed = &device_seed, .device_offset = &device_offset},
+       math::fold_in({static_cast<uint64_t>(-3), 0}, (uint64_t{1} << 31) + 2)}};
   for (const auto& [reservation, wanted] : cases) {
     uint64_t key[2];
     cuda::write_key(reservation, key, nullptr);
