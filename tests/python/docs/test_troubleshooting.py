@@ -123,9 +123,9 @@ def imported(folder, *libraries):
 
 
 SETUP = """
-import runpy, site, sys, sysconfig
+import os, runpy, site, sys, sysconfig
 from setuptools.command import bdist_wheel, build_ext, egg_info
-sys.path = [folder for folder in sys.path if not folder.endswith("-packages")]
+sys.path = [f for f in sys.path if not f.endswith("-packages") and not os.path.exists(f + "/torch")]
 sysconfig.get_path = lambda name, *options: "/nowhere"
 sys.executable, sys.argv = "/nowhere/python", ["setup.py", "build_ext"]
 runpy.run_path("setup.py", run_name="__main__")
