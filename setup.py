@@ -74,6 +74,16 @@ class CMakeBuild(build_ext):
         self.in_source = bool(self.inplace or getattr(self, "editable_mode", False))
         super().run()
 
+    # What is built is installed as files of the package, and not copied as one module.
+    def copy_extensions_to_source(self):
+        pass
+
+    def get_outputs(self):
+        return []
+
+    def get_output_mapping(self):
+        return {}
+
     def build_extension(self, ext):
         build = None if PREBUILT else self.build()
         packages = [Path(self.get_ext_fullpath(ext.name)).resolve().parent]
