@@ -25,6 +25,9 @@ install_layer(torch_gumbel)
 install_kernels(torch_gumbel_kernels)
 install(DIRECTORY include/torch_gumbel DESTINATION include COMPONENT library)
 
+if(NOT TORCH_GUMBEL_PORTABLE)
+  set(LIBTORCH_BUILT_WITH "${LIBTORCH_ROOT}")
+endif()
 configure_package_config_file(cmake/torch_gumbelConfig.cmake.in
   ${CMAKE_CURRENT_BINARY_DIR}/torch_gumbelConfig.cmake INSTALL_DESTINATION ${package_folder})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/torch_gumbelConfigVersion.cmake

@@ -159,7 +159,7 @@ def copy_of_cmake_package(tmp_path):
 
 def test_a_library_built_for_another_libtorch_is_refused_with_an_explanation(tmp_path):
     (tmp_path / "lib" / "torch-2.99").mkdir(parents=True)
-    prefix = copy_of_cmake_package(tmp_path)
+    prefix = f"{copy_of_cmake_package(tmp_path)};{pathlib.Path(torch.__file__).parent}"
     done = configure(tmp_path / "build", prefix)
     assert done.returncode != 0
     words = " ".join(done.stderr.split())
