@@ -9,7 +9,7 @@ __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
 }
 
 // GLIBCXX_3.4.29.
-template std::string std::basic_stringbuf<char>::str() const&;
+template std::string std::basic_stringbuf<char>::str() const &;
 template std::string std::basic_stringbuf<char>::str() &&;
 
 // GLIBC_2.29 has versions of their own of these; -Wl,--wrap=log,--wrap=exp brings calls here.
