@@ -154,7 +154,7 @@ def _supported_placements(placements: Sequence[Placement], rank: int, dim: int) 
     """Shard or Replicate on every mesh dimension, the class dimension sharded at most once."""
     supported: list[Placement] = []
     for placement in placements:
-        if type(placement) is not Shard:
+        if not isinstance(placement, Shard):  # a strided shard is none
             supported.append(Replicate())
             continue
         shard = _shard_of(placement.dim % rank)
