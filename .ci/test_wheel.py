@@ -34,13 +34,13 @@ def environment(version: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    torch = unpacked(version)
-    nvidia = torch / "nvidia"
-    if not nvidia.exists() and (SHARED / "nvidia").exists():
-        nvidia.symlink_to(SHARED / "nvidia")
     ask = "import sysconfig; print(sysconfig.get_path('platlib'))"
     site = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip())
-    (site / "shared.pth").write_text(f"{torch}\n{SHARED}\n")
+    # Beside the wheel, as pip installs it: torch finds its NVIDIA libraries by a relative path.
+    for package in (*unpacked(version).iterdir(), SHARED / "nvidia"):
+        if package.is_dir():
+            (site / package.name).symlink_to(package)
+    (site / "shared.pth").write_text(f"{SHARED}\n")
     # An older setuptools than the shared one, where a Python brings one.
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "uninstall", "--quiet", "--yes", "setuptools"], check=True)
