@@ -36,10 +36,11 @@ def environment(version: str) -> Path:
     python = folder / "bin" / "python"
     ask = "import sysconfig; print(sysconfig.get_path('platlib'))"
     site = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip())
-    # Beside the wheel, as pip installs it: torch finds its NVIDIA libraries by a relative path.
-    for package in (*unpacked(version).iterdir(), SHARED / "nvidia"):
-        if package.is_dir():
-            (site / package.name).symlink_to(package)
+    # Beside the wheel, as pip installs it (by hard links): torch finds its NVIDIA libraries there.
+    for package in filter(Path.is_dir, unpacked(version).iterdir()):
+        shutil.copytree(package, site / package.name, copy_function=os.link)
+    if (SHARED / "nvidia").exists():
+        (site / "nvidia").symlink_to(SHARED / "nvidia")
     (site / "shared.pth").write_text(f"{SHARED}\n")
     # An older setuptools than the shared one, where a Python brings one.
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
