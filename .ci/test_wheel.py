@@ -91,10 +91,9 @@ def consumer(python: Path, version: str) -> None:
     prefix = outside(python, "-c", ask, check=True, capture_output=True).stdout.strip()
     build = BUILD / f"consumer-{minor(version)}"
     shutil.rmtree(build, ignore_errors=True)
-    path = f"{prefix};{unpacked(version) / 'torch'}"
     source = ROOT / "tests" / "cpp" / "consumer"
     tools = Path(sys.executable).parent
-    configure = ["cmake", "-S", source, "-B", build, "-GNinja", f"-DCMAKE_PREFIX_PATH={path}"]
+    configure = ["cmake", "-S", source, "-B", build, "-GNinja", f"-DCMAKE_PREFIX_PATH={prefix}"]
     for command in (configure, ["cmake", "--build", build], [build / "consumer"]):
         variables = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
         done = subprocess.run(command, env=variables, capture_output=True, text=True)
