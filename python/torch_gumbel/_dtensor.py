@@ -22,6 +22,9 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 from torch_gumbel import _global_checks, _vocab_parallel
 from torch_gumbel._arguments import check_types
 
+# torch 2.11 compiles an autograd.Function between DTensors to a gradient of zero.
+_COMPILES_WHOLE_ROWS = torch.__version__ < "2.12"
+
 
 def gumbel_softmax(
     logits: DTensor,
@@ -153,8 +156,10 @@ def shard_start(
 def _supported_placements(placements: Sequence[Placement], rank: int, dim: int) -> list[Placement]:
     """Shard or Replicate on every mesh dimension, the class dimension sharded at most once."""
     supported: list[Placement] = []
+    whole_rows = _COMPILES_WHOLE_ROWS and torch.compiler.is_compiling()
     for placement in placements:
-        if not isinstance(placement, Shard):  # a strided shard is none
+        # A strided shard is no Shard.
+        if not isinstance(placement, Shard) or (whole_rows and placement.dim % rank == dim):
             supported.append(Replicate())
             continue
         shard = _shard_of(placement.dim % rank)

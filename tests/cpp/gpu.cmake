@@ -10,5 +10,5 @@ target_include_directories(gpu_tests SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 link_libtorch(gpu_tests PRIVATE torch_cuda c10_cuda)
 target_link_options(gpu_tests PRIVATE LINKER:--no-as-needed)
 tests_target(gpu_tests)
-gtest_discover_tests(gpu_tests DISCOVERY_MODE PRE_TEST
+gtest_discover_tests(gpu_tests DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
   PROPERTIES LABELS gpu TIMEOUT 600 RUN_SERIAL ON)
