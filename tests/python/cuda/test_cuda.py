@@ -86,14 +86,20 @@ def test_a_shard_draws_its_part_of_the_global_sample(dtype):
     whole = ops._gumbel_softmax(x.cuda(), tau_of(1.0), KEY, 1, False)
     for first in [0, 4, 401]:
         where = {"full_shape": [8, 1200], "start": [0, first]}
+        there = x.cuda()[:, first : first + 300]  # moving a part would put it at a boundary
         part = x[:, first : first + 300]
-        value, index = ops._gumbel_max(part.cuda(), tau_of(1.0), KEY, 1, False, **where)
+        value, index = ops._gumbel_max(there, tau_of(1.0), KEY, 1, False, **where)
         wanted = ops._gumbel_max(part, tau_of(1.0), KEY, 1, False, **where)
         assert_same_bits(value.cpu(), wanted[0])
         assert torch.equal(index.cpu(), wanted[1])
-        alone = ops._gumbel_softmax(part.cuda(), tau_of(1.0), KEY, 1, False, **where).double()
+        alone = ops._gumbel_softmax(there, tau_of(1.0), KEY, 1, False, **where).double()
         cut = whole[:, first : first + 300].double()
         near(alone, (cut / cut.sum(1, keepdim=True)).cpu(), 1e-2 if dtype in HALVES else 1e-4)
+
+
+def at_tau(at_logits, log_y, dim):
+    """The magnitude of what a gradient at tau adds up."""
+    return (at_logits.double() * log_y).abs().sum(dim, keepdim=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -110,11 +116,14 @@ def test_gradients_are_near_those_of_the_cpu(shape, dim, hard, dtype):
         y = gumbel_softmax(logits, temperature, hard, dim=dim, key=KEY)
         return torch.autograd.grad(y, (logits, temperature), grad.to(device))
 
-    for got, wanted in zip(gradients("cuda"), gradients("cpu"), strict=True):
-        scale = wanted.double().abs().amax(dim, keepdim=True) + 1e-6
-        tolerance = 2e-2 if dtype in HALVES else 2e-3
+    there, here = gradients("cuda"), gradients("cpu")
+    log_y = gumbel_softmax(x, tau.float(), dim=dim, key=KEY).double().clamp(min=1e-300).log()
+    # At tau, a sum of l log y whose terms cancel: its error is a share of their magnitudes.
+    scales = here[0].double().abs().amax(dim, keepdim=True), at_tau(here[0], log_y, dim)
+    tolerance = 2e-2 if dtype in HALVES else 2e-3
+    for got, wanted, scale in zip(there, here, scales, strict=True):
         error = (got.double().cpu() - wanted.double()).abs()
-        assert (error <= tolerance * scale).all(), f"off by {(error / scale).max():.3g}"
+        assert (error <= tolerance * (scale + 1e-6)).all(), f"off by {(error / scale).max():.3g}"
 
 
 def test_special_rows_are_those_of_the_cpu():
@@ -176,6 +185,7 @@ def test_nothing_but_the_result_is_allocated(hard, dtype):
     x = normal((512, 1000), dtype).cuda()
     gumbel_softmax(x, 0.7, hard, key=KEY)
     torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # a cached block is not split where less than 1 MB would be left
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     y = gumbel_softmax(x, 0.7, hard, key=KEY)
@@ -184,6 +194,7 @@ def test_nothing_but_the_result_is_allocated(hard, dtype):
     if not hard:
         return
     del y
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     kept = ops._gumbel_softmax_hard_soft(x, tau_of(0.7), KEY, 1)
     assert torch.cuda.max_memory_allocated() - before <= len(kept) * size
