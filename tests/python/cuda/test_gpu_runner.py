@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner of the GPU steps (tests/gpu/running.py): limits, failures, and results at once."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import pytest
+
+GPU = pathlib.Path(__file__).resolve().parents[2] / "gpu"
+sys.path.insert(0, str(GPU))
+running = pytest.importorskip("running")
+from running import Runner, Step  # noqa: E402
+
+# Ignores the request to end, and starts a process that does not end either.
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def python(name, code, limit=20.0, **more):
+    return Step(name, limit, [sys.executable, "-c", code], **more)
+
+
+def ends(pid):
+    """Whether a process that was sent a signal soon is gone, or a zombie."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "PATIENCE", 0.3)
+    monkeypatch.setattr(running.end_group, "__defaults__", (0.3,))
+    return Runner(tmp_path / "out", 60)
+
+
+def test_a_step_that_hangs_is_ended_with_all_that_it_started(runner):
+    begin = time.monotonic()
+    result = runner.run(python("hangs", STUBBORN, limit=2))
+    assert result.status == "time limit" and time.monotonic() - begin < 10
+    assert ends(int((runner.out / "hangs.log").read_text()))
+
+
+def test_what_a_step_leaves_behind_is_ended(runner):
+    code = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid)"
+    assert runner.run(python("leaves", code)).passed
+    assert ends(int((runner.out / "leaves.log").read_text()))
+
+
+def test_a_failed_step_stops_no_other_and_results_are_written_at_once(runner):
+    seen = "import json; print('seen', len(json.load(open('steps.json'))))"
+    runner.run(python("fails", "raise SystemExit(7)"))
+    runner.run(Step("missing", 5, [runner.out / "no such program"]))
+    runner.run(python("crashes", "import os; os.abort()"))
+    result = runner.run(
+        python("last", f"import os; os.chdir({str(runner.out)!r}); {seen}", telling="seen")
+    )
+    assert result.told == ["seen 3"]
+    steps = json.loads((runner.out / "steps.json").read_text())
+    statuses = {step["name"]: step["status"] for step in steps}
+    assert statuses == {
+        "fails": "FAILED (7)",
+        "missing": "FAILED (No such file or directory)",
+        "crashes": f"FAILED ({-signal.SIGABRT})",
+        "last": "passed",
+    }
+    assert all(name in (runner.out / "summary.txt").read_text() for name in statuses)
+
+
+def test_without_time_a_step_is_left_out(tmp_path):
+    runner = Runner(tmp_path, budget=0.5)
+    assert runner.run(python("late", "print(1)")).status == "left out: no time"
+    assert not (tmp_path / "late.log").exists()
+
+
+def test_limits_can_be_given_by_name(tmp_path):
+    runner = Runner(tmp_path, 60, {"slow": 1.5})
+    assert runner.run(python("slow", "import time; time.sleep(600)")).status == "time limit"
+
+
+def test_a_long_log_keeps_its_begin_and_end(runner, monkeypatch):
+    monkeypatch.setattr(running, "MOST_OF_A_LOG", 1000)
+    runner.run(python("long", "print('begin'); print('x' * 5000); print('end')", telling="end"))
+    log = (runner.out / "long.log").read_text()
+    assert log.startswith("begin") and log.endswith("end\n") and len(log) < 1100
+    assert runner.results[0].told == ["end"]
+
+
+def test_the_archive_holds_all_results_that_fit(runner):
+    runner.run(python("small", "print(1)"))
+    (runner.out / "large").write_bytes(os.urandom(200_000))
+    with tarfile.open(running.pack(runner.out)) as archive:
+        assert "results/large" in archive.getnames()
+    with tarfile.open(running.pack(runner.out, most=100_000)) as archive:
+        assert set(archive.getnames()) == {
+            "results/small.log",
+            "results/summary.txt",
+            "results/steps.json",
+        }
+
+
+def test_a_run_that_is_ended_leaves_its_results(tmp_path):
+    """As by a machine that is taken back: the running step ends too."""
+    code = f"""
+import signal, sys
+sys.path.insert(0, {str(GPU)!r})
+from running import Runner, Step
+from pathlib import Path
+runner = Runner(Path({str(tmp_path)!r}), 60)
+signal.signal(signal.SIGTERM, runner.interrupted)
+runner.run(Step("before", 9, ["true"]))
+runner.run(Step("hangs", 50, ["sh", "-c", "echo $$; sleep 600"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    log = tmp_path / "hangs.log"
+    while not log.exists() or not log.read_text():
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert ends(int(log.read_text()))
+    summary = (tmp_path / "summary.txt").read_text()
+    assert "before" in summary and f"signal {int(signal.SIGTERM)}" in summary
+    assert (tmp_path / "results.tar.gz").exists()
+
+
+def test_the_runner_explains_itself_without_torch():
+    help_of = [GPU / "run.sh", "--help"]
+    done = subprocess.run(help_of, capture_output=True, text=True,
+                          env={**os.environ, "PYTHON": sys.executable})  # fmt: skip
+    assert done.returncode == 0 and "--whole-benchmark" in done.stdout
