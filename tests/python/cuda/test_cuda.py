@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CUDA against the CPU: bits, gradients, keys, memory, and no synchronization.
 
-`make gpu` runs this file with REQUIRE_CUDA=1. C++ tests of the same: tests/cpp/gpu_*_test.cpp.
+`make gpu` (tests/gpu/run.py) runs this file with REQUIRE_CUDA=1. C++ tests of the same: tests/cpp/gpu_*_test.cpp.
 """
 
 import pytest
