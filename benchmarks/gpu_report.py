@@ -43,7 +43,7 @@ def is_training(record: Record) -> bool:
 def predicted(record: Record, who: str, multiprocessors: int) -> float | None:
     """The share of a copy by the instruction counts, at this copy's rate."""
     copy = microseconds(record, "copy", "graph")
-    if not copy or is_training(record):
+    if not copy or is_training(record) or who not in record["times"]:
         return None
     task = Task(record["kind"], tuple(record["shape"]), record["dim"], record["dtype"])
     rate = record["bytes"]["copy"] / copy * 1e6
