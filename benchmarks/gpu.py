@@ -114,11 +114,19 @@ def machine() -> dict[str, str]:
     }
 
 
+def page_of(results: Record) -> str:
+    """What is wrong with the page must not cost the measurements."""
+    try:
+        return markdown(results, __doc__ or "")
+    except Exception as error:
+        return f"no page: {type(error).__name__}: {error}\n"
+
+
 def write(results: Record, out: Path) -> None:
     """At once, so that no end of the process finds half of a file."""
     for name, text in (
         ("gpu.json", json.dumps(results, indent=1) + "\n"),
-        ("GPU.md", f"{markdown(results, __doc__ or '')}"),
+        ("GPU.md", page_of(results)),
     ):
         part = out / f"{name}.part"
         part.write_text(text)

@@ -15,5 +15,10 @@ link_libtorch(gpu_tests PRIVATE torch_cuda c10_cuda)
 # The libraries that LibTorch's own depend on need not lie beside it.
 target_link_options(gpu_tests PRIVATE LINKER:--no-as-needed LINKER:--allow-shlib-undefined)
 tests_target(gpu_tests)
+if(TORCH_GUMBEL_PORTABLE)  # it lies beside the folder of the package (.ci/build_gpu_bundle.py)
+  set(package "$ORIGIN/python/torch_gumbel")
+  set_target_properties(gpu_tests PROPERTIES BUILD_WITH_INSTALL_RPATH ON
+    INSTALL_RPATH "${package}/${TORCH_GUMBEL_LAYER};${package}/lib")
+endif()
 gtest_discover_tests(gpu_tests DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120
   PROPERTIES LABELS gpu TIMEOUT 600 RUN_SERIAL ON)

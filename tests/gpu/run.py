@@ -28,7 +28,9 @@ SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 WORDS = "GpuWords.*:GpuBits.OfABillionFloat32Noises"
 UNUSABLE = "FAILED (3)"  # what first_values.py exits with if it cannot import the library
 # Of GoogleTest, pytest, and the programs here: what the summary shows.
-GTEST_LINES = r"^\[  (PASSED|FAILED|SKIPPED)|^words: |ERROR SUMMARY|RACECHECK SUMMARY"
+MACHINE_LINES = r"nvidia-smi|processors|^Python"
+VALUES_LINES = "^values: |: off by|differ$|^no CUDA|Error"
+GTEST_LINES = r"^\[  (PASSED|FAILED)|^words: |ERROR SUMMARY|RACECHECK SUMMARY"
 
 
 def folders_of_torch() -> list[str]:
@@ -60,12 +62,13 @@ class Plan:
         return Step(name, limit, command, {**self.environment, **environment}, telling, most)
 
     def machine(self) -> Step:
-        return self.step("machine", 20, sys.executable, HERE / "machine_info.py", telling=".",
-                         most=3)  # fmt: skip
+        script = HERE / "machine_info.py"
+        return self.step("machine", 20, sys.executable, script, telling=MACHINE_LINES, most=3)
 
     def first(self) -> Step:
         """(a) One call of each op on each family of kernels."""
-        return self.step("first", 60, *self.python, HERE / "first_values.py", telling="values")
+        return self.step("first", 60, *self.python, HERE / "first_values.py", telling=VALUES_LINES,
+                         most=4)  # fmt: skip
 
     def gtest(self, name: str, limit: float, tests: str, prefix: tuple[object, ...] = (),
               most: int = 1, **environment: str) -> Step:  # fmt: skip
@@ -81,7 +84,7 @@ class Plan:
 
     def pytest(self) -> Step:
         """(e) No plugin of the machine decides what is run."""
-        options = ["-p", "no:cacheprovider", "--color=no", "-v", f"--rootdir={ROOT}", "-m", "cuda"]
+        options = ["-p", "no:cacheprovider", "--color=no", "-vv", f"--rootdir={ROOT}", "-m", "cuda"]
         options += [f"--junitxml={self.out / 'pytest.xml'}"]
         test = ROOT / "tests" / "python" / "cuda" / "test_cuda.py"
         return self.step("pytest", 100, *self.python, "-m", "pytest", *options, test,

@@ -112,7 +112,7 @@ def small(module: ModuleType) -> None:
         return
     timing: Any = importlib.import_module("gpu_timing")
     timing.ROUNDS, timing.LEAST_MS, timing.MOST_BUFFERS = 1, 0.05, 2
-    module.ELEMENTS = 2**12  # type: ignore[attr-defined]
+    module.ELEMENTS, module.WAVES = 2**17, (3, 128256)  # type: ignore[attr-defined]
     torch.compile = lambda function, **_: function  # type: ignore[assignment]
 
 
