@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 WORDS = "GpuWords.*:GpuBits.OfABillionFloat32Noises"
+SANITIZER_SECONDS = 22
 UNUSABLE = "FAILED (3)"  # what first_values.py exits with if it cannot import the library
 # Of GoogleTest, pytest, and the programs here: what the summary shows.
 MACHINE_LINES = r"nvidia-smi|processors|^Python"
@@ -65,10 +66,13 @@ class Plan:
         script = HERE / "machine_info.py"
         return self.step("machine", 20, sys.executable, script, telling=MACHINE_LINES, most=3)
 
-    def first(self) -> Step:
+    def first(self, name: str = "first") -> Step:
         """(a) One call of each op on each family of kernels."""
-        return self.step("first", 60, *self.python, HERE / "first_values.py", telling=VALUES_LINES,
+        return self.step(name, 60, *self.python, HERE / "first_values.py", telling=VALUES_LINES,
                          most=4)  # fmt: skip
+
+    def listing(self) -> Step:
+        return self.step("listing", 30, self.tests, "--gtest_list_tests")
 
     def gtest(self, name: str, limit: float, tests: str, prefix: tuple[object, ...] = (),
               most: int = 1, **environment: str) -> Step:  # fmt: skip
@@ -90,12 +94,12 @@ class Plan:
         return self.step("pytest", 100, *self.python, "-m", "pytest", *options, test,
                          telling=r"^=+ .* in [\d.]+s|^FAILED", most=3)  # fmt: skip
 
-    def sanitizer(self, program: str, tool: str) -> Step:
+    def sanitizer(self, program: str, tool: str, limit: float) -> Step:
         """(f) Of this library's kernels alone, on small shapes; memory is not kept in a pool, which
         would hide an access outside a tensor."""
         command = (program, "--tool", tool, "--error-exitcode", 9)
         command += ("--kernel-regex", "kns=torch_gumbel")
-        return self.gtest(tool, 22, "GpuSmall.*", command, most=2,
+        return self.gtest(tool, limit, "GpuSmall.*", command, most=2,
                           PYTORCH_NO_CUDA_MEMORY_CACHING="1")  # fmt: skip
 
     def source(self) -> Step:
@@ -107,30 +111,45 @@ def sanitizer_program() -> str | None:
     return shutil.which("compute-sanitizer") or (str(installed) if installed.exists() else None)
 
 
+def usable(runner: Runner, plan: Plan) -> tuple[bool, bool]:
+    """Whether the Python package and the program of C++ tests can be loaded. If one cannot, both
+    are built from the source of a bundle."""
+    python = runner.run(plan.first()).status != UNUSABLE
+    tests = runner.run(plan.listing()).passed
+    if (python and tests) or not (ROOT / "googletest").is_dir():
+        return python, tests
+    if not runner.run(plan.source()).passed:
+        return python, tests
+    plan.tests = ROOT / "build" / "source" / "tests" / "cpp" / "gpu_tests"
+    return runner.run(plan.first("first-again")).status != UNUSABLE, True
+
+
+def sanitize(runner: Runner, plan: Plan, tests: bool) -> None:
+    """(f) The tools share what time is left."""
+    program = sanitizer_program()
+    for left, tool in zip(range(len(SANITIZERS), 0, -1), SANITIZERS, strict=True):
+        if program is None or not tests:
+            runner.leave_out(tool, "no C++ tests" if program else "no compute-sanitizer")
+        else:
+            limit = max(SANITIZER_SECONDS, runner.seconds_left() / left)
+            runner.run(plan.sanitizer(program, tool, limit))
+
+
 def checks(runner: Runner, plan: Plan) -> None:
     """(a) to (f)."""
-    runner.run(plan.gtest("gtest", 90, f"*-{WORDS}"))
-    runner.run(plan.gtest("words", 45, WORDS, most=6))
-    runner.run(plan.benchmark("quick", 65, "--quick"))
-    runner.run(plan.pytest())
-    program = sanitizer_program()
-    for tool in SANITIZERS:
-        if program is None:
-            runner.leave_out(tool, "no compute-sanitizer")
+    runner.run(plan.machine())
+    python, tests = usable(runner, plan)
+    for works, step in (
+        (tests, plan.gtest("gtest", 90, f"*-{WORDS}")),
+        (tests, plan.gtest("words", 45, WORDS, most=6)),
+        (python, plan.benchmark("quick", 65, "--quick")),
+        (python, plan.pytest()),
+    ):
+        if works:
+            runner.run(step)
         else:
-            runner.run(plan.sanitizer(program, tool))
-
-
-def works(runner: Runner, plan: Plan) -> bool:
-    """Whether the library and its tests can be loaded; if not, they are built."""
-    listing = plan.step("listing", 30, plan.tests, "--gtest_list_tests")
-    if runner.run(plan.first()).status != UNUSABLE and runner.run(listing).passed:
-        return True
-    if not (ROOT / "googletest").is_dir():
-        return False
-    plan.tests = ROOT / "build" / "source" / "tests" / "cpp" / "gpu_tests"
-    built = runner.run(plan.source())
-    return built.passed and runner.run(plan.first()).status != UNUSABLE
+            runner.leave_out(step.name, "it cannot be loaded")
+    sanitize(runner, plan, tests)
 
 
 def arguments() -> argparse.Namespace:
@@ -159,9 +178,7 @@ def main() -> int:
     if options.whole_benchmark:
         runner.run(plan.benchmark("whole", int(budget) - 20))
     else:
-        runner.run(plan.machine())
-        if works(runner, plan):
-            checks(runner, plan)
+        checks(runner, plan)
     archive = pack(out)
     print(f"\n{runner.summary()}{archive.name}: {archive.stat().st_size / 2**20:.1f} MiB")
     return 0 if all(result.passed for result in runner.results) else 1

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runner of the GPU steps (tests/gpu/running.py): limits, failures, and results at once."""
+"""The runner of the GPU steps (tests/gpu/running.py): limits, failures, and results at once; the
+order of the steps (run.py), and the comparison of the first values. No GPU is needed."""
 
 import json
 import os
@@ -11,11 +12,14 @@ import tarfile
 import time
 
 import pytest
+import torch
 
 GPU = pathlib.Path(__file__).resolve().parents[2] / "gpu"
 sys.path.insert(0, str(GPU))
 running = pytest.importorskip("running")
-from running import Runner, Step  # noqa: E402
+import first_values  # noqa: E402
+import run as gpu_run  # noqa: E402
+from running import Result, Runner, Step  # noqa: E402
 
 # Ignores the request to end, and starts a process that does not end either.
 STUBBORN = """
@@ -146,3 +150,82 @@ def test_the_runner_explains_itself_without_torch():
     done = subprocess.run(help_of, capture_output=True, text=True,
                           env={**os.environ, "PYTHON": sys.executable})  # fmt: skip
     assert done.returncode == 0 and "--whole-benchmark" in done.stdout
+
+
+class Listed:
+    """A runner that runs nothing; steps have the statuses given, others pass."""
+
+    def __init__(self, **statuses):
+        self.statuses, self.ran, self.left_out = statuses, {}, {}
+
+    def run(self, step):
+        self.ran[step.name] = step
+        return Result(step.name, self.statuses.get(step.name, "passed"), 0, [])
+
+    def leave_out(self, name, reason):
+        self.left_out[name] = reason
+
+    def seconds_left(self):
+        return 120.0
+
+
+OF_PYTHON, OF_CPP = ["quick", "pytest"], ["gtest", "words", *gpu_run.SANITIZERS]
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """That of a bundle."""
+    (tmp_path / "googletest").mkdir()
+    monkeypatch.setattr(gpu_run, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_run, "sanitizer_program", lambda: "compute-sanitizer")
+    return gpu_run.Plan("cuda", tmp_path / "out", tmp_path / "gpu_tests")
+
+
+def test_steps_run_in_order_of_importance_and_sanitizers_share_the_time_left(plan):
+    listed = Listed(first="FAILED (1)")  # wrong values are no reason to build anything
+    gpu_run.checks(listed, plan)
+    order = ["machine", "first", "listing", "gtest", "words", *OF_PYTHON, *gpu_run.SANITIZERS]
+    assert list(listed.ran) == order and not listed.left_out
+    limits = [listed.ran[tool].limit for tool in gpu_run.SANITIZERS]
+    assert limits == [30, 40, 60, 120]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "left_out"),
+    [
+        ({"listing": "FAILED (127)"}, OF_CPP),
+        ({"first": "FAILED (3)"}, OF_PYTHON),
+        ({"first": "FAILED (3)", "listing": "FAILED (127)"}, [*OF_CPP, *OF_PYTHON]),
+    ],
+)
+def test_a_library_that_does_not_fit_is_built_and_without_it_the_other_steps_run(
+    plan, statuses, left_out
+):
+    built, failed = Listed(**statuses), Listed(**statuses, source="time limit")
+    gpu_run.checks(failed, plan)
+    assert sorted(failed.left_out) == sorted(left_out)
+    assert set(OF_CPP + OF_PYTHON) - set(left_out) <= set(failed.ran)
+    gpu_run.checks(built, plan)
+    assert not built.left_out and {"source", "first-again"} <= set(built.ran)
+    assert "build/source/tests/cpp/gpu_tests" in str(built.ran["gtest"].command[0])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "wrong"),
+    [
+        (torch.tensor([3, 4]), torch.tensor([3, 5])),
+        (torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.752])),
+        (torch.tensor([0.25, 0.75]), torch.tensor([0.25, torch.nan])),
+        (torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.75]).double()),
+        (torch.tensor([0.25, 0.75]), torch.tensor([0.25])),
+        (torch.tensor([0.25, 0.75]).bfloat16(), torch.tensor([0.25, 0.78]).bfloat16()),
+    ],
+)
+def test_a_wrong_first_value_is_told(monkeypatch, capsys, wanted, wrong):
+    def values(value):
+        found = ("a, key on the device", 0, {"soft": value})
+        monkeypatch.setattr(first_values, "everything", lambda _: iter([found]))
+        return first_values.compare({"a": {"soft": wanted}})
+
+    assert values(wanted) == 0 and values(wrong) == 1
+    assert "a, key on the device, soft: " in capsys.readouterr().out
