@@ -4,7 +4,8 @@
     python from_source.py ROOT [options of CMake]
 
 The kernels' libraries of the bundle, which depend on no torch, are used again if they can be
-loaded; else nvcc compiles them on as many cores as there are.
+loaded; else nvcc compiles them on as many cores as there are. Without Python's headers there is no
+Python module, which is not needed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 
@@ -42,6 +44,7 @@ def main() -> int:
         print(f"{sys.executable} has no torch")
         return 1
     kernels = kernels_of(package)
+    headers = Path(sysconfig.get_paths()["include"], "Python.h").exists()
     os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0")
     os.environ.setdefault("NVCC_APPEND_FLAGS", "--split-compile=0")
     os.environ.setdefault("GOOGLETEST_SOURCE_DIR", str(root / "googletest"))
@@ -52,6 +55,7 @@ def main() -> int:
         "-DTORCH_GUMBEL_CUDA=1",
         "-DTORCH_GUMBEL_TESTS=gpu",
         "-DTORCH_GUMBEL_WERROR=OFF",
+        f"-DTORCH_GUMBEL_PYTHON={'ON' if headers else 'OFF'}",  # without it, calls take torch.ops
         *sys.argv[2:],
     ]
     run("cmake", "-S", root, "-B", build, "-GNinja", *options)

@@ -103,7 +103,8 @@ class Plan:
                           PYTORCH_NO_CUDA_MEMORY_CACHING="1")  # fmt: skip
 
     def source(self) -> Step:
-        return self.step("source", 150, sys.executable, HERE / "from_source.py", ROOT)
+        """All else depends on it."""
+        return self.step("source", 300, sys.executable, HERE / "from_source.py", ROOT)
 
 
 def sanitizer_program() -> str | None:

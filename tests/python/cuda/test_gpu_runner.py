@@ -223,9 +223,21 @@ def test_a_library_that_does_not_fit_is_built_and_without_it_the_other_steps_run
 )
 def test_a_wrong_first_value_is_told(monkeypatch, capsys, wanted, wrong):
     def values(value):
-        found = ("a, key on the device", 0, {"soft": value})
+        found = ("a, key on the device", 0, lambda: {"soft": value})
         monkeypatch.setattr(first_values, "everything", lambda _: iter([found]))
         return first_values.compare({"a": {"soft": wanted}})
 
     assert values(wanted) == 0 and values(wrong) == 1
     assert "a, key on the device, soft: " in capsys.readouterr().out
+
+
+def test_a_first_value_that_cannot_be_computed_stops_no_other(monkeypatch, capsys):
+    def fails():
+        raise RuntimeError("no kernel image\nis available")
+
+    found = [("a", 0, fails), ("b", 0, lambda: {"soft": torch.ones(2)})]
+    monkeypatch.setattr(first_values, "everything", lambda _: iter(found))
+    assert first_values.compare({"b": {"soft": torch.ones(2)}}) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "a: RuntimeError: no kernel image"
+    assert told[-1] == "values: 1 results compared, 1 wrong"
