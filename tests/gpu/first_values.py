@@ -37,6 +37,7 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     dim: int = 1
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
+    start: int = 0  # of the classes: rows that begin off a boundary
 
 
 CASES = (
@@ -47,6 +48,8 @@ CASES = (
     Case("block, 64 a thread, or looped", (2, 9001)),
     Case("multi-block", (1, 40000)),
     Case("looped", (1200, 16400)),
+    Case("warp, off a boundary", (9, 1003), start=3),
+    Case("multi-block, off a boundary", (2, 40003), start=3),
     Case("spatial", (2, 21, 8, 8)),
     Case("generic", (37, 30), 1, (torch.float64,)),
     Case("generic, strided", (37, 30), 0, (torch.float32,)),
@@ -76,7 +79,8 @@ def exact(values: Values) -> Values:
 
 def values_of(case: Case, dtype: torch.dtype, device: str, key: torch.Tensor) -> Values:
     logits, grad = some(case.shape, dtype, 7919), some(case.shape, dtype, 104729)
-    x, g, dim = logits.to(device), grad.to(device), case.dim
+    x, g = (tensor.to(device)[:, case.start :] for tensor in (logits, grad))
+    dim = case.dim
     tau = torch.tensor(TAU, dtype=torch.float64)
     y = ops._gumbel_softmax(x, tau, key, dim, False)
     one_hot, beside = ops._gumbel_softmax_hard_soft(x, tau, key, dim)
