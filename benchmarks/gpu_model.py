@@ -19,6 +19,7 @@ FILE = Path(__file__).with_name("gpu_model.json")
 NAMES = {SOFT: "soft", HARD: "hard", INDEX: "argmax", BACKWARD: "backward"}
 CLOCK = 1.98e9  # of a multiprocessor
 TILE, WARP, REGISTERS, SOFT_REGISTERS = 128, 1024, 8192, 16384  # classes, as in cuda/plan.h
+ROWS_OF_ONE_BLOCK = 2  # for each multiprocessor: of fewer long rows no share is predicted
 # Of PyTorch's unfused sampler: noise 3 tensors read or written, sum 3, temperature 2, softmax 2;
 # of a hard one also its maximum, zeros, difference, and sum.
 EAGER_PASSES = {SOFT: 10, HARD: 18}
@@ -42,7 +43,7 @@ def parts_of(task: Task, known: dict[str, list[float]]) -> list[str]:
     elif classes <= (SOFT_REGISTERS if task.kind == SOFT else REGISTERS):
         block = f"{name}, row in a block's registers, {task.dtype}"
         whats = ["row in a block's registers" if block in known else "row in a warp's registers"]
-    elif rows < 2 * 132:  # several blocks to a row
+    elif rows < ROWS_OF_ONE_BLOCK * 132:  # several blocks to a row
         return []
     else:
         whats = {
