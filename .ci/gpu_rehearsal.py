@@ -123,8 +123,10 @@ def faults_of_checks(out: Path) -> list[str]:
     print(f"pytest: {len(ran)} tests, {len(skipped)} skipped")
     if len(ran) < 100 or len(skipped) > 10:
         faults.append(f"pytest: {len(ran)} tests, {len(skipped)} skipped")
-    if json.loads((out / "words.json").read_text())["tests"] != 3:
-        faults.append("the C++ tests of words are not three")
+    for name, least in (("gtest", 20), ("words", 3), ("memcheck", 6)):
+        tests = json.loads((out / f"{name}.json").read_text())["tests"]
+        if tests < least:
+            faults.append(f"{name}: wanted at least {least} C++ tests, got {tests}")
     if len((out / "summary.txt").read_text().splitlines()) > LINES_OF_A_SCREEN:
         faults.append("the summary is longer than a screen")
     with tarfile.open(out / "results.tar.gz") as archive:
