@@ -25,7 +25,7 @@ SOURCES := $(LIBRARY_SOURCES) $(shell find tests/cpp tests/cuda_model -type f) t
 # The environment is this file's own unless PYTHON names another interpreter.
 OWN := $(filter $(VENV)/bin/python,$(PYTHON))
 
-.PHONY: help env build demo test test-cpp test-python test-oldest wheel wheel-test test-torch clang torch-syntax statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu arm64 bench instructions docs format lint clean
+.PHONY: help env build demo test test-cpp test-python test-oldest wheel wheel-test test-torch clang torch-syntax statistics prove-noise model-deep cuda-coverage vae-study ptx sass gpu gpu-bundle gpu-rehearsal arm64 bench instructions docs format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -145,8 +145,14 @@ ptx: build  ## run the CUDA kernels' PTX on an interpreter on the CPU: every cas
 sass: build  ## the GPU machine code in numbers: docs/internals/machine_code.md, checked against its budget
 	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel_cuda_kernels.so --write docs/internals/machine_code.md
 
-gpu: build  ## all that needs a GPU: tests, memory checkers, benchmark (see tests/gpu/run.sh); build/gpu/
-	PYTHON=$(PYTHON) BUILD=$(BUILD) tests/gpu/run.sh
+gpu: build  ## all that needs a GPU: tests, memory checkers, quick benchmark (see tests/gpu/run.py); build/gpu/
+	PYTHON=$(PYTHON) tests/gpu/run.sh --tests $(BUILD)/tests/cpp/gpu_tests --out build/gpu
+
+gpu-bundle: $(if $(OWN),$(VENV)/.ready)  ## the same, built here, for a machine with a GPU and no network: build/gpu-bundle.tar.gz
+	$(PYTHON) .ci/build_gpu_bundle.py
+
+gpu-rehearsal: gpu-bundle  ## that bundle without a GPU, in an empty folder, without a network
+	$(PYTHON) .ci/gpu_rehearsal.py
 
 bench: build  ## timings beside PyTorch, JAX, and Paddle (pip install --group bench), written to benchmarks/
 	$(PYTHON) benchmarks/compare.py

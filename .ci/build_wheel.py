@@ -26,7 +26,7 @@ STAGE = BUILD / "stage"
 EXCLUDED = ("libtorch*.so", "libc10*.so", "libgomp*", "libcuda.so*", "libcudart.so*")
 
 
-def interpreters() -> list[str]:
+def interpreters() -> dict[tuple[int, int], str]:
     """One of each version of Python from 3.10 to 3.13, this one first."""
     found = {sys.version_info[:2]: sys.executable}
     for number in range(10, 14):
@@ -37,7 +37,7 @@ def interpreters() -> list[str]:
             header = "import os, sysconfig as s; os.stat(s.get_paths()['include'] + '/Python.h')"
             if subprocess.run([path, "-c", header], capture_output=True).returncode == 0:
                 found.setdefault((3, number), path)
-    return list(found.values())
+    return found
 
 
 def run(*command: object, **environment: str) -> None:
@@ -70,7 +70,7 @@ def build(version: str, kernels: Path | None, pythons: list[str]) -> Path:
 def main() -> None:
     start = time.monotonic()
     shutil.rmtree(STAGE, ignore_errors=True)
-    pythons = interpreters()
+    pythons = list(interpreters().values())
     *older, newest = versions()
     kernels = build(newest, None, pythons)
     for version in reversed(older):

@@ -20,6 +20,7 @@ KINDS = (SOFT, HARD, INDEX, SOFT_TRAINING, HARD_TRAINING)
 OURS = "torch_gumbel"
 LABELS = {
     "ours": OURS,
+    "host key": f"{OURS}, host key",
     "eager": "F.gumbel_softmax",
     "compiled": "F.gumbel_softmax, compiled",
     "jax": "JAX jit",

@@ -11,7 +11,7 @@ import torch
 from cases import BACKWARD, INDEX, Call, Task
 from implementations import Inputs, call_of
 
-ROUNDS = 7
+ROUNDS = 5
 LEAST_MS = 10.0  # of a round
 BEYOND_CACHE = 4  # times the L2 cache, of all buffers together
 MOST_BUFFERS = 512

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hot paths of the kernels in a library's GPU machine code, and their budget."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -17,6 +18,35 @@ WIDE_RATES = (64, 32)
 CLOCK, MULTIPROCESSORS = 1.98e9, 132
 COPY = {"H200": 4.3e12, "H100": 3.0e12}  # bytes per second of a copy, assumed
 
+# Threads of the largest block that a kernel is launched with, by a part of its name: the first that
+# fits counts.
+THREADS = {
+    "BlockThreadGroup": 256,
+    "WarpThreadGroup": 128,
+    "sum_multi_block": 32,
+    "hard_backward_looped": 384,
+    "hard_looped": 256,
+    "hard_soft_looped": 384,
+    "argmax": 256,
+    "_looped_": 512,
+}
+
+
+def threads_of(symbol):
+    return next((threads for part, threads in THREADS.items() if part in symbol), 256)
+
+
+def blocks_of(kernel):
+    """Blocks that a multiprocessor of compute capability 9.0 holds."""
+    warps = threads_of(kernel.symbol) // 32
+    registers = warps * -(-kernel.registers * 32 // 256) * 256
+    return min(65536 // registers, 64 // warps, 32, 228 * 1024 // max(kernel.shared, 1))
+
+
+def occupancy(kernel):
+    """Warps that it holds, of 64."""
+    return blocks_of(kernel) * threads_of(kernel.symbol) // 32
+
 
 @dataclasses.dataclass
 class Path:
@@ -26,6 +56,7 @@ class Path:
     dtype: str
     counts: dict
     moved: float
+    symbol: str = ""  # of its kernel
 
     @property
     def key(self):
@@ -52,8 +83,17 @@ class Path:
 
 
 class Report:
-    def __init__(self, library):
+    """The kernels of a library. Hot paths are those of the kernels for a key that the host read, or
+    for one on the device."""
+
+    def __init__(self, library, device_key=False):
         self.kernels = machine_code.read(library)
+        self.key = "(?:Lb1E)?" if device_key else "(?:Lb0E)?"
+
+    def with_device_keys(self):
+        other = copy.copy(self)
+        other.key = "(?:Lb1E)?"
+        return other
 
     def kernel(self, name, dtype, *arguments):
         """By its name, element type, and further template arguments, mangled."""
@@ -66,59 +106,61 @@ class Report:
     def row_path(self, name, dtype, items, group, reads, writes, shuffles):
         width = TYPES[dtype][1]
         vectors = items // width
-        arguments = (rf"Li{vectors}E", rf"NS0_\d+{group}E", "(?:Lb0E)?E")
+        arguments = (rf"Li{vectors}E", rf"NS0_\d+{group}E", f"{self.key}E")
         kernel = self.kernel(f"{name}_row", dtype, *arguments)
         shuffles *= 1 if group == "WarpThreadGroup" else 2
         path = kernel.path(LDG=reads * vectors, STG=writes * vectors, SHFL=shuffles)
         assert path, f"{name} {dtype} {items} {group}: no such path"
-        return machine_code.pipes(path)
+        return machine_code.pipes(path), kernel.symbol
 
     def row_paths(self, name, dtype, bytes_moved, reads, writes, shuffles, groups):
         """Steady counts, as the difference of two sizes, and a whole row of 1024 classes."""
         for group, small, large in groups:
-            less, more = (
+            (less, _), (more, symbol) = (
                 self.row_path(name, dtype, items, group, reads, writes, shuffles)
                 for items in (small, large)
             )
             steady = {pipe: (more[pipe] - less[pipe]) / (large - small) for pipe in PIPES}
             where = "warp" if group == "WarpThreadGroup" else "block"
-            yield Path(f"{name}, row in a {where}'s registers", dtype, steady, bytes_moved)
-        whole = self.row_path(name, dtype, 32, "WarpThreadGroup", reads, writes, shuffles)
+            yield Path(f"{name}, row in a {where}'s registers", dtype, steady, bytes_moved, symbol)
+        whole, symbol = self.row_path(name, dtype, 32, "WarpThreadGroup", reads, writes, shuffles)
         per_class = {pipe: whole[pipe] / 32 for pipe in PIPES}
-        yield Path(f"{name}, all of a row of 1024", dtype, per_class, bytes_moved)
+        yield Path(f"{name}, all of a row of 1024", dtype, per_class, bytes_moved, symbol)
 
     def loop_path(self, name, what, dtype, classes, reads, writes, bytes_moved):
         vectors = classes // TYPES[dtype][1]
-        kernel = self.kernel(f"{name}_looped", dtype, "(?:Lb0E)?", r"LNS0_5StageE0E")
+        kernel = self.kernel(f"{name}_looped", dtype, self.key, r"LNS0_5StageE0E")
         # An argmax has a loop without random words as well, for rows of temperature 0.
         least_wide = 4 * classes if name == "argmax" else 0
         path = kernel.loop(least_wide, LDG=reads * vectors, STG=writes * vectors, SHFL=0)
         assert path, f"{name} {dtype}: no loop of {reads} reads and {writes} writes"
         counts = machine_code.pipes(path)
         per_class = {pipe: counts[pipe] / classes for pipe in PIPES}
-        return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved)
+        return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved, kernel.symbol)
 
     def spatial_path(self, name, dtype, reads, writes, bytes_moved):
         """The second read of spatial rows."""
         vectors = 16 // TYPES[dtype][1]
-        kernel = self.kernel(f"{name}_spatial", dtype, "(?:Lb0E)?E")
+        kernel = self.kernel(f"{name}_spatial", dtype, f"{self.key}E")
         path = kernel.loop(LDG=reads * vectors, STG=writes * vectors, SHFL=0)
         assert path, f"{name} {dtype}: no loop over classes"
         counts = machine_code.pipes(path)
         per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
-        return Path(f"{name}, spatial rows, second read", dtype, per_class, bytes_moved)
+        where = "spatial rows, second read"
+        return Path(f"{name}, {where}", dtype, per_class, bytes_moved, kernel.symbol)
 
     def tile_path(self, name, dtype, reads, writes, bytes_moved):
         """Rows of 8 classes, one lane each: the tile in and out, and twice round the rows' loop."""
         vectors = 16 // TYPES[dtype][1]
-        kernel = self.kernel(f"{name}_tile", dtype, "Li8E", "(?:Lb0E)?E")
+        kernel = self.kernel(f"{name}_tile", dtype, "Li8E", f"{self.key}E")
         # Of hard and soft together, the sign of a sample tells, which a lane reads and sets.
         read_back, marks = 16 * min(writes, 1), name == "hard_soft"
         flat = kernel.path(LDG=reads * vectors, STG=writes * vectors, LDS=read_back, SHFL=0)
         rows = kernel.loop(LDG=0, STG=0, LDS=8 * (2 if "backward" in name else 1) + marks, SHFL=0)
         assert flat and rows, f"{name} {dtype}: no path through a tile"
         counts = machine_code.pipes(flat + 2 * rows)
-        return Path(f"{name}, rows of 8", dtype, {p: counts[p] / 16 for p in PIPES}, bytes_moved)
+        per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
+        return Path(f"{name}, rows of 8", dtype, per_class, bytes_moved, kernel.symbol)
 
     def paths(self):
         warp, block = ("WarpThreadGroup", 16, 32), ("BlockThreadGroup", 32, 64)

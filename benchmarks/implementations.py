@@ -71,15 +71,20 @@ def sampling(sample: Sampler, task: Task, logits: Tensor, grad: Tensor) -> Call:
     return lambda: torch.autograd.grad(sample(leaf), leaf, grad)
 
 
-def ours(task: Task, logits: Tensor, grad: Tensor) -> Call:
+def ours(task: Task, logits: Tensor, grad: Tensor, key: Tensor | None = None) -> Call:
     tau, hard, dim = task.tau, task.hard, task.dim
     if task.kind == INDEX:
-        return lambda: torch_gumbel.gumbel_argmax(logits, dim)
+        return lambda: torch_gumbel.gumbel_argmax(logits, dim, key=key)
     if task.kind == BACKWARD:
         backward, tensor = torch.ops.torch_gumbel._gumbel_softmax_backward, torch.tensor(tau)
         return lambda: backward(grad, logits, tensor, dim % logits.dim())[0]
     fused = torch_gumbel.gumbel_softmax
-    return sampling(lambda x: fused(x, tau, hard, 1e-10, dim), task, logits, grad)
+    return sampling(lambda x: fused(x, tau, hard, 1e-10, dim, key=key), task, logits, grad)
+
+
+def host_key(task: Task, logits: Tensor, grad: Tensor) -> Call:
+    """With a key that the host reads: in a graph, the kernels that eager calls launch."""
+    return ours(task, logits, grad, torch_gumbel.key(3))
 
 
 def eager(task: Task, logits: Tensor, grad: Tensor) -> Call:
@@ -130,6 +135,7 @@ def arithmetic(task: Task, logits: Tensor, grad: Tensor) -> Call:
 
 MAKERS: dict[str, Maker] = {
     "ours": ours,
+    "host key": host_key,
     "eager": eager,
     "compiled": compiled,
     "multinomial": multinomial,

@@ -4,6 +4,7 @@
 #include <torch_gumbel/torch_gumbel.h>
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -59,36 +60,41 @@ std::string name_of(const Shape& shape, at::ScalarType type) {
   return text.str();
 }
 
-/// Calls check(logits, dim, name) for all shapes and types, also with a start off a boundary.
+/// Calls check(logits, the same on the GPU, dim, name) for all shapes and types, also with a start
+/// off a boundary. Both are cut where they are: moving a part would put it at a boundary.
 template <typename Check>
 void for_all_logits(Check check) {
   for (const Shape& shape : kShapes)
     for (const at::ScalarType type : kTypes) {
-      const at::Tensor logits = some_logits(shape.sizes, type);
-      check(logits, shape.dim, name_of(shape, type));
+      const at::Tensor logits = some_logits(shape.sizes, type), there = on_gpu(logits);
+      check(logits, there, shape.dim, name_of(shape, type));
       if (shape.dim != -1 || shape.sizes.back() < 40) continue;
-      check(logits.slice(-1, 3), shape.dim, name_of(shape, type) + " from class 3");
+      const at::Tensor part = there.slice(-1, 3);
+      EXPECT_NE(reinterpret_cast<uintptr_t>(part.const_data_ptr()) % 16, 0);
+      check(logits.slice(-1, 3), part, shape.dim, name_of(shape, type) + " from class 3");
     }
 }
 
 TEST_F(GpuBits, OfHardSamples) {
-  for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
-    const auto hard = [&](const at::Tensor& of) {
-      return gumbel_softmax(of, 0.7, true, dim, false, nullopt, key(11));
-    };
-    EXPECT_TRUE(same_bits(hard(on_gpu(x)), hard(x))) << name;
-  });
+  for_all_logits(
+      [](const at::Tensor& x, const at::Tensor& there, int64_t dim, const std::string& name) {
+        const auto hard = [&](const at::Tensor& of) {
+          return gumbel_softmax(of, 0.7, true, dim, false, nullopt, key(11));
+        };
+        EXPECT_TRUE(same_bits(hard(there), hard(x))) << name;
+      });
 }
 
 TEST_F(GpuBits, OfIndicesAtATemperature) {
-  for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
-    for (const double temperature : {1.0, 0.3, 0.0}) {
-      const auto index = [&](const at::Tensor& of) {
-        return gumbel_argmax(of, dim, false, nullopt, temperature, nullopt, key(12));
-      };
-      EXPECT_TRUE(same_bits(index(on_gpu(x)), index(x))) << name << " " << temperature;
-    }
-  });
+  for_all_logits(
+      [](const at::Tensor& x, const at::Tensor& there, int64_t dim, const std::string& name) {
+        for (const double temperature : {1.0, 0.3, 0.0}) {
+          const auto index = [&](const at::Tensor& of) {
+            return gumbel_argmax(of, dim, false, nullopt, temperature, nullopt, key(12));
+          };
+          EXPECT_TRUE(same_bits(index(there), index(x))) << name << " " << temperature;
+        }
+      });
 }
 
 TEST_F(GpuBits, OfRowsWithMasksAndWithoutADistribution) {
@@ -160,43 +166,46 @@ double accuracy(at::ScalarType type, double of_float) {
 }
 
 TEST_F(GpuBits, SoftSamplesAreNear) {
-  for_all_logits([](const at::Tensor& x, int64_t dim, const std::string& name) {
-    const at::Tensor y = gumbel_softmax(on_gpu(x), kTau, false, dim, false, nullopt, key(14));
-    const at::Tensor wanted = exact_sample(x, dim, key(14));
-    expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
-  });
+  for_all_logits(
+      [](const at::Tensor& x, const at::Tensor& there, int64_t dim, const std::string& name) {
+        const at::Tensor y = gumbel_softmax(there, kTau, false, dim, false, nullopt, key(14));
+        const at::Tensor wanted = exact_sample(x, dim, key(14));
+        expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
+      });
 }
 
 TEST_F(GpuBits, OneHotsBesideSoftSamplesHaveTheBitsOfHardOnes) {
   const at::Tensor tau = at::scalar_tensor(kTau, at::kDouble);
-  for_all_logits([&](const at::Tensor& x, int64_t dim, const std::string& name) {
-    const auto [one_hot, y] = ops::hard_soft().call(
-        on_gpu(x), tau, key(16), dim < 0 ? dim + x.dim() : dim, nullopt, nullopt, nullopt);
-    const at::Tensor hard = gumbel_softmax(x, kTau, true, dim, false, nullopt, key(16));
-    EXPECT_TRUE(same_bits(one_hot, hard)) << name;
-    const at::Tensor wanted = exact_sample(x, dim, key(16));
-    expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
-  });
+  for_all_logits(
+      [&](const at::Tensor& x, const at::Tensor& there, int64_t dim, const std::string& name) {
+        const auto [one_hot, y] = ops::hard_soft().call(
+            there, tau, key(16), dim < 0 ? dim + x.dim() : dim, nullopt, nullopt, nullopt);
+        const at::Tensor hard = gumbel_softmax(x, kTau, true, dim, false, nullopt, key(16));
+        EXPECT_TRUE(same_bits(one_hot, hard)) << name;
+        const at::Tensor wanted = exact_sample(x, dim, key(16));
+        expect_near(y, wanted, wanted * accuracy(x.scalar_type(), 1.2e-5), name);
+      });
 }
 
 TEST_F(GpuBits, GradientsAreNear) {
   const at::Tensor tau = at::scalar_tensor(kTau, at::kDouble);
-  for_all_logits([&](const at::Tensor& x, int64_t dim, const std::string& name) {
-    dim = dim < 0 ? dim + x.dim() : dim;
-    const at::Tensor grad = some_logits(x.sizes(), x.scalar_type()).flip(0);
-    const at::Tensor g = grad.to(at::kDouble);
-    const auto check = [&](const at::Tensor& got, const at::Tensor& y, const char* which) {
-      const at::Tensor wanted = y * (g - (y * g).sum(dim, true)) / kTau;
-      const at::Tensor largest = y * g.abs().amax(dim, true) / kTau;
-      expect_near(got, wanted, largest * accuracy(x.scalar_type(), 1.5e-5), name + which);
-    };
-    const at::Tensor y = exact_sample(x, dim, key(15)).to(x.scalar_type());
-    check(std::get<0>(ops::backward().call(on_gpu(grad), on_gpu(y), tau, dim, nullopt, false)),
-          y.to(at::kDouble), " from y");
-    check(std::get<0>(ops::hard_backward().call(on_gpu(grad), on_gpu(x), tau, key(15), dim, false,
-                                                nullopt, nullopt)),
-          exact_sample(x, dim, key(15)), " from logits");
-  });
+  for_all_logits(
+      [&](const at::Tensor& x, const at::Tensor& there, int64_t dim, const std::string& name) {
+        dim = dim < 0 ? dim + x.dim() : dim;
+        const at::Tensor grad = some_logits(x.sizes(), x.scalar_type()).flip(0);
+        const at::Tensor g = grad.to(at::kDouble);
+        const auto check = [&](const at::Tensor& got, const at::Tensor& y, const char* which) {
+          const at::Tensor wanted = y * (g - (y * g).sum(dim, true)) / kTau;
+          const at::Tensor largest = y * g.abs().amax(dim, true) / kTau;
+          expect_near(got, wanted, largest * accuracy(x.scalar_type(), 1.5e-5), name + which);
+        };
+        const at::Tensor y = exact_sample(x, dim, key(15)).to(x.scalar_type());
+        check(std::get<0>(ops::backward().call(on_gpu(grad), on_gpu(y), tau, dim, nullopt, false)),
+              y.to(at::kDouble), " from y");
+        check(std::get<0>(ops::hard_backward().call(on_gpu(grad), there, tau, key(15), dim, false,
+                                                    nullopt, nullopt)),
+              exact_sample(x, dim, key(15)), " from logits");
+      });
 }
 
 }  // namespace

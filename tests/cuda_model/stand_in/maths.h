@@ -25,7 +25,8 @@ inline float within(double exact, double error, uint32_t argument) {
   if (!std::isfinite(exact) || exact == 0) return static_cast<float>(exact);
   const uint32_t hash = (argument ^ argument >> 15) * 0x9E3779B9u;
   const double share = static_cast<double>(static_cast<int32_t>(hash ^ hash >> 13)) * 0x1p-31;
-  return static_cast<float>(exact + share * std::max(0.0, error - 0.5 * ulp(exact)));
+  const double rounding = 0.5 * ulp(std::fabs(exact) + error);
+  return static_cast<float>(exact + share * std::max(0.0, error - rounding));
 }
 
 inline bool near_one(float x) { return x >= 0.5f && x <= 2.0f; }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CUDA against the CPU: bits, gradients, keys, memory, and no synchronization.
 
-`make gpu` runs this file with REQUIRE_CUDA=1. C++ tests of the same: tests/cpp/gpu_*_test.cpp.
+`make gpu` (tests/gpu/run.py) runs this file with REQUIRE_CUDA=1. C++ tests of the same:
+tests/cpp/gpu_*_test.cpp.
 """
 
 import pytest
@@ -30,12 +31,14 @@ def normal(shape, dtype=torch.float32):
     return (3 * torch.randn(shape, dtype=torch.float64)).to(dtype)
 
 
-def near(got, wanted, relative, what=""):
+def near(got, wanted, relative, what="", absolute=1e-7):
     """Within `relative` of the values and the rounding of the result; the same NaNs."""
     x, y = got.double().cpu(), wanted.double()
     error = (x - y).abs() - y.abs() * (relative + torch.finfo(got.dtype).eps)
     assert torch.equal(x.isnan(), y.isnan()), what
-    assert (error.nan_to_num(0) <= 1e-7).all(), f"{what}: off by {error.nan_to_num(0).max():.3g}"
+    assert (error.nan_to_num(0) <= absolute).all(), (
+        f"{what}: off by {error.nan_to_num(0).max():.3g}"
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -86,14 +89,28 @@ def test_a_shard_draws_its_part_of_the_global_sample(dtype):
     whole = ops._gumbel_softmax(x.cuda(), tau_of(1.0), KEY, 1, False)
     for first in [0, 4, 401]:
         where = {"full_shape": [8, 1200], "start": [0, first]}
+        there = x.cuda()[:, first : first + 300]  # moving a part would put it at a boundary
         part = x[:, first : first + 300]
-        value, index = ops._gumbel_max(part.cuda(), tau_of(1.0), KEY, 1, False, **where)
+        value, index = ops._gumbel_max(there, tau_of(1.0), KEY, 1, False, **where)
         wanted = ops._gumbel_max(part, tau_of(1.0), KEY, 1, False, **where)
         assert_same_bits(value.cpu(), wanted[0])
         assert torch.equal(index.cpu(), wanted[1])
-        alone = ops._gumbel_softmax(part.cuda(), tau_of(1.0), KEY, 1, False, **where).double()
+        alone = ops._gumbel_softmax(there, tau_of(1.0), KEY, 1, False, **where).double()
         cut = whole[:, first : first + 300].double()
-        near(alone, (cut / cut.sum(1, keepdim=True)).cpu(), 1e-2 if dtype in HALVES else 1e-4)
+        sums = cut.sum(1, keepdim=True)
+        # Small halves lie 2^-24 apart, and are divided by the part's sum.
+        absolute = 1e-7 + (2.0**-24 / sums.min().item() if dtype == torch.float16 else 0)
+        near(alone, (cut / sums).cpu(), 1e-2 if dtype in HALVES else 1e-4, "", absolute)
+
+
+def magnitudes(x, grad, tau, dim):
+    """Of what the gradients at logits and at tau add up: y (grad - sum y grad) / tau of a row, and
+    the sum over its classes of that times log y. Where one class dominates a row, or incoming
+    gradients are alike, the gradients are far smaller, and their relative errors larger."""
+    y = gumbel_softmax(x.double(), tau, dim=dim, key=KEY)
+    terms = y * grad.double().abs().amax(dim, keepdim=True) / tau
+    at_tau = terms * y.clamp(min=1e-300).log().abs()
+    return terms.amax(dim, keepdim=True), at_tau.sum(dim, keepdim=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -110,11 +127,11 @@ def test_gradients_are_near_those_of_the_cpu(shape, dim, hard, dtype):
         y = gumbel_softmax(logits, temperature, hard, dim=dim, key=KEY)
         return torch.autograd.grad(y, (logits, temperature), grad.to(device))
 
-    for got, wanted in zip(gradients("cuda"), gradients("cpu"), strict=True):
-        scale = wanted.double().abs().amax(dim, keepdim=True) + 1e-6
-        tolerance = 2e-2 if dtype in HALVES else 2e-3
+    tolerance = 2e-2 if dtype in HALVES else 5e-4
+    scales = magnitudes(x, grad, tau, dim)
+    for got, wanted, scale in zip(gradients("cuda"), gradients("cpu"), scales, strict=True):
         error = (got.double().cpu() - wanted.double()).abs()
-        assert (error <= tolerance * scale).all(), f"off by {(error / scale).max():.3g}"
+        assert (error <= tolerance * (scale + 1e-6)).all(), f"off by {(error / scale).max():.3g}"
 
 
 def test_special_rows_are_those_of_the_cpu():
@@ -176,6 +193,7 @@ def test_nothing_but_the_result_is_allocated(hard, dtype):
     x = normal((512, 1000), dtype).cuda()
     gumbel_softmax(x, 0.7, hard, key=KEY)
     torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # a cached block is not split where less than 1 MB would be left
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     y = gumbel_softmax(x, 0.7, hard, key=KEY)
@@ -184,6 +202,7 @@ def test_nothing_but_the_result_is_allocated(hard, dtype):
     if not hard:
         return
     del y
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     kept = ops._gumbel_softmax_hard_soft(x, tau_of(0.7), KEY, 1)
     assert torch.cuda.max_memory_allocated() - before <= len(kept) * size

@@ -79,3 +79,10 @@ def test_the_page_names_every_hot_path():
     budget = hot_paths.budget()["instructions"]
     rows = set(re.findall(r"^\| ([^|]+) \| (\w+) \|", page, flags=re.M))
     assert {tuple(name.rsplit(", ", 1)) for name in budget} <= rows
+
+
+def test_the_model_of_the_benchmark_knows_every_hot_path_with_keys_of_host_and_device():
+    budget = hot_paths.budget()["instructions"]
+    model = json.loads(sass_report.MODEL_FILE.read_text())
+    assert set(model) == {"host", "device"}
+    assert all(set(paths) == set(budget) for paths in model.values())
