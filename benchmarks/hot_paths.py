@@ -120,6 +120,13 @@ class Report:
         counts = machine_code.pipes(flat + 2 * rows)
         return Path(f"{name}, rows of 8", dtype, {p: counts[p] / 16 for p in PIPES}, bytes_moved)
 
+    def noise_path(self, dtype, bytes_moved):
+        width = TYPES[dtype][1]
+        path = self.kernel("noise_run", dtype, "(?:Lb0E)?E").loop(LDG=0, STG=1, SHFL=0)
+        assert path, f"noise {dtype}: no loop over groups"
+        counts = machine_code.pipes(path)
+        return Path("noise", dtype, {p: counts[p] / width for p in PIPES}, bytes_moved)
+
     def paths(self):
         warp, block = ("WarpThreadGroup", 16, 32), ("BlockThreadGroup", 32, 64)
         for dtype in ["float32", "bfloat16"]:
@@ -151,6 +158,7 @@ class Report:
             yield self.tile_path("argmax", dtype, 1, 0, size)
             yield self.tile_path("backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)
+            yield self.noise_path(dtype, size)
 
 
 def label(symbol):
@@ -176,7 +184,7 @@ def reads_rows(symbol):
 
 def writes_rows(symbol):
     """An argmax writes none, nor does the first launch of rows of several blocks."""
-    return re.search(FAST, symbol) and not re.search("argmax|StageE1", symbol)
+    return re.search(f"{FAST}|noise_run", symbol) and not re.search("argmax|StageE1", symbol)
 
 
 def budget():

@@ -26,6 +26,13 @@ Kernel with_element(DType type, F f) {
   return f(BFloat16{});
 }
 
+/// f(Output) for the type of noise.
+template <typename F>
+Kernel with_output(DType type, F f) {
+  if (type == DType::kFloat64) return f(Float64{});
+  return with_element(type, f);
+}
+
 /// f(std::true_type-like) for a bool.
 template <bool kValue>
 struct Constant {
@@ -91,6 +98,17 @@ Kernel looped_kernel(const KernelParams& a) {
   });
 }
 
+Kernel noise_kernel(const Plan& plan, const KernelParams& a) {
+  if (plan.family != Family::kRun)
+    return a.output_type == DType::kFloat64 ? noise_generic_kernel<double>
+                                            : noise_generic_kernel<float>;
+  return with_output(a.output_type, [&](auto output) {
+    return with_bool(a.key != nullptr, [&](auto on_device) -> Kernel {
+      return noise_run_kernel<decltype(output), decltype(on_device)::value>;
+    });
+  });
+}
+
 Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
   Problem problem;
   problem.a = a;
@@ -140,6 +158,7 @@ void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelPara
       return once(looped_kernel<Ops, Stage::kWhole>(a));
     case Family::kMultiBlock:
       return start_multi_block<Ops>(op, plan, p, stream);
+    case Family::kRun:
     case Family::kGeneric:
       return once(a.input_type == DType::kFloat64 ? generic_double : generic_float);
   }
@@ -191,12 +210,11 @@ void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& 
                        hard_backward_generic_kernel<double>, a, stream, resources);
 }
 
-void noise(const KernelParams& a, cudaStream_t stream) {
-  if (a.rows.count == 0 || a.rows.classes == 0) return;
+void noise(const KernelParams& given, cudaStream_t stream) {
+  if (given.rows.count == 0 || given.rows.classes == 0) return;
+  const KernelParams a = planning::as_run(given);
   const Plan plan = plan_for(Op::kNoise, a, {});
-  const bool wide = a.output_type == DType::kFloat64;
-  start(wide ? noise_generic_kernel<double> : noise_generic_kernel<float>,
-        problem_of(a, plan, nullptr), plan.blocks, plan.threads, 0, stream);
+  start(noise_kernel(plan, a), problem_of(a, plan, nullptr), plan.blocks, plan.threads, 0, stream);
 }
 
 void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,

@@ -4,15 +4,16 @@
 
 #include <stdint.h>
 
-#include "../csrc/math/rows.h"
+#include "row_layout.h"
 
 namespace torch_gumbel::cuda {
 
 /// kTile: short contiguous rows. kRow: a row in the registers of a warp or a block. kSpatial: rows
 /// with a stride between classes, kWidth neighbours to a lane. kLooped: a row read twice by one
 /// block. kMultiBlock: a row of several blocks, in two launches (three where a gradient at tau is
-/// asked for as well). kGeneric: every layout and dtype.
-enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock };
+/// asked for as well). kRun: noise of consecutive words in consecutive elements. kGeneric: every
+/// layout and dtype.
+enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock, kRun };
 
 /// The device and its resources.
 struct Device {
@@ -28,8 +29,8 @@ struct Plan {
   bool block_per_row = false;  // kRow: else a warp
   bool spatial = false;        // kGeneric
   int threads_per_row = 1;     // kGeneric, kTile: threads that share a row
-  int blocks_per_row = 1;      // kMultiBlock: blocks that share a row
-  int vectors_per_block = 0;   // kMultiBlock
+  int blocks_per_row = 1;      // kMultiBlock, kRun: blocks that share a row
+  int vectors_per_block = 0;   // kMultiBlock; kRun: groups
   int tile_rows = 0;           // kTile
   int tile_floats = 0;         // kTile
   int64_t shared_bytes = 0;
@@ -45,106 +46,7 @@ constexpr int kItemsPerThread = 32;      // classes in registers, scores and gra
 constexpr int kMaxItemsPerThread = 64;   // classes in registers, scores alone
 constexpr int kMostWarps = 8;            // of a block: two blocks to a multiprocessor overlap
 constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks loop over rows
-constexpr int64_t kMaxClasses = int64_t{1} << 30;
 constexpr int64_t kMaxGrid = 0x7FFFFFFF;
-
-inline int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
-inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit; }
-inline int size_of(DType type) {
-  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
-}
-inline int width_of(DType type) { return 16 / size_of(type); }
-
-inline bool draws(Op op) { return op != Op::kBackward; }
-inline bool has_output(Op op) { return op != Op::kArgmax; }
-inline bool has_one_hot(Op op) { return op == Op::kHardSoft; }
-inline bool has_grad(Op op) { return op == Op::kBackward || op == Op::kHardBackward; }
-
-/// Whether a tensor's elements are of the input's type or, beside halves, float32.
-inline bool suits(DType type, DType input) { return type == input || type == DType::kFloat32; }
-
-/// The alignment of a tensor's rows, in elements.
-struct Run {
-  int64_t first;  // of the first row; counts modulo the width
-  const int64_t* row_stride;
-};
-
-inline Run run_of(const KernelParams& a, Operand operand, const void* data, DType type) {
-  return {static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) / size_of(type)),
-          a.rows.stride[static_cast<int>(operand)]};
-}
-
-/// Whether two runs are `multiple` apart in every row, modulo `multiple`.
-inline bool in_step(const Rows& rows, const Run& x, const Run& y, int64_t multiple) {
-  bool same = (x.first - y.first) % multiple == 0;
-  for (int d = 0; d < rows.dims; ++d)
-    same &= rows.size[d] == 1 || (x.row_stride[d] - y.row_stride[d]) % multiple == 0;
-  return same;
-}
-
-/// Whether rows are aligned: their classes are contiguous in every tensor, and their 16-byte
-/// boundaries are the same in every tensor and boundaries of the blocks of four words as well.
-inline bool are_aligned(Op op, const KernelParams& a) {
-  const Rows& rows = a.rows;
-  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
-    return false;
-  const Run input = run_of(a, Operand::kInput, a.input, a.input_type);
-  const auto follows = [&](Operand operand) {
-    return rows.classes == 1 || rows.step(operand) == 1;
-  };
-  const auto lies_like_input = [&](Operand operand, const void* data, DType type) {
-    return suits(type, a.input_type) && follows(operand) &&
-           in_step(rows, input, run_of(a, operand, data, type), width_of(type));
-  };
-  if (!follows(Operand::kInput)) return false;
-  if (has_output(op) && !lies_like_input(Operand::kOutput, a.output, a.output_type)) return false;
-  if (has_one_hot(op) && !lies_like_input(Operand::kOutput, a.one_hot, a.output_type)) return false;
-  if (has_grad(op) && !lies_like_input(Operand::kGrad, a.grad, a.grad_type)) return false;
-  const Run words = {static_cast<int64_t>(rows.first_word),
-                     rows.stride[static_cast<int>(Operand::kWord)]};
-  return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
-}
-
-/// Whether rows are spatial: neighbouring rows are contiguous in whole vectors, under one key, with
-/// all vectors of a class at 16-byte boundaries and at boundaries of the blocks of four words.
-inline bool are_spatial(Op op, const KernelParams& a) {
-  const Rows& rows = a.rows;
-  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
-    return false;
-  const int inner = rows.dims - 1, width = width_of(a.input_type);
-  if (inner < 0 || rows.size[inner] % width != 0) return false;
-  const auto steps = [&](Operand operand, int64_t first, int64_t multiple) {
-    const int64_t* stride = rows.stride[static_cast<int>(operand)];
-    bool even = first % multiple == 0 && rows.step(operand) % multiple == 0 && stride[inner] == 1;
-    for (int d = 0; d < inner; ++d) even &= stride[d] % multiple == 0;
-    return even;
-  };
-  const auto lies_well = [&](Operand operand, const void* data, DType type) {
-    const Run run = run_of(a, operand, data, type);
-    return suits(type, a.input_type) && steps(operand, run.first, width_of(type));
-  };
-  return lies_well(Operand::kInput, a.input, a.input_type) &&
-         (!has_output(op) || lies_well(Operand::kOutput, a.output, a.output_type)) &&
-         (!has_one_hot(op) || lies_well(Operand::kOutput, a.one_hot, a.output_type)) &&
-         (!has_grad(op) || lies_well(Operand::kGrad, a.grad, a.grad_type)) &&
-         (!draws(op) || (steps(Operand::kWord, static_cast<int64_t>(rows.first_word), 4) &&
-                         rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
-}
-
-/// Whether aligned rows are contiguous in every tensor, from a 16-byte boundary on, under one key.
-inline bool are_flat(Op op, const KernelParams& a) {
-  const Rows& rows = a.rows;
-  const auto ends_meet = [&](Operand operand) {
-    return rows.dims == 0 || rows.stride[static_cast<int>(operand)][0] == rows.classes;
-  };
-  const bool one_key =
-      a.key == nullptr || rows.dims == 0 || rows.stride[static_cast<int>(Operand::kKey)][0] == 0;
-  return rows.dims <= 1 && one_key && ends_meet(Operand::kInput) &&
-         (!has_output(op) || ends_meet(Operand::kOutput)) &&
-         (!has_grad(op) || ends_meet(Operand::kGrad)) &&
-         (!draws(op) || ends_meet(Operand::kWord)) &&
-         reinterpret_cast<uintptr_t>(a.input) % 16 == 0;
-}
 
 inline int64_t power_of_two_from(int64_t least) {
   int64_t power = 1;
@@ -262,6 +164,30 @@ inline Plan generic_plan(Op op, const KernelParams& a) {
   return plan;
 }
 
+/// Runs of noise, each shared by blocks: so many that every multiprocessor has several, but at most
+/// kMostPasses groups for each thread. Short rows, and others than runs, are generic.
+inline Plan noise_plan(const KernelParams& a, const Device& device) {
+  constexpr int64_t kThreads = 256, kShortestRun = 1024, kMostPasses = 8;
+  constexpr int64_t kBlocksPerMultiprocessor = 8;
+  const Rows& rows = a.rows;
+  const bool runs = rows.step(Operand::kOutput) == 1 && rows.step(Operand::kWord) == 1;
+  const int64_t width = width_of(a.output_type), group = width < 4 ? 4 : width;
+  const int64_t groups = ceil_div(rows.classes, group) + 1;  // the first and the last in part
+  if (!runs || (rows.count > 1 && rows.classes < kShortestRun)) return generic_plan(Op::kNoise, a);
+  const int64_t passes =
+      ceil_div(groups, kThreads * kBlocksPerMultiprocessor * device.multiprocessors);
+  const int64_t per_block = kThreads * at_most(passes, kMostPasses);
+  const int64_t blocks_per_row = ceil_div(groups, per_block);
+  if (blocks_per_row > kMaxGrid / rows.count) return generic_plan(Op::kNoise, a);
+  Plan plan;
+  plan.family = Family::kRun;
+  plan.threads = static_cast<int>(kThreads);
+  plan.vectors_per_block = static_cast<int>(per_block);
+  plan.blocks_per_row = static_cast<int>(blocks_per_row);
+  plan.blocks = rows.count * blocks_per_row;
+  return plan;
+}
+
 inline int64_t longest_register_row(Op op) {
   const bool most = op == Op::kSoft || op == Op::kHardSoft;
   const int items = most ? kMaxItemsPerThread : kItemsPerThread;
@@ -282,6 +208,7 @@ inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device)
 /// The plan for a problem of at least one row and class.
 inline Plan plan_for(Op op, const KernelParams& a, const Device& device) {
   using namespace planning;
+  if (op == Op::kNoise) return noise_plan(as_run(a), device);
   if (are_aligned(op, a)) {
     Plan plan;
     if (a.rows.classes <= kShortRow && are_flat(op, a))

@@ -4,6 +4,7 @@
 
 #include "../kernels/generic_kernels.cuh"
 #include "../kernels/looped_hard_soft.cuh"
+#include "../kernels/noise.cuh"
 #include "../kernels/spatial_kernels.cuh"
 #include "../kernels/tile_hard_soft.cuh"
 
