@@ -120,6 +120,10 @@ Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
   while (1 << problem.threads_per_row_log2 < plan.threads_per_row) ++problem.threads_per_row_log2;
   problem.tile_rows = plan.tile_rows;
   problem.tile_floats = plan.tile_floats;
+  problem.tile_distance_log2 = plan.banking.distance_log2;
+  problem.tile_rows_step = plan.banking.rows_step;
+  problem.tile_shift = plan.banking.shift;
+  problem.tile_shift_log2 = plan.banking.shift_log2;
   problem.blocks_per_row = plan.blocks_per_row;
   problem.vectors_per_block = plan.vectors_per_block;
   problem.workspace = workspace;

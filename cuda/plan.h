@@ -21,6 +21,14 @@ struct Device {
   bool has_workspace = false;  // whether launches get one
 };
 
+/// How a tile's rows avoid each other's banks of shared memory (kernels/tile.cuh).
+struct TileBanking {
+  int distance_log2 = 0;  // of the rows that a warp processes at a time
+  int rows_step = 0;      // from a row to the one that the same threads process next
+  int shift = 0;          // elements after every 2^shift_log2
+  int shift_log2 = 0;
+};
+
 struct Plan {
   Family family = Family::kGeneric;
   int64_t blocks = 0;
@@ -33,6 +41,7 @@ struct Plan {
   int vectors_per_block = 0;   // kMultiBlock; kRun: groups
   int tile_rows = 0;           // kTile
   int tile_floats = 0;         // kTile
+  TileBanking banking;         // kTile
   int64_t shared_bytes = 0;
   int64_t workspace_bytes = 0;
 };
@@ -54,6 +63,38 @@ inline int64_t power_of_two_from(int64_t least) {
   return power;
 }
 
+inline int log2_of(int64_t power) {
+  int log2 = 0;
+  while (int64_t{1} << log2 < power) ++log2;
+  return log2;
+}
+
+/// A warp reads class j of 32 / threads_per_row rows at once. Neighbouring rows of K = 2^a odd
+/// classes begin at multiples of 2^a banks. Where the row's threads are at least as many, rows at a
+/// distance of threads_per_row / 2^a begin at different multiples of threads_per_row. Where they
+/// are fewer, 32 / 2^a rows meet no bank twice, and a shift after so many frees those between, as
+/// long as the tile is still read and written well: in vectors, or because a shift of one element
+/// after 32 suits scalars. Of 128, only K = 6, 12, 24, 48, and 96 stay without: two ways.
+inline TileBanking tile_banking(int classes, int threads_per_row, int rows, int rows_at_once) {
+  constexpr int kBanks = 32;
+  TileBanking banking;
+  banking.rows_step = rows_at_once;
+  int factor = 1;
+  while (factor < kBanks && classes % (2 * factor) == 0) factor *= 2;
+  const int period = classes * (kBanks / factor);
+  if (factor <= threads_per_row) {
+    banking.distance_log2 = log2_of(threads_per_row / factor);
+    // 16 rows at once of 2 per warp: only 32 rows have all distances of 16.
+    const bool over = (kBanks / threads_per_row << banking.distance_log2) > rows_at_once;
+    if (over && rows != 2 * rows_at_once) --banking.distance_log2;
+    if (over && rows == 2 * rows_at_once) banking.rows_step /= 2;
+  } else if ((period & (period - 1)) == 0) {
+    banking.shift = threads_per_row;
+    banking.shift_log2 = log2_of(period);
+  }
+  return banking;
+}
+
 inline Plan tile_plan(Op op, const KernelParams& a) {
   constexpr int kThreads = 256;
   constexpr int kElements = 16 * kThreads;  // of a tile, at most
@@ -66,9 +107,10 @@ inline Plan tile_plan(Op op, const KernelParams& a) {
       static_cast<int>(power_of_two_from(ceil_div(classes, plan.classes_per_thread)));
   const int at_once = kThreads / plan.threads_per_row;
   plan.tile_rows = kElements / (at_once * classes) * at_once;
+  plan.banking = tile_banking(classes, plan.threads_per_row, plan.tile_rows, at_once);
   const int elements = plan.tile_rows * classes;
-  // One in 33 is padding (see shared_index).
-  plan.tile_floats = elements + elements / 32 + 1;
+  const int floats = elements + plan.banking.shift * (elements >> plan.banking.shift_log2);
+  plan.tile_floats = static_cast<int>(ceil_div(floats, 4) * 4);  // whole vectors
   const bool row_values = op == Op::kArgmax && a.tau != nullptr;
   plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1) +
                       (row_values ? 4 * plan.tile_rows : 0);
