@@ -159,13 +159,14 @@ inline Plan looped_plan(Op op) {
 
 /// Rows of at least this many classes are worth a second launch if blocks would idle otherwise.
 constexpr int64_t kMultiBlockFrom = 16384;
+constexpr int kMultiBlockThreads = 128;
 
 inline Plan multi_block_plan(Op op, const KernelParams& a, int64_t blocks_per_row) {
   const int64_t vectors = a.rows.classes / width_of(a.input_type);
   const int64_t grain = kWarp * (16 / width_of(a.input_type));
   Plan plan = looped_plan(op);
   plan.family = Family::kMultiBlock;
-  plan.threads = 128;
+  plan.threads = kMultiBlockThreads;
   plan.vectors_per_block =
       static_cast<int>(ceil_div(ceil_div(vectors, blocks_per_row), grain) * grain);
   plan.blocks_per_row = static_cast<int>(ceil_div(vectors, plan.vectors_per_block));
@@ -176,13 +177,35 @@ inline Plan multi_block_plan(Op op, const KernelParams& a, int64_t blocks_per_ro
   return plan;
 }
 
-/// Blocks per row: so many that every multiprocessor has two, but at least one pass for each.
-inline int64_t blocks_per_row_for(const KernelParams& a, const Device& device) {
-  constexpr int64_t kPass = 128 * 16;  // classes
-  if (!device.has_workspace || a.rows.classes < kMultiBlockFrom) return 1;
-  if (a.rows.count >= device.multiprocessors) return 1;
-  const int64_t wanted = ceil_div(2 * device.multiprocessors, a.rows.count);
-  return at_most(wanted, a.rows.classes / kPass);
+/// Whether every multiprocessor gets nearly as many equal blocks as the others, and at least two.
+inline bool are_balanced(int64_t blocks, const Device& device) {
+  const int64_t most = ceil_div(blocks, device.multiprocessors);
+  return most >= 2 && 8 * blocks >= 7 * most * device.multiprocessors;
+}
+
+/// Whether the second read finds so many rows in the L2 cache, of which 40 MB are taken to be free.
+inline bool are_cached(Op op, const KernelParams& a, int64_t rows) {
+  constexpr int64_t kCacheBytes = 40 << 20;
+  const int64_t bytes = size_of(a.input_type) + (has_grad(op) ? size_of(a.grad_type) : 0);
+  return rows * a.rows.classes * bytes <= kCacheBytes;
+}
+
+constexpr int64_t kBlocksPerMultiprocessor = 8;  // of 128 threads that share rows
+
+/// Blocks per row: so many that every multiprocessor has eight, which leaves at most one in nine
+/// idle at the end, but at least a pass of classes for each. One where there are eight rows for each
+/// multiprocessor, or fewer but evenly many, or where only a row at a time finds its second read in
+/// the cache.
+inline int64_t blocks_per_row_for(Op op, const KernelParams& a, const Device& device) {
+  const int64_t most = kBlocksPerMultiprocessor * device.multiprocessors;
+  if (!device.has_workspace || a.rows.classes < kMultiBlockFrom || a.rows.count >= most) return 1;
+  if (are_balanced(a.rows.count, device)) return 1;
+  const bool reads_twice = op != Op::kHard && op != Op::kArgmax;
+  const int64_t at_once = 2 * device.multiprocessors;  // rows of one block each
+  if (reads_twice && a.rows.count > at_once && are_cached(op, a, at_once) &&
+      !are_cached(op, a, a.rows.count))
+    return 1;
+  return at_most(ceil_div(most, a.rows.count), a.rows.classes / (kMultiBlockThreads * 16));
 }
 
 /// Whether neighbouring rows are contiguous and classes are not.
@@ -237,7 +260,7 @@ inline int64_t longest_register_row(Op op) {
 }
 
 inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device) {
-  const int64_t blocks_per_row = blocks_per_row_for(a, device);
+  const int64_t blocks_per_row = blocks_per_row_for(op, a, device);
   if (blocks_per_row > 1) return multi_block_plan(op, a, blocks_per_row);
   if (a.rows.classes <= longest_register_row(op)) return row_plan(a);
   Plan plan = looped_plan(op);
