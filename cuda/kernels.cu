@@ -132,11 +132,16 @@ Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
 
 /// Both launches, and the sum of the blocks' gradients at tau.
 template <typename Ops>
-void start_multi_block(Op op, const Plan& plan, const Problem& p, cudaStream_t stream) {
-  start(looped_kernel<Ops, Stage::kReduce>(p.a), p, plan.blocks, plan.threads, 0, stream);
-  // An index needs one block for each row.
-  const int64_t blocks = op == Op::kArgmax ? p.a.rows.count : plan.blocks;
-  start(looped_kernel<Ops, Stage::kFinish>(p.a), p, blocks, plan.threads, 0, stream);
+void start_multi_block(Op op, const Plan& plan, Problem p, cudaStream_t stream) {
+  const bool spatial = plan.family == Family::kSpatial;
+  p.stage = static_cast<int32_t>(Stage::kReduce);
+  start(spatial ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kReduce>(p.a), p,
+        plan.blocks, plan.threads, 0, stream);
+  // An index needs one block for each row, whatever their layout.
+  const bool index = op == Op::kArgmax;
+  p.stage = static_cast<int32_t>(Stage::kFinish);
+  start(spatial && !index ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kFinish>(p.a), p,
+        index ? p.a.rows.count : plan.blocks, plan.threads, 0, stream);
   if (planning::has_grad(op) && p.a.row_value != nullptr)
     start(sum_multi_block_kernel, p, p.a.rows.count, kWarpSize, 0, stream);
 }
@@ -157,6 +162,7 @@ void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelPara
     case Family::kRow:
       return once(row_kernel<Ops>(plan, a));
     case Family::kSpatial:
+      if (plan.blocks_per_row > 1) return start_multi_block<Ops>(op, plan, p, stream);
       return once(spatial_kernel<Ops>(a));
     case Family::kLooped:
       return once(looped_kernel<Ops, Stage::kWhole>(a));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Spatial rows (`dim=1` of NCHW): a lane processes kWidth neighbouring rows, 16 bytes of each
 // class, and the warps of a block divide the classes. No copy is made, and all four words of a
-// block are used.
+// block are used. Where rows are few, several blocks share the classes as in looped.cuh; the stage is
+// a parameter of the launch here.
 #pragma once
 
 #include "looped.cuh"
@@ -14,7 +15,8 @@ constexpr int kMaxSpatialWarps = 8;
 template <typename Element>
 constexpr int kSpatialDepth = 16 / Element::kWidth;
 
-/// A thread's rows: first, first + 1, ..., and its classes: warp, warp + warps, ...
+/// A thread's rows: first, first + 1, ..., and its classes in the block's range [begin, end):
+/// begin + warp, begin + warp + warps, ...
 template <typename Element>
 struct SpatialRows {
   static constexpr int kWidth = Element::kWidth;
@@ -24,20 +26,30 @@ struct SpatialRows {
   Row row;  // the first one
   int warp;
   int warps;
-  int classes;  // 0 if the rows are past the tensor
+  int block;  // of those that share the rows
+  int begin;
+  int end;  // `begin` if the rows are past the tensor
+  bool exists;
 
   __device__ __forceinline__ explicit SpatialRows(const Problem& problem) : p(problem) {
     const int thread = static_cast<int>(threadIdx.x);
-    const int64_t group = int64_t{blockIdx.x} * kWarpSize + thread % kWarpSize;
-    first = group * kWidth;
-    const bool exists = first < p.a.rows.count;
+    const int64_t group = row_of_block(p);
+    first = (group * kWarpSize + thread % kWarpSize) * kWidth;
+    exists = first < p.a.rows.count;
     row = row_of(p.a.rows, exists ? first : 0);
     warp = thread / kWarpSize;
     warps = static_cast<int>(blockDim.x) / kWarpSize;
-    classes = exists ? static_cast<int>(p.a.rows.classes) : 0;
+    block = static_cast<int>(blockIdx.x - group * p.blocks_per_row);
+    const auto classes = static_cast<int>(p.a.rows.classes);
+    begin = block * p.vectors_per_block;
+    const bool last = block + 1 == p.blocks_per_row;
+    end = !exists ? begin : last ? classes : begin + p.vectors_per_block;
   }
 
-  __device__ __forceinline__ bool leads() const { return warp == 0 && classes > 0; }
+  __device__ __forceinline__ bool is(Stage stage) const {
+    return p.stage == static_cast<int32_t>(stage);
+  }
+  __device__ __forceinline__ bool leads() const { return warp == 0 && exists; }
   __device__ __forceinline__ int64_t at(Operand operand, int k) const {
     return row[operand] + k * p.a.rows.step(operand);
   }
@@ -131,14 +143,14 @@ __device__ __forceinline__ void for_each_spatial_class(const SpatialRows<Element
                                                        Visit visit) {
   constexpr int kDepth = kSpatialDepth<Element>;
 #pragma unroll 1
-  for (int k = spatial.warp; k < spatial.classes; k += kDepth * spatial.warps) {
+  for (int k = spatial.begin + spatial.warp; k < spatial.end; k += kDepth * spatial.warps) {
     float x[kDepth][Element::kWidth] = {};
 #pragma unroll
     for (int d = 0; d < kDepth; ++d)
-      if (k + d * spatial.warps < spatial.classes) spatial.load_input(k + d * spatial.warps, x[d]);
+      if (k + d * spatial.warps < spatial.end) spatial.load_input(k + d * spatial.warps, x[d]);
 #pragma unroll
     for (int d = 0; d < kDepth; ++d)
-      if (k + d * spatial.warps < spatial.classes) visit(k + d * spatial.warps, x[d]);
+      if (k + d * spatial.warps < spatial.end) visit(k + d * spatial.warps, x[d]);
   }
 }
 
@@ -155,27 +167,54 @@ struct SpatialState {
   }
 };
 
-template <bool kWithGrad, typename Element, typename Key>
+/// The states of the blocks that share a lane's rows, divided by its warps.
+template <typename Element>
+__device__ __forceinline__ void add_blocks(const SpatialRows<Element>& spatial,
+                                           const float (&scale)[Element::kWidth],
+                                           Running (&running)[Element::kWidth]) {
+  const int blocks = spatial.exists ? spatial.p.blocks_per_row : 0;
+#pragma unroll 1
+  for (int block = spatial.warp; block < blocks; block += spatial.warps) {
+#pragma unroll
+    for (int j = 0; j < Element::kWidth; ++j) {
+      const LoopedState& state = states_of(spatial.p, spatial.first + j)[block];
+      running[j].raise(state.max, scale[j]);
+      const float weight =
+          state.max == running[j].max ? 1.0f : exp2_fast((state.max - running[j].max) * scale[j]);
+      running[j].sum.add(state.sum * weight);
+      running[j].dot.add(state.dot * weight);
+    }
+  }
+}
+
+/// The state of the block's range, or, in the last stage, of the rows. Calls tracker.update(j, k,
+/// score of class k in row j).
+template <bool kWithGrad, typename Element, typename Key, typename Tracker>
 __device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
     const SpatialRows<Element>& spatial, const Key& key,
-    float (&scratch)[kMaxSpatialWarps][Element::kWidth][kWarpSize]) {
+    float (&scratch)[kMaxSpatialWarps][Element::kWidth][kWarpSize], Tracker& tracker) {
   constexpr int kWidth = Element::kWidth;
   const KernelParams& a = spatial.p.a;
   SpatialState<kWidth> state;
   Running running[kWidth];
   for (int j = 0; j < kWidth; ++j) state.scale[j] = spatial.temperature(j).scale;
-  for_each_spatial_class(spatial, [&](int k, float(&x)[kWidth]) {
+  const auto weigh_class = [&](int k, float(&x)[kWidth]) {
     spatial_scores(spatial, key, k, x);
     float grad[kWidth];
     if (kWithGrad) spatial.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
+      tracker.update(j, k, x[j]);
       running[j].raise(x[j], state.scale[j]);
       const float weight = exp2_fast((x[j] - running[j].max) * state.scale[j]);
       running[j].sum.add(weight);
       if (kWithGrad) running[j].dot.add(weight * grad[j]);
     }
-  });
+  };
+  if (spatial.is(Stage::kFinish))
+    add_blocks(spatial, state.scale, running);
+  else
+    for_each_spatial_class(spatial, weigh_class);
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) state.top[j] = running[j].max;
   reduce_spatial(state.top, spatial.warps, scratch, MaxNumber{});
@@ -188,6 +227,29 @@ __device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
   reduce_spatial(state.sum, spatial.warps, scratch, Sum{});
   if (kWithGrad) reduce_spatial(state.dot, spatial.warps, scratch, Sum{});
   return state;
+}
+
+struct SpatialSumsOnly {
+  __device__ __forceinline__ void update(int, int, float) {}
+};
+
+template <bool kWithGrad, typename Element, typename Key>
+__device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
+    const SpatialRows<Element>& spatial, const Key& key,
+    float (&scratch)[kMaxSpatialWarps][Element::kWidth][kWarpSize]) {
+  SpatialSumsOnly none;
+  return weigh_spatial<kWithGrad>(spatial, key, scratch, none);
+}
+
+/// In the first of two launches, leaves the state of the block's range. Whether that is all.
+template <typename Element>
+__device__ __forceinline__ bool leave_state(const SpatialRows<Element>& spatial,
+                                            const SpatialState<Element::kWidth>& state) {
+  if (!spatial.is(Stage::kReduce)) return false;
+  for (int j = 0; spatial.leads() && j < Element::kWidth; ++j)
+    states_of(spatial.p, spatial.first + j)[spatial.block] = {state.top[j], state.sum[j],
+                                                              state.dot[j], 0};
+  return true;
 }
 
 }  // namespace torch_gumbel::cuda

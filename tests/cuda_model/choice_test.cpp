@@ -2,6 +2,9 @@
 // Which kernel runs for which shape.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+
 #include "on_model.h"
 #include "switches.h"
 
@@ -188,6 +191,32 @@ TEST_P(Choices, OfSpatialRows) {
     EXPECT_EQ(kernels_of(one), kernel_of(one.op, generic)) << classes;
     EXPECT_TRUE(plan_of(one).spatial);
   }
+}
+
+/// Both launches, and the third of a gradient at tau.
+TEST_P(Choices, FewSpatialRowsAreSharedByBlocksThatHaveAWorkspace) {
+  Sketch one = sketch();
+  one.workspace = true;
+  const std::string spatial = kernel_of(one.op, {1, kMost, "spatial", element()});
+  const bool gradient = one.op == Op::kBackward || one.op == Op::kHardBackward;
+  const std::string second = one.op == Op::kArgmax ? "argmax_multi_block_kernel" : spatial;
+  const int64_t width = one.type == DType::kFloat32 ? 4 : 8;
+  for (const auto& [classes, inner, batch] :
+       {std::array<int64_t, 3>{256, 8, 1}, {1024, 256, 8}, {300, 4096, 1}, {1024, 49 * 8, 60}}) {
+    one.classes = classes, one.inner = inner, one.rows = batch * inner;
+    EXPECT_EQ(kernels_of(one),
+              spatial + " + " + second + (gradient ? " + sum_multi_block_kernel" : ""))
+        << classes << ", " << one.rows;
+    const cuda::Plan plan = plan_of(one);
+    const int64_t groups = (one.rows / width + 31) / 32;
+    EXPECT_EQ(plan.blocks, groups * plan.blocks_per_row);
+    EXPECT_LE(plan.blocks_per_row, classes / 32);
+    EXPECT_GE(plan.blocks, std::min<int64_t>(4 * 132, groups * (classes / 32)) * 3 / 4);
+  }
+  one.classes = 255, one.inner = one.rows = 8;
+  EXPECT_EQ(kernels_of(one), spatial);
+  one.classes = 1024, one.inner = one.rows = 4 * 132 * 32 * width;
+  EXPECT_EQ(kernels_of(one), spatial);
 }
 
 /// Off a 16-byte boundary words' blocks and vectors are out of step: only y needs no words.

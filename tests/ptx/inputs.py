@@ -113,7 +113,11 @@ def key_kinds():
 def shards():
     last = normal(3, 50)
     yield Case("columns", last, full_shape=[3, 4001], start=[0, 1333])
-    for dtype in [torch.float32, torch.float64, torch.bfloat16]:  # rows too short for runs, and runs
+    for dtype in [
+        torch.float32,
+        torch.float64,
+        torch.bfloat16,
+    ]:  # rows too short for runs, and runs
         for classes, first in [(50, 1333), (1030, 1), (1030, 4)]:
             yield Case(f"noise of columns {dtype} {classes} from {first}",
                        normal(2, classes, dtype=dtype), full_shape=[2, 4001], start=[0, first],

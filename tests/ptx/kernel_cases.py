@@ -126,6 +126,12 @@ def spatial():
                    tau=per_row)  # fmt: skip
         yield Case(f"spatial, a key per matrix {dtype}", normal(3, 21, 16, dtype=dtype), dim=1,
                    key=keys(3))  # fmt: skip
+        some = with_special_rows(normal(16, 300, dtype=dtype)).t().contiguous()
+        for name, tau in [("", 0.7), (", tau per row", torch.linspace(0.5, 2, 16)[None, :])]:
+            yield Case(f"spatial, shared by blocks{name} {dtype}", some, dim=0, tau=tau,
+                       multiprocessors=12)  # fmt: skip
+        yield Case(f"spatial, shared, device key {dtype}", normal(1, 257, 24, dtype=dtype),
+                   dim=1, key=keys(), multiprocessors=12)  # fmt: skip
     yield Case("spatial, half to float32", normal(2, 11, 16, dtype=torch.float16), dim=1,
                dtype=torch.float32)  # fmt: skip
     yield Case("spatial, permuted", normal(3, 2, 8, 19).permute(0, 3, 1, 2), dim=1)
