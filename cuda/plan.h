@@ -30,12 +30,28 @@ inline Plan row_plan(const KernelParams& a) {
   return plan;
 }
 
-inline Plan looped_plan(Op op) {
+/// Threads of a block that reads a long row: the launch bounds of the kernels, by the registers that
+/// they need for two blocks to a multiprocessor (kernels/looped_soft.cuh).
+inline int looped_threads(Op op, bool device_key) {
+  switch (op) {
+    case Op::kSoft:
+      return device_key ? 320 : 512;
+    case Op::kHardSoft:
+      return 384;
+    case Op::kBackward:
+      return 512;
+    case Op::kHardBackward:
+      return device_key ? 256 : 320;
+    default:
+      return 256;
+  }
+}
+
+inline Plan looped_plan(Op op, const KernelParams& a) {
   Plan plan;
   plan.family = Family::kLooped;
-  const bool alone = op == Op::kHard || op == Op::kArgmax;
-  const bool fuller = op == Op::kHardSoft || op == Op::kHardBackward;
-  plan.threads = alone ? 256 : fuller ? 384 : 512;
+  plan.threads = looped_threads(op, a.key != nullptr);
+  plan.blocks = a.rows.count;
   return plan;
 }
 
@@ -53,7 +69,7 @@ inline int state_bytes(Op op) {
 inline Plan multi_block_plan(Op op, const KernelParams& a, int64_t blocks_per_row) {
   const int64_t vectors = a.rows.classes / width_of(a.input_type);
   const int64_t grain = kWarp * (16 / width_of(a.input_type));
-  Plan plan = looped_plan(op);
+  Plan plan;
   plan.family = Family::kMultiBlock;
   plan.threads = kMultiBlockThreads;
   plan.vectors_per_block =
@@ -118,7 +134,9 @@ inline Plan spatial_plan(Op op, const KernelParams& a, const Device& device) {
   const int64_t shared_by = spatial_blocks_for(op, a, device, groups);
   Plan plan;
   plan.family = Family::kSpatial;
-  plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, 8));
+  const bool more = op == Op::kHardBackward || (op == Op::kHardSoft && a.key != nullptr);
+  const int warps = more && width_of(a.input_type) > 4 ? 6 : 8;  // kernels/spatial.cuh
+  plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, warps));
   plan.vectors_per_block = static_cast<int>(ceil_div(a.rows.classes, shared_by));
   plan.blocks_per_row = static_cast<int>(ceil_div(a.rows.classes, plan.vectors_per_block));
   plan.blocks = groups * plan.blocks_per_row;
@@ -182,9 +200,7 @@ inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device)
   const int64_t blocks_per_row = blocks_per_row_for(op, a, device);
   if (blocks_per_row > 1) return multi_block_plan(op, a, blocks_per_row);
   if (a.rows.classes <= longest_register_row(op)) return row_plan(a);
-  Plan plan = looped_plan(op);
-  plan.blocks = a.rows.count;
-  return plan;
+  return looped_plan(op, a);
 }
 
 }  // namespace planning

@@ -11,6 +11,13 @@ namespace torch_gumbel::cuda {
 
 constexpr int kMaxSpatialWarps = 8;
 
+/// Threads of a block, two of which a multiprocessor holds without spills; plan.h has them too.
+/// Kernels that need more registers for halves, eight rows to a lane, have six warps.
+constexpr int kSpatialThreads = kMaxSpatialWarps * kWarpSize;
+template <typename Element, bool kNeedsMore>
+constexpr int kSpatialThreadsOf =
+    kNeedsMore && Element::kWidth > 4 ? kSpatialThreads * 3 / 4 : kSpatialThreads;
+
 /// Classes that a thread processes at a time, so that their loads overlap.
 template <typename Element>
 constexpr int kSpatialDepth = 16 / Element::kWidth;
@@ -26,30 +33,30 @@ struct SpatialRows {
   Row row;  // the first one
   int warp;
   int warps;
-  int block;  // of those that share the rows
-  int begin;
-  int end;  // `begin` if the rows are past the tensor
-  bool exists;
+  int end;  // 0 if the rows are past the tensor
 
   __device__ __forceinline__ explicit SpatialRows(const Problem& problem) : p(problem) {
     const int thread = static_cast<int>(threadIdx.x);
-    const int64_t group = row_of_block(p);
-    first = (group * kWarpSize + thread % kWarpSize) * kWidth;
-    exists = first < p.a.rows.count;
-    row = row_of(p.a.rows, exists ? first : 0);
+    first = (row_of_block(p) * kWarpSize + thread % kWarpSize) * kWidth;
+    row = row_of(p.a.rows, exists() ? first : 0);
     warp = thread / kWarpSize;
     warps = static_cast<int>(blockDim.x) / kWarpSize;
-    block = static_cast<int>(blockIdx.x - group * p.blocks_per_row);
     const auto classes = static_cast<int>(p.a.rows.classes);
-    begin = block * p.vectors_per_block;
-    const bool last = block + 1 == p.blocks_per_row;
-    end = !exists ? begin : last ? classes : begin + p.vectors_per_block;
+    const bool last = block() + 1 == p.blocks_per_row;
+    end = !exists() ? 0 : last ? classes : begin() + p.vectors_per_block;
   }
 
+  // Computed again where they are needed, so that no registers are kept for them.
+  __device__ __forceinline__ bool exists() const { return first < p.a.rows.count; }
+  /// Of those that share the rows.
+  __device__ __forceinline__ int block() const {
+    return p.blocks_per_row == 1 ? 0 : static_cast<int>(blockIdx.x % p.blocks_per_row);
+  }
+  __device__ __forceinline__ int begin() const { return block() * p.vectors_per_block; }
   __device__ __forceinline__ bool is(Stage stage) const {
     return p.stage == static_cast<int32_t>(stage);
   }
-  __device__ __forceinline__ bool leads() const { return warp == 0 && exists; }
+  __device__ __forceinline__ bool leads() const { return warp == 0 && exists(); }
   __device__ __forceinline__ int64_t at(Operand operand, int k) const {
     return row[operand] + k * p.a.rows.step(operand);
   }
@@ -143,7 +150,7 @@ __device__ __forceinline__ void for_each_spatial_class(const SpatialRows<Element
                                                        Visit visit) {
   constexpr int kDepth = kSpatialDepth<Element>;
 #pragma unroll 1
-  for (int k = spatial.begin + spatial.warp; k < spatial.end; k += kDepth * spatial.warps) {
+  for (int k = spatial.begin() + spatial.warp; k < spatial.end; k += kDepth * spatial.warps) {
     float x[kDepth][Element::kWidth] = {};
 #pragma unroll
     for (int d = 0; d < kDepth; ++d)
@@ -172,7 +179,7 @@ template <typename Element>
 __device__ __forceinline__ void add_blocks(const SpatialRows<Element>& spatial,
                                            const float (&scale)[Element::kWidth],
                                            Running (&running)[Element::kWidth]) {
-  const int blocks = spatial.exists ? spatial.p.blocks_per_row : 0;
+  const int blocks = spatial.exists() ? spatial.p.blocks_per_row : 0;
 #pragma unroll 1
   for (int block = spatial.warp; block < blocks; block += spatial.warps) {
 #pragma unroll
@@ -188,7 +195,7 @@ __device__ __forceinline__ void add_blocks(const SpatialRows<Element>& spatial,
 }
 
 /// The state of the block's range, or, in the last stage, of the rows. Calls tracker.update(j, k,
-/// score of class k in row j).
+/// score of class k in row j, the thread's largest one before), then tracker.keep(j, its largest).
 template <bool kWithGrad, typename Element, typename Key, typename Tracker>
 __device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
     const SpatialRows<Element>& spatial, const Key& key,
@@ -204,7 +211,7 @@ __device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
     if (kWithGrad) spatial.load(a.grad, a.grad_type, Operand::kGrad, k, grad);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      tracker.update(j, k, x[j]);
+      tracker.update(j, k, x[j], running[j].max);
       running[j].raise(x[j], state.scale[j]);
       const float weight = exp2_fast((x[j] - running[j].max) * state.scale[j]);
       running[j].sum.add(weight);
@@ -216,7 +223,10 @@ __device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
   else
     for_each_spatial_class(spatial, weigh_class);
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) state.top[j] = running[j].max;
+  for (int j = 0; j < kWidth; ++j) {
+    state.top[j] = running[j].max;
+    tracker.keep(j, running[j].max);
+  }
   reduce_spatial(state.top, spatial.warps, scratch, MaxNumber{});
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) {
@@ -230,7 +240,8 @@ __device__ __forceinline__ SpatialState<Element::kWidth> weigh_spatial(
 }
 
 struct SpatialSumsOnly {
-  __device__ __forceinline__ void update(int, int, float) {}
+  __device__ __forceinline__ void update(int, int, float, float) {}
+  __device__ __forceinline__ void keep(int, float) {}
 };
 
 template <bool kWithGrad, typename Element, typename Key>
@@ -247,8 +258,8 @@ __device__ __forceinline__ bool leave_state(const SpatialRows<Element>& spatial,
                                             const SpatialState<Element::kWidth>& state) {
   if (!spatial.is(Stage::kReduce)) return false;
   for (int j = 0; spatial.leads() && j < Element::kWidth; ++j)
-    states_of(spatial.p, spatial.first + j)[spatial.block] = {state.top[j], state.sum[j],
-                                                              state.dot[j], 0};
+    states_of(spatial.p, spatial.first + j)[spatial.block()] = {state.top[j], state.sum[j],
+                                                                state.dot[j], 0};
   return true;
 }
 

@@ -18,11 +18,11 @@ struct SpatialTops {
   __device__ __forceinline__ SpatialTops() {
     for (int j = 0; j < kWidth; ++j) top[j] = second[j] = -kInfinity, at[j] = 0;
   }
-  __device__ __forceinline__ void update(int j, int k, float score) {
-    second[j] = max_number(second[j], min_number(score, top[j]));
-    at[j] = score > top[j] ? k : at[j];
-    top[j] = max_number(top[j], score);
+  __device__ __forceinline__ void update(int j, int k, float score, float largest) {
+    second[j] = max_number(second[j], min_number(score, largest));
+    at[j] = score > largest ? k : at[j];
   }
+  __device__ __forceinline__ void keep(int j, float largest) { top[j] = largest; }
 };
 
 /// The best class of the block's range by exact scores: of what threads met, as far as it comes near
@@ -65,7 +65,7 @@ __device__ __forceinline__ void best_of_tops(
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreadsOf<Element, kDeviceKey>, 2)
     hard_soft_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];

@@ -9,7 +9,7 @@
 namespace torch_gumbel::cuda {
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads, 2)
     soft_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
     for (int j = 0; j < kWidth; ++j) x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
     spatial.store(p.a.output, k, x);
   });
-  if (p.a.row_value == nullptr || !spatial.leads() || spatial.block != 0) return;
+  if (p.a.row_value == nullptr || !spatial.leads() || spatial.block() != 0) return;
   for (int j = 0; j < kWidth; ++j) {
     Weigh weigh(state.top[j], state.scale[j]);
     weigh.direct = false;
@@ -75,7 +75,7 @@ template <typename Element, typename BestsOfRow>
 __device__ __forceinline__ void best_of_ranges(
     const SpatialRows<Element>& spatial, BestsOfRow bests_of_row,
     Best (&scratch)[kMaxSpatialWarps][Element::kWidth][kWarpSize], Best (&best)[Element::kWidth]) {
-  const int blocks = spatial.exists ? spatial.p.blocks_per_row : 0;
+  const int blocks = spatial.exists() ? spatial.p.blocks_per_row : 0;
 #pragma unroll 1
   for (int block = spatial.warp; block < blocks; block += spatial.warps) {
     for (int j = 0; j < Element::kWidth; ++j) {
@@ -94,12 +94,12 @@ __device__ __forceinline__ bool leave_bests(const SpatialRows<Element>& spatial,
                                             const Best (&best)[Element::kWidth]) {
   if (!spatial.is(Stage::kReduce)) return false;
   for (int j = 0; spatial.leads() && j < Element::kWidth; ++j)
-    bests_of_row(spatial.first + j)[spatial.block] = {best[j].score, best[j].index};
+    bests_of_row(spatial.first + j)[spatial.block()] = {best[j].score, best[j].index};
   return true;
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads, 2)
     argmax_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ Best scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads, 2)
     hard_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ Best scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
     const bool defined = best[j].score > -kInfinity && spatial.temperature(j).scale > 0;
     rest[j] = defined ? 0.0f : kNan;
   }
-  for (int k = spatial.begin + spatial.warp; k < spatial.end; k += spatial.warps) {
+  for (int k = spatial.begin() + spatial.warp; k < spatial.end; k += spatial.warps) {
     float x[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = k == best[j].index && rest[j] == 0 ? 1.0f : rest[j];
@@ -177,12 +177,12 @@ __device__ __forceinline__ void differentiate_spatial(
     if (spatial.is(Stage::kWhole))
       static_cast<float*>(a.row_value)[spatial.first + j] = total[j];
     else
-      states_of(spatial.p, spatial.first + j)[spatial.block].tau = total[j];
+      states_of(spatial.p, spatial.first + j)[spatial.block()].tau = total[j];
   }
 }
 
 template <typename Element>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads, 2)
     backward_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
   SpatialState<kWidth> state = {};
   KahanSum<float> sums[kWidth];
   if (spatial.is(Stage::kFinish)) {
-    const int blocks = spatial.exists ? p.blocks_per_row : 0;
+    const int blocks = spatial.exists() ? p.blocks_per_row : 0;
     for (int block = spatial.warp; block < blocks; block += spatial.warps)
       for (int j = 0; j < kWidth; ++j) sums[j].add(states_of(p, spatial.first + j)[block].dot);
   } else {
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreadsOf<Element, true>, 2)
     hard_backward_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];

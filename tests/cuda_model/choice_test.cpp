@@ -274,26 +274,5 @@ INSTANTIATE_TEST_SUITE_P(Model, Choices,
                                   name_of(std::get<1>(info.param));
                          });
 
-/// Blocks' sizes that the kernels' launch bounds allow, which the model does not know.
-TEST(PlannedThreads, KeepTheLaunchBounds) {
-  for (const Op op : kAllOps)
-    for (const DType type : {DType::kFloat32, DType::kBFloat16})
-      for (const int64_t at : switches(op, type, kMost))
-        for (const int64_t classes : {at - 1, at}) {
-          const cuda::Plan plan = plan_of({op, type, 100, classes});
-          const bool grads = op == Op::kBackward || op == Op::kHardBackward;
-          const int items = plan.classes_per_thread * (grads ? 2 : 1);
-          const int row = !plan.block_per_row ? 128 : items <= 32 ? 256 : 512;
-          const int longest = op == Op::kSoft || op == Op::kBackward ? 512
-                              : op == Op::kHardSoft                  ? 384
-                              : op == Op::kHardBackward              ? 384
-                                                                     : 256;
-          const int bound = plan.family == Family::kRow      ? row
-                            : plan.family == Family::kLooped ? longest
-                                                             : 256;
-          EXPECT_LE(plan.threads, bound) << name_of(op) << " of " << classes;
-        }
-}
-
 }  // namespace
 }  // namespace torch_gumbel::testing
