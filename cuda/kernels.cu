@@ -90,10 +90,14 @@ Kernel spatial_kernel(const KernelParams& a) {
 }
 
 template <typename Op, Stage kStage>
-Kernel looped_kernel(const KernelParams& a) {
+Kernel looped_kernel(const Plan& plan, const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
-      return Op::template looped<decltype(element), decltype(on_device)::value, kStage>();
+      using Element = decltype(element);
+      constexpr bool kDevice = decltype(on_device)::value;
+      if constexpr (std::is_same_v<Op, Argmax>)
+        if (!plan.aligned) return Op::template looped<Unaligned<Element>, kDevice, kStage>();
+      return Op::template looped<Element, kDevice, kStage>();
     });
   });
 }
@@ -135,13 +139,14 @@ template <typename Ops>
 void start_multi_block(Op op, const Plan& plan, Problem p, cudaStream_t stream) {
   const bool spatial = plan.family == Family::kSpatial;
   p.stage = static_cast<int32_t>(Stage::kReduce);
-  start(spatial ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kReduce>(p.a), p,
+  start(spatial ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kReduce>(plan, p.a), p,
         plan.blocks, plan.threads, 0, stream);
   // An index needs one block for each row, whatever their layout.
   const bool index = op == Op::kArgmax;
   p.stage = static_cast<int32_t>(Stage::kFinish);
-  start(spatial && !index ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kFinish>(p.a), p,
-        index ? p.a.rows.count : plan.blocks, plan.threads, 0, stream);
+  start(
+      spatial && !index ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kFinish>(plan, p.a),
+      p, index ? p.a.rows.count : plan.blocks, plan.threads, 0, stream);
   if (planning::has_grad(op) && p.a.row_value != nullptr)
     start(sum_multi_block_kernel, p, p.a.rows.count, kWarpSize, 0, stream);
 }
@@ -165,7 +170,7 @@ void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelPara
       if (plan.blocks_per_row > 1) return start_multi_block<Ops>(op, plan, p, stream);
       return once(spatial_kernel<Ops>(a));
     case Family::kLooped:
-      return once(looped_kernel<Ops, Stage::kWhole>(a));
+      return once(looped_kernel<Ops, Stage::kWhole>(plan, a));
     case Family::kMultiBlock:
       return start_multi_block<Ops>(op, plan, p, stream);
     case Family::kRun:

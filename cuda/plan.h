@@ -59,6 +59,10 @@ inline Plan looped_plan(Op op, const KernelParams& a) {
 constexpr int64_t kMultiBlockFrom = 16384;
 constexpr int kMultiBlockThreads = 128;
 
+/// Rows off the 16-byte boundaries of at least this many classes are looped over, also where aligned
+/// ones are held in registers; shorter ones are generic.
+constexpr int64_t kUnalignedFrom = 512;
+
 /// What a block of those that share a row leaves for the second launch.
 inline int state_bytes(Op op) {
   const bool sums = op != Op::kHard && op != Op::kArgmax;
@@ -216,6 +220,13 @@ inline Plan plan_for(Op op, const KernelParams& a, const Device& device) {
     else if (a.rows.classes >= kShortestRow)
       plan = aligned_row_plan(op, a, device);
     if (plan.blocks > 0 && plan.blocks <= kMaxGrid) return plan;
+  }
+  // An index has no output that lies otherwise than its words.
+  if (op == Op::kArgmax && a.rows.classes >= kUnalignedFrom && are_contiguous(a)) {
+    const int64_t blocks_per_row = blocks_per_row_for(op, a, device);
+    Plan plan = blocks_per_row > 1 ? multi_block_plan(op, a, blocks_per_row) : looped_plan(op, a);
+    plan.aligned = false;
+    if (plan.blocks <= kMaxGrid) return plan;
   }
   if (are_spatial(op, a)) {
     const Plan plan = spatial_plan(op, a, device);

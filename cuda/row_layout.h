@@ -66,6 +66,12 @@ inline bool are_aligned(Op op, const KernelParams& a) {
   return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
 }
 
+/// Whether rows are contiguous in the input and in words, on whatever boundaries.
+inline bool are_contiguous(const KernelParams& a) {
+  return a.input_type != DType::kFloat64 && a.rows.classes <= kMaxClasses &&
+         a.rows.step(Operand::kInput) == 1 && a.rows.step(Operand::kWord) == 1;
+}
+
 /// Whether rows are spatial: neighbouring rows are contiguous in whole vectors, under one key, with
 /// all vectors of a class at 16-byte boundaries and at boundaries of the blocks of four words.
 inline bool are_spatial(Op op, const KernelParams& a) {

@@ -41,6 +41,7 @@ struct Plan {
   int tile_rows = 0;           // kTile
   int tile_floats = 0;         // kTile
   TileBanking banking;         // kTile
+  bool aligned = true;         // kLooped, kMultiBlock: else loads of one element
   int64_t shared_bytes = 0;
   int64_t workspace_bytes = 0;
 };

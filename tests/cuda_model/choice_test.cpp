@@ -225,11 +225,30 @@ TEST_P(Choices, OfRowsOffAVectorsBoundary) {
   one.lead = 1, one.rows = 100;
   for (const int64_t classes : {3, 32, 33, 300, 20'000}) {
     one.classes = classes;
-    const Family wanted = one.op != Op::kBackward || classes < 33 ? Family::kGeneric
-                          : classes <= 8192                       ? Family::kRow
-                                                                  : Family::kLooped;
+    const bool words = one.op != Op::kBackward, looped = one.op == Op::kArgmax && classes >= 512;
+    const Family wanted = looped || (!words && classes > 8192) ? Family::kLooped
+                          : words || classes < 33              ? Family::kGeneric
+                                                               : Family::kRow;
     EXPECT_EQ(plan_of(one).family, wanted) << classes;
   }
+}
+
+/// An index: in the words' vectors, loaded one by one; by several blocks as other rows are.
+TEST_P(Choices, OfAnIndexOffAVectorsBoundaryAreLooped) {
+  Sketch one = sketch();
+  if (one.op != Op::kArgmax) return;
+  const std::string unaligned = std::string("Unaligned<") + element() + " >";
+  one.lead = 3, one.rows = 100;
+  for (const int64_t classes : {512, 8193, 50'257}) {
+    one.classes = classes;
+    const std::string whole = "argmax_looped_kernel<" + unaligned;
+    EXPECT_EQ(kernels_of(one), whole + ", false, (Stage)0>") << classes;
+  }
+  one.workspace = true;
+  EXPECT_EQ(kernels_of(one),
+            "argmax_looped_kernel<" + unaligned + ", false, (Stage)1> + argmax_multi_block_kernel");
+  one.classes = 511;
+  EXPECT_EQ(plan_of(one).family, Family::kGeneric);
 }
 
 /// Two outputs that differ by their boundaries have no vectors in common.

@@ -171,6 +171,14 @@ def without_noise():
         for multiprocessors in [0, 12]:
             yield Case(f"argmax, looped {dtype} {multiprocessors}", some, tau=zeros[:6, None],
                        multiprocessors=multiprocessors, only="argmax")  # fmt: skip
+        for multiprocessors in [0, 12] if dtype != torch.float64 else []:
+            given = with_special_rows(normal(6, 20_004, dtype=dtype).round())[:, 3:]
+            yield Case(f"argmax, looped off boundaries {dtype} {multiprocessors}", given,
+                       tau=torch.tensor([0.5, 1, 0, 0, 0.5, 0])[:, None],
+                       multiprocessors=multiprocessors, only="argmax")  # fmt: skip
+            yield Case(f"argmax, off boundaries, device key {dtype} {multiprocessors}",
+                       normal(2, 17_000, dtype=dtype)[:, 1:], key=keys(),
+                       multiprocessors=multiprocessors, only="argmax")  # fmt: skip
         yield Case(f"argmax, unaligned {dtype}", normal(7, 207, dtype=dtype)[:, 3:].round(),
                    tau=0.0, only="argmax")  # fmt: skip
 
