@@ -27,9 +27,9 @@ __device__ __forceinline__ const void* row_pointer(const void* data, DType type,
   return static_cast<const char*>(data) + row[operand] * element_size(type);
 }
 
-/// `head` classes, then `vectors` of 16 bytes of the input, then the tail; unaligned ones are divided
-/// at boundaries of the words alone. Head and tail have fewer
-/// than 2 kWidth classes, which are processed one by one.
+/// `head` classes, then `vectors` of 16 bytes of the input, then the tail; unaligned rows are divided
+/// at boundaries of the words alone. Head and tail have fewer than 2 kWidth classes, which are
+/// processed one by one.
 template <typename Element>
 struct AlignedRow {
   using Storage = typename Element::Storage;

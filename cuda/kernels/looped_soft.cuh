@@ -72,7 +72,7 @@ __device__ __forceinline__ void write_fragment(const KernelParams& a,
 }
 
 template <typename Element, bool kDeviceKey, Stage kStage>
-__global__ void __launch_bounds__(kLoopedSoftThreads<kDeviceKey>, 2)
+__global__ void __launch_bounds__(kLoopedSoftThreads<kDeviceKey>, kDeviceKey ? 2 : 0)
     soft_looped_kernel(const __grid_constant__ Problem p) {
   constexpr int kVectors = kLoopedVectors<Element>;
   const int64_t index = row_of_block(p);

@@ -9,7 +9,7 @@
 namespace torch_gumbel::cuda {
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kSpatialThreads, 2)
+__global__ void __launch_bounds__(kSpatialThreads)
     soft_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -99,7 +99,7 @@ __device__ __forceinline__ bool leave_bests(const SpatialRows<Element>& spatial,
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kSpatialThreads, 2)
+__global__ void __launch_bounds__(kSpatialThreads)
     argmax_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ Best scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kSpatialThreads, 2)
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kSpatialThreads, 2)
+__global__ void __launch_bounds__(kSpatialThreads)
     hard_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ Best scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -182,7 +182,7 @@ __device__ __forceinline__ void differentiate_spatial(
 }
 
 template <typename Element>
-__global__ void __launch_bounds__(kSpatialThreads, 2)
+__global__ void __launch_bounds__(kSpatialThreads)
     backward_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];

@@ -108,8 +108,7 @@ __device__ __forceinline__ void load_shared(const float* from, float (&x)[kWidth
     if constexpr (kPiece == 1) {
       x[j] = from[j];
     } else {
-      const float4 four = *reinterpret_cast<const float4*>(from + j);
-      x[j] = four.x, x[j + 1] = four.y, x[j + 2] = four.z, x[j + 3] = four.w;
+      load_four(from + j, x + j);
     }
   }
 }
@@ -126,8 +125,7 @@ __device__ __forceinline__ void store_shared(const TileBanks& banks, const Fragm
       if constexpr (piece.value == 1)
         to[j] = from[j];
       else
-        *reinterpret_cast<float4*>(to + j) =
-            make_float4(from[j], from[j + 1], from[j + 2], from[j + 3]);
+        store_four(to + j, from + j);
     }
   });
 }
