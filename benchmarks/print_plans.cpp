@@ -3,6 +3,7 @@
 // is "op dtype rows classes inner", by their numbers in csrc/math/rows.h; a line of output "family
 // threads blocks blocks_per_row".
 #include <cstdio>
+#include <initializer_list>
 
 #include "../cuda/plan.h"
 
