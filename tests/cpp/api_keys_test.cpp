@@ -38,7 +38,7 @@ TEST(Keys, OfASeed) {
 /// A copy from pageable memory waits for the device, which a capture does not survive.
 TEST(Keys, OnACpuAreNotCopiedToADeviceThatCaptures) {
   const at::Device device(at::kCUDA, 0);
-  const at::Tensor keys = split(key(5), 3);
+  const at::Tensor keys = torch_gumbel::split(key(5), 3);
   ops::check_copy("f", keys, device);
   ops::register_capturing([](at::Device) { return true; });
   try {
