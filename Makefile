@@ -144,6 +144,7 @@ ptx: build  ## run the CUDA kernels' PTX on an interpreter on the CPU: every cas
 
 sass: build  ## the GPU machine code in numbers: docs/internals/machine_code.md, checked against its budget
 	$(PYTHON) benchmarks/sass_report.py python/torch_gumbel/lib/libtorch_gumbel_cuda_kernels.so --write docs/internals/machine_code.md
+	$(PYTHON) benchmarks/launch_report.py python/torch_gumbel/lib/libtorch_gumbel_cuda_kernels.so --write docs/internals/launches.md
 
 gpu: build  ## all that needs a GPU: tests, memory checkers, quick benchmark (see tests/gpu/run.py); build/gpu/
 	PYTHON=$(PYTHON) tests/gpu/run.sh --tests $(BUILD)/tests/cpp/gpu_tests --out build/gpu

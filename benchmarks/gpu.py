@@ -34,7 +34,7 @@ CLASSES = (2, 3, 5, 8, 10, 16, 31, 32, 33, 64, 100, 320, 1024, 2048, 4096, 8192,
 MAIN_CLASSES = (1024, 32000, 10, 128256, 8192, 32)
 QUICK_CLASSES = (1024, 32000, 10)
 FEW_ROWS = ((1, 128256), (1, 32000), (8, 128256), (4, 10))
-WAVES = (300, 128256)  # half of the second wave of a GPU of 132 multiprocessors is empty
+WAVES = (1100, 128256)  # a row to a block, whose last wave does not fill 132 multiprocessors
 IMAGES = (32, 1024, 32, 32)
 DTYPES = ("float32", "bfloat16")
 

@@ -19,7 +19,7 @@ FILE = Path(__file__).with_name("gpu_model.json")
 NAMES = {SOFT: "soft", HARD: "hard", INDEX: "argmax", BACKWARD: "backward"}
 CLOCK = 1.98e9  # of a multiprocessor
 TILE, WARP, REGISTERS, SOFT_REGISTERS = 128, 1024, 8192, 16384  # classes, as in cuda/plan.h
-ROWS_OF_ONE_BLOCK = 2  # for each multiprocessor: of fewer long rows no share is predicted
+ROWS_OF_ONE_BLOCK = 8  # for each multiprocessor: of fewer long rows no share is predicted
 # Of PyTorch's unfused sampler: noise 3 tensors read or written, sum 3, temperature 2, softmax 2;
 # of a hard one also its maximum, zeros, difference, and sum.
 EAGER_PASSES = {SOFT: 10, HARD: 18}

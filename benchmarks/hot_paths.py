@@ -95,9 +95,10 @@ class Report:
         other.key = "(?:Lb1E)?"
         return other
 
-    def kernel(self, name, dtype, *arguments):
+    def kernel(self, name, dtype, *arguments, unaligned=False):
         """By its name, element type, and further template arguments, mangled."""
         element, _ = TYPES[dtype]
+        element = f"9UnalignedINS0_{element}EE" if unaligned else element
         symbol = rf"\d{name}_kernelINS0_{element}E{''.join(arguments)}"
         found = [k for s, k in self.kernels.items() if re.search(symbol, s)]
         assert len(found) == 1, f"{symbol}: {len(found)} kernels"
@@ -138,6 +139,15 @@ class Report:
         per_class = {pipe: counts[pipe] / classes for pipe in PIPES}
         return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved, kernel.symbol)
 
+    def unaligned_path(self, dtype, bytes_moved):
+        """The loop of an argmax whose loads are of one element: 32 classes."""
+        kernel = self.kernel("argmax_looped", dtype, "(?:Lb0E)?", r"LNS0_5StageE0E", unaligned=True)
+        path = kernel.loop(4 * 32, LDG=0, STG=0, SHFL=0)
+        assert path, f"argmax {dtype}: no loop of loads of one element"
+        counts = machine_code.pipes(path)
+        per_class = {pipe: counts[pipe] / 32 for pipe in PIPES}
+        return Path("argmax, long row off boundaries, read", dtype, per_class, bytes_moved)
+
     def spatial_path(self, name, dtype, reads, writes, bytes_moved):
         """The second read of spatial rows."""
         vectors = 16 // TYPES[dtype][1]
@@ -162,6 +172,15 @@ class Report:
         per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
         return Path(f"{name}, rows of 8", dtype, per_class, bytes_moved, kernel.symbol)
 
+    def noise_path(self, dtype, bytes_moved):
+        width = TYPES[dtype][1]
+        kernel = self.kernel("noise_run", dtype, f"{self.key}E")
+        path = kernel.loop(LDG=0, STG=1, SHFL=0)
+        assert path, f"noise {dtype}: no loop over groups"
+        counts = machine_code.pipes(path)
+        per_class = {pipe: counts[pipe] / width for pipe in PIPES}
+        return Path("noise", dtype, per_class, bytes_moved, kernel.symbol)
+
     def paths(self):
         warp, block = ("WarpThreadGroup", 16, 32), ("BlockThreadGroup", 32, 64)
         for dtype in ["float32", "bfloat16"]:
@@ -179,6 +198,7 @@ class Report:
             yield self.loop_path("hard_soft", "first read", dtype, 16, 1, 0, size)
             yield self.loop_path("hard_soft", "second read", dtype, 16, 1, 2, 3 * size)
             yield self.loop_path("argmax", "read", dtype, 32, 1, 0, size)
+            yield self.unaligned_path(dtype, size)
             yield self.loop_path("backward", "first read", dtype, 16, 2, 0, 2 * size)
             yield self.loop_path("backward", "second read", dtype, 16, 2, 1, 3 * size)
             yield self.loop_path("hard_backward", "first read", dtype, 16, 2, 0, 2 * size)
@@ -193,17 +213,19 @@ class Report:
             yield self.tile_path("argmax", dtype, 1, 0, size)
             yield self.tile_path("backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)
+            yield self.noise_path(dtype, size)
 
 
 def label(symbol):
     """A kernel's name and template arguments."""
     name = re.search(r"\d\d([a-z_]+?)_kernel", symbol)[1]
     arguments = re.findall(
-        r"(B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpThreadGroup|BlockThreadGroup|I[fd]E)", symbol
+        r"(Unaligned|B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpThreadGroup|BlockThreadGroup|I[fd]E)",
+        symbol,
     )
-    words = {"Lb0": "", "Lb1": "device key", "StageE0": "whole", "StageE1": "reduce",
-             "StageE2": "finish", "WarpThreadGroup": "warp", "BlockThreadGroup": "block",
-             "IfE": "float", "IdE": "double"}  # fmt: skip
+    words = {"Unaligned": "off boundaries", "Lb0": "", "Lb1": "device key", "StageE0": "whole",
+             "StageE1": "reduce", "StageE2": "finish", "WarpThreadGroup": "warp",
+             "BlockThreadGroup": "block", "IfE": "float", "IdE": "double"}  # fmt: skip
     shown = [words.get(a, a.replace("Li", "").lower()) for a in arguments]
     return name, " ".join(s for s in shown if s)
 
@@ -213,12 +235,12 @@ FAST = "_(row|looped|tile|spatial)_kernel"
 
 def reads_rows(symbol):
     """The second launch of a hard choice of several blocks reads no logits."""
-    return re.search(FAST, symbol) and not re.search("hard_looped.*StageE2", symbol)
+    return re.search(FAST, symbol) and not re.search("hard_looped.*StageE2|Unaligned", symbol)
 
 
 def writes_rows(symbol):
     """An argmax writes none, nor does the first launch of rows of several blocks."""
-    return re.search(FAST, symbol) and not re.search("argmax|StageE1", symbol)
+    return re.search(f"{FAST}|noise_run", symbol) and not re.search("argmax|StageE1", symbol)
 
 
 def budget():

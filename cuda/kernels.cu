@@ -26,6 +26,13 @@ Kernel with_element(DType type, F f) {
   return f(BFloat16{});
 }
 
+/// f(Output) for the type of noise.
+template <typename F>
+Kernel with_output(DType type, F f) {
+  if (type == DType::kFloat64) return f(Float64{});
+  return with_element(type, f);
+}
+
 /// f(std::true_type-like) for a bool.
 template <bool kValue>
 struct Constant {
@@ -83,10 +90,25 @@ Kernel spatial_kernel(const KernelParams& a) {
 }
 
 template <typename Op, Stage kStage>
-Kernel looped_kernel(const KernelParams& a) {
+Kernel looped_kernel(const Plan& plan, const KernelParams& a) {
   return with_element(a.input_type, [&](auto element) {
     return with_bool(a.key != nullptr, [&](auto on_device) {
-      return Op::template looped<decltype(element), decltype(on_device)::value, kStage>();
+      using Element = decltype(element);
+      constexpr bool kDevice = decltype(on_device)::value;
+      if constexpr (std::is_same_v<Op, Argmax>)
+        if (!plan.aligned) return Op::template looped<Unaligned<Element>, kDevice, kStage>();
+      return Op::template looped<Element, kDevice, kStage>();
+    });
+  });
+}
+
+Kernel noise_kernel(const Plan& plan, const KernelParams& a) {
+  if (plan.family != Family::kRun)
+    return a.output_type == DType::kFloat64 ? noise_generic_kernel<double>
+                                            : noise_generic_kernel<float>;
+  return with_output(a.output_type, [&](auto output) {
+    return with_bool(a.key != nullptr, [&](auto on_device) -> Kernel {
+      return noise_run_kernel<decltype(output), decltype(on_device)::value>;
     });
   });
 }
@@ -102,6 +124,10 @@ Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
   while (1 << problem.threads_per_row_log2 < plan.threads_per_row) ++problem.threads_per_row_log2;
   problem.tile_rows = plan.tile_rows;
   problem.tile_floats = plan.tile_floats;
+  problem.tile_distance_log2 = plan.banking.distance_log2;
+  problem.tile_rows_step = plan.banking.rows_step;
+  problem.tile_shift = plan.banking.shift;
+  problem.tile_shift_log2 = plan.banking.shift_log2;
   problem.blocks_per_row = plan.blocks_per_row;
   problem.vectors_per_block = plan.vectors_per_block;
   problem.workspace = workspace;
@@ -110,11 +136,17 @@ Problem problem_of(const KernelParams& a, const Plan& plan, void* workspace) {
 
 /// Both launches, and the sum of the blocks' gradients at tau.
 template <typename Ops>
-void start_multi_block(Op op, const Plan& plan, const Problem& p, cudaStream_t stream) {
-  start(looped_kernel<Ops, Stage::kReduce>(p.a), p, plan.blocks, plan.threads, 0, stream);
-  // An index needs one block for each row.
-  const int64_t blocks = op == Op::kArgmax ? p.a.rows.count : plan.blocks;
-  start(looped_kernel<Ops, Stage::kFinish>(p.a), p, blocks, plan.threads, 0, stream);
+void start_multi_block(Op op, const Plan& plan, Problem p, cudaStream_t stream) {
+  const bool spatial = plan.family == Family::kSpatial;
+  p.stage = static_cast<int32_t>(Stage::kReduce);
+  start(spatial ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kReduce>(plan, p.a), p,
+        plan.blocks, plan.threads, 0, stream);
+  // An index needs one block for each row, whatever their layout.
+  const bool index = op == Op::kArgmax;
+  p.stage = static_cast<int32_t>(Stage::kFinish);
+  start(
+      spatial && !index ? spatial_kernel<Ops>(p.a) : looped_kernel<Ops, Stage::kFinish>(plan, p.a),
+      p, index ? p.a.rows.count : plan.blocks, plan.threads, 0, stream);
   if (planning::has_grad(op) && p.a.row_value != nullptr)
     start(sum_multi_block_kernel, p, p.a.rows.count, kWarpSize, 0, stream);
 }
@@ -135,11 +167,13 @@ void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelPara
     case Family::kRow:
       return once(row_kernel<Ops>(plan, a));
     case Family::kSpatial:
+      if (plan.blocks_per_row > 1) return start_multi_block<Ops>(op, plan, p, stream);
       return once(spatial_kernel<Ops>(a));
     case Family::kLooped:
-      return once(looped_kernel<Ops, Stage::kWhole>(a));
+      return once(looped_kernel<Ops, Stage::kWhole>(plan, a));
     case Family::kMultiBlock:
       return start_multi_block<Ops>(op, plan, p, stream);
+    case Family::kRun:
     case Family::kGeneric:
       return once(a.input_type == DType::kFloat64 ? generic_double : generic_float);
   }
@@ -191,12 +225,11 @@ void hard_backward(const KernelParams& a, cudaStream_t stream, const Resources& 
                        hard_backward_generic_kernel<double>, a, stream, resources);
 }
 
-void noise(const KernelParams& a, cudaStream_t stream) {
-  if (a.rows.count == 0 || a.rows.classes == 0) return;
+void noise(const KernelParams& given, cudaStream_t stream) {
+  if (given.rows.count == 0 || given.rows.classes == 0) return;
+  const KernelParams a = planning::as_run(given);
   const Plan plan = plan_for(Op::kNoise, a, {});
-  const bool wide = a.output_type == DType::kFloat64;
-  start(wide ? noise_generic_kernel<double> : noise_generic_kernel<float>,
-        problem_of(a, plan, nullptr), plan.blocks, plan.threads, 0, stream);
+  start(noise_kernel(plan, a), problem_of(a, plan, nullptr), plan.blocks, plan.threads, 0, stream);
 }
 
 void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,

@@ -2,177 +2,11 @@
 // Which kernel takes which problem, and how it is launched.
 #pragma once
 
-#include <stdint.h>
-
-#include "../csrc/math/rows.h"
+#include "tile_plan.h"
 
 namespace torch_gumbel::cuda {
 
-/// kTile: short contiguous rows. kRow: a row in the registers of a warp or a block. kSpatial: rows
-/// with a stride between classes, kWidth neighbours to a lane. kLooped: a row read twice by one
-/// block. kMultiBlock: a row of several blocks, in two launches (three where a gradient at tau is
-/// asked for as well). kGeneric: every layout and dtype.
-enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock };
-
-/// The device and its resources.
-struct Device {
-  int multiprocessors = 132;
-  bool has_workspace = false;  // whether launches get one
-};
-
-struct Plan {
-  Family family = Family::kGeneric;
-  int64_t blocks = 0;
-  int threads = 0;
-  int classes_per_thread = 0;  // kRow, kTile: in registers
-  bool block_per_row = false;  // kRow: else a warp
-  bool spatial = false;        // kGeneric
-  int threads_per_row = 1;     // kGeneric, kTile: threads that share a row
-  int blocks_per_row = 1;      // kMultiBlock: blocks that share a row
-  int vectors_per_block = 0;   // kMultiBlock
-  int tile_rows = 0;           // kTile
-  int tile_floats = 0;         // kTile
-  int64_t shared_bytes = 0;
-  int64_t workspace_bytes = 0;
-};
-
 namespace planning {
-
-constexpr int kWarp = 32;
-constexpr int kShortRow = 128;           // classes that a tile's rows have at most
-constexpr int kShortestRow = 33;         // a warp for less than a class per lane is wasteful
-constexpr int kItemsPerThread = 32;      // classes in registers, scores and gradients
-constexpr int kMaxItemsPerThread = 64;   // classes in registers, scores alone
-constexpr int kMostWarps = 8;            // of a block: two blocks to a multiprocessor overlap
-constexpr int64_t kMaxBlocks = 1 << 20;  // of kernels whose blocks loop over rows
-constexpr int64_t kMaxClasses = int64_t{1} << 30;
-constexpr int64_t kMaxGrid = 0x7FFFFFFF;
-
-inline int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
-inline int64_t at_most(int64_t x, int64_t limit) { return x < limit ? x : limit; }
-inline int size_of(DType type) {
-  return type == DType::kFloat64 ? 8 : type == DType::kFloat32 ? 4 : 2;
-}
-inline int width_of(DType type) { return 16 / size_of(type); }
-
-inline bool draws(Op op) { return op != Op::kBackward; }
-inline bool has_output(Op op) { return op != Op::kArgmax; }
-inline bool has_one_hot(Op op) { return op == Op::kHardSoft; }
-inline bool has_grad(Op op) { return op == Op::kBackward || op == Op::kHardBackward; }
-
-/// Whether a tensor's elements are of the input's type or, beside halves, float32.
-inline bool suits(DType type, DType input) { return type == input || type == DType::kFloat32; }
-
-/// The alignment of a tensor's rows, in elements.
-struct Run {
-  int64_t first;  // of the first row; counts modulo the width
-  const int64_t* row_stride;
-};
-
-inline Run run_of(const KernelParams& a, Operand operand, const void* data, DType type) {
-  return {static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) / size_of(type)),
-          a.rows.stride[static_cast<int>(operand)]};
-}
-
-/// Whether two runs are `multiple` apart in every row, modulo `multiple`.
-inline bool in_step(const Rows& rows, const Run& x, const Run& y, int64_t multiple) {
-  bool same = (x.first - y.first) % multiple == 0;
-  for (int d = 0; d < rows.dims; ++d)
-    same &= rows.size[d] == 1 || (x.row_stride[d] - y.row_stride[d]) % multiple == 0;
-  return same;
-}
-
-/// Whether rows are aligned: their classes are contiguous in every tensor, and their 16-byte
-/// boundaries are the same in every tensor and boundaries of the blocks of four words as well.
-inline bool are_aligned(Op op, const KernelParams& a) {
-  const Rows& rows = a.rows;
-  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
-    return false;
-  const Run input = run_of(a, Operand::kInput, a.input, a.input_type);
-  const auto follows = [&](Operand operand) {
-    return rows.classes == 1 || rows.step(operand) == 1;
-  };
-  const auto lies_like_input = [&](Operand operand, const void* data, DType type) {
-    return suits(type, a.input_type) && follows(operand) &&
-           in_step(rows, input, run_of(a, operand, data, type), width_of(type));
-  };
-  if (!follows(Operand::kInput)) return false;
-  if (has_output(op) && !lies_like_input(Operand::kOutput, a.output, a.output_type)) return false;
-  if (has_one_hot(op) && !lies_like_input(Operand::kOutput, a.one_hot, a.output_type)) return false;
-  if (has_grad(op) && !lies_like_input(Operand::kGrad, a.grad, a.grad_type)) return false;
-  const Run words = {static_cast<int64_t>(rows.first_word),
-                     rows.stride[static_cast<int>(Operand::kWord)]};
-  return !draws(op) || (follows(Operand::kWord) && in_step(rows, input, words, 4));
-}
-
-/// Whether rows are spatial: neighbouring rows are contiguous in whole vectors, under one key, with
-/// all vectors of a class at 16-byte boundaries and at boundaries of the blocks of four words.
-inline bool are_spatial(Op op, const KernelParams& a) {
-  const Rows& rows = a.rows;
-  if (op == Op::kNoise || a.input_type == DType::kFloat64 || rows.classes > kMaxClasses)
-    return false;
-  const int inner = rows.dims - 1, width = width_of(a.input_type);
-  if (inner < 0 || rows.size[inner] % width != 0) return false;
-  const auto steps = [&](Operand operand, int64_t first, int64_t multiple) {
-    const int64_t* stride = rows.stride[static_cast<int>(operand)];
-    bool even = first % multiple == 0 && rows.step(operand) % multiple == 0 && stride[inner] == 1;
-    for (int d = 0; d < inner; ++d) even &= stride[d] % multiple == 0;
-    return even;
-  };
-  const auto lies_well = [&](Operand operand, const void* data, DType type) {
-    const Run run = run_of(a, operand, data, type);
-    return suits(type, a.input_type) && steps(operand, run.first, width_of(type));
-  };
-  return lies_well(Operand::kInput, a.input, a.input_type) &&
-         (!has_output(op) || lies_well(Operand::kOutput, a.output, a.output_type)) &&
-         (!has_one_hot(op) || lies_well(Operand::kOutput, a.one_hot, a.output_type)) &&
-         (!has_grad(op) || lies_well(Operand::kGrad, a.grad, a.grad_type)) &&
-         (!draws(op) || (steps(Operand::kWord, static_cast<int64_t>(rows.first_word), 4) &&
-                         rows.stride[static_cast<int>(Operand::kKey)][inner] == 0));
-}
-
-/// Whether aligned rows are contiguous in every tensor, from a 16-byte boundary on, under one key.
-inline bool are_flat(Op op, const KernelParams& a) {
-  const Rows& rows = a.rows;
-  const auto ends_meet = [&](Operand operand) {
-    return rows.dims == 0 || rows.stride[static_cast<int>(operand)][0] == rows.classes;
-  };
-  const bool one_key =
-      a.key == nullptr || rows.dims == 0 || rows.stride[static_cast<int>(Operand::kKey)][0] == 0;
-  return rows.dims <= 1 && one_key && ends_meet(Operand::kInput) &&
-         (!has_output(op) || ends_meet(Operand::kOutput)) &&
-         (!has_grad(op) || ends_meet(Operand::kGrad)) &&
-         (!draws(op) || ends_meet(Operand::kWord)) &&
-         reinterpret_cast<uintptr_t>(a.input) % 16 == 0;
-}
-
-inline int64_t power_of_two_from(int64_t least) {
-  int64_t power = 1;
-  while (power < least) power *= 2;
-  return power;
-}
-
-inline Plan tile_plan(Op op, const KernelParams& a) {
-  constexpr int kThreads = 256;
-  constexpr int kElements = 16 * kThreads;  // of a tile, at most
-  const auto classes = static_cast<int>(a.rows.classes);
-  Plan plan;
-  plan.family = Family::kTile;
-  plan.threads = kThreads;
-  plan.classes_per_thread = classes <= 4 ? 4 : 8;
-  plan.threads_per_row =
-      static_cast<int>(power_of_two_from(ceil_div(classes, plan.classes_per_thread)));
-  const int at_once = kThreads / plan.threads_per_row;
-  plan.tile_rows = kElements / (at_once * classes) * at_once;
-  const int elements = plan.tile_rows * classes;
-  // One in 33 is padding (see shared_index).
-  plan.tile_floats = elements + elements / 32 + 1;
-  const bool row_values = op == Op::kArgmax && a.tau != nullptr;
-  plan.shared_bytes = int64_t{4} * plan.tile_floats * (has_grad(op) ? 2 : 1) +
-                      (row_values ? 4 * plan.tile_rows : 0);
-  plan.blocks = ceil_div(a.rows.count, plan.tile_rows);
-  return plan;
-}
 
 inline Plan row_plan(const KernelParams& a) {
   const int width = width_of(a.input_type);
@@ -196,49 +30,123 @@ inline Plan row_plan(const KernelParams& a) {
   return plan;
 }
 
-inline Plan spatial_plan(const KernelParams& a) {
-  Plan plan;
-  plan.family = Family::kSpatial;
-  plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, 8));
-  plan.blocks = ceil_div(a.rows.count / width_of(a.input_type), kWarp);
-  return plan;
+/// Threads of a block that reads a long row: the launch bounds of the kernels, by the registers that
+/// they need for two blocks to a multiprocessor (kernels/looped_soft.cuh).
+inline int looped_threads(Op op, bool device_key) {
+  switch (op) {
+    case Op::kSoft:
+      return device_key ? 320 : 512;
+    case Op::kHardSoft:
+      return 384;
+    case Op::kBackward:
+      return 512;
+    case Op::kHardBackward:
+      return device_key ? 256 : 320;
+    default:
+      return 256;
+  }
 }
 
-inline Plan looped_plan(Op op) {
+inline Plan looped_plan(Op op, const KernelParams& a) {
   Plan plan;
   plan.family = Family::kLooped;
-  const bool alone = op == Op::kHard || op == Op::kArgmax;
-  const bool fuller = op == Op::kHardSoft || op == Op::kHardBackward;
-  plan.threads = alone ? 256 : fuller ? 384 : 512;
+  plan.threads = looped_threads(op, a.key != nullptr);
+  plan.blocks = a.rows.count;
   return plan;
 }
 
 /// Rows of at least this many classes are worth a second launch if blocks would idle otherwise.
 constexpr int64_t kMultiBlockFrom = 16384;
+constexpr int kMultiBlockThreads = 128;
+
+/// Rows off the 16-byte boundaries of at least this many classes are looped over, also where aligned
+/// ones are held in registers; shorter ones are generic.
+constexpr int64_t kUnalignedFrom = 512;
+
+/// What a block of those that share a row leaves for the second launch.
+inline int state_bytes(Op op) {
+  const bool sums = op != Op::kHard && op != Op::kArgmax;
+  const bool chooses = !sums || op == Op::kHardSoft;
+  return (sums ? 16 : 0) + (chooses ? 8 : 0);
+}
 
 inline Plan multi_block_plan(Op op, const KernelParams& a, int64_t blocks_per_row) {
   const int64_t vectors = a.rows.classes / width_of(a.input_type);
   const int64_t grain = kWarp * (16 / width_of(a.input_type));
-  Plan plan = looped_plan(op);
+  Plan plan;
   plan.family = Family::kMultiBlock;
-  plan.threads = 128;
+  plan.threads = kMultiBlockThreads;
   plan.vectors_per_block =
       static_cast<int>(ceil_div(ceil_div(vectors, blocks_per_row), grain) * grain);
   plan.blocks_per_row = static_cast<int>(ceil_div(vectors, plan.vectors_per_block));
   plan.blocks = a.rows.count * plan.blocks_per_row;
-  const bool sums = op != Op::kHard && op != Op::kArgmax;
-  const bool chooses = !sums || op == Op::kHardSoft;
-  plan.workspace_bytes = plan.blocks * ((sums ? 16 : 0) + (chooses ? 8 : 0));
+  plan.workspace_bytes = plan.blocks * state_bytes(op);
   return plan;
 }
 
-/// Blocks per row: so many that every multiprocessor has two, but at least one pass for each.
-inline int64_t blocks_per_row_for(const KernelParams& a, const Device& device) {
-  constexpr int64_t kPass = 128 * 16;  // classes
-  if (!device.has_workspace || a.rows.classes < kMultiBlockFrom) return 1;
-  if (a.rows.count >= device.multiprocessors) return 1;
-  const int64_t wanted = ceil_div(2 * device.multiprocessors, a.rows.count);
-  return at_most(wanted, a.rows.classes / kPass);
+/// Whether every multiprocessor gets nearly as many equal blocks as the others, and at least two.
+inline bool are_balanced(int64_t blocks, const Device& device) {
+  const int64_t most = ceil_div(blocks, device.multiprocessors);
+  return most >= 2 && 8 * blocks >= 7 * most * device.multiprocessors;
+}
+
+/// Whether the second read finds so many rows in the L2 cache, of which 40 MB are taken to be free.
+inline bool are_cached(Op op, const KernelParams& a, int64_t rows) {
+  constexpr int64_t kCacheBytes = 40 << 20;
+  const int64_t bytes = size_of(a.input_type) + (has_grad(op) ? size_of(a.grad_type) : 0);
+  return rows * a.rows.classes * bytes <= kCacheBytes;
+}
+
+constexpr int64_t kBlocksPerMultiprocessor = 8;  // of 128 threads that share rows
+
+/// Blocks per row: so many that every multiprocessor has eight, which leaves at most one in nine
+/// idle at the end, but at least a pass of classes for each. One where there are eight rows for each
+/// multiprocessor, or fewer but evenly many, or where only a row at a time finds its second read in
+/// the cache.
+inline int64_t blocks_per_row_for(Op op, const KernelParams& a, const Device& device) {
+  const int64_t most = kBlocksPerMultiprocessor * device.multiprocessors;
+  if (!device.has_workspace || a.rows.classes < kMultiBlockFrom || a.rows.count >= most) return 1;
+  if (are_balanced(a.rows.count, device)) return 1;
+  const bool reads_twice = op != Op::kHard && op != Op::kArgmax;
+  const int64_t at_once = 2 * device.multiprocessors;  // rows of one block each
+  if (reads_twice && a.rows.count > at_once && are_cached(op, a, at_once) &&
+      !are_cached(op, a, a.rows.count))
+    return 1;
+  return at_most(ceil_div(most, a.rows.count), a.rows.classes / (kMultiBlockThreads * 16));
+}
+
+/// Spatial rows of at least this many classes are worth a second launch if blocks would idle.
+constexpr int64_t kSpatialFrom = 256;
+
+/// Blocks that share the classes of spatial rows, as blocks_per_row_for() has it for others: four for
+/// each multiprocessor, which holds two at a time, and a pass of classes for each.
+inline int64_t spatial_blocks_for(Op op, const KernelParams& a, const Device& device,
+                                  int64_t groups) {
+  const int64_t most = 4 * device.multiprocessors, group = kWarp * width_of(a.input_type);
+  if (!device.has_workspace || a.rows.classes < kSpatialFrom || groups >= most) return 1;
+  if (are_balanced(groups, device)) return 1;
+  const bool reads_twice = op != Op::kHard && op != Op::kArgmax;
+  const int64_t at_once = 2 * device.multiprocessors;
+  if (reads_twice && groups > at_once && are_cached(op, a, at_once * group) &&
+      !are_cached(op, a, groups * group))
+    return 1;
+  return at_most(ceil_div(most, groups), a.rows.classes / 32);
+}
+
+inline Plan spatial_plan(Op op, const KernelParams& a, const Device& device) {
+  const int64_t groups = ceil_div(a.rows.count / width_of(a.input_type), kWarp);
+  const int64_t shared_by = spatial_blocks_for(op, a, device, groups);
+  Plan plan;
+  plan.family = Family::kSpatial;
+  const bool more = op == Op::kHardBackward || (op == Op::kHardSoft && a.key != nullptr);
+  const int warps = more && width_of(a.input_type) > 4 ? 6 : 8;  // kernels/spatial.cuh
+  plan.threads = static_cast<int>(kWarp * at_most(a.rows.classes, warps));
+  plan.vectors_per_block = static_cast<int>(ceil_div(a.rows.classes, shared_by));
+  plan.blocks_per_row = static_cast<int>(ceil_div(a.rows.classes, plan.vectors_per_block));
+  plan.blocks = groups * plan.blocks_per_row;
+  if (plan.blocks_per_row > 1)
+    plan.workspace_bytes = a.rows.count * plan.blocks_per_row * state_bytes(op);
+  return plan;
 }
 
 /// Whether neighbouring rows are contiguous and classes are not.
@@ -262,6 +170,30 @@ inline Plan generic_plan(Op op, const KernelParams& a) {
   return plan;
 }
 
+/// Runs of noise, each shared by blocks: so many that every multiprocessor has several, but at most
+/// kMostPasses groups for each thread. Short rows, and others than runs, are generic.
+inline Plan noise_plan(const KernelParams& a, const Device& device) {
+  constexpr int64_t kThreads = 256, kShortestRun = 1024, kMostPasses = 8;
+  constexpr int64_t kBlocksPerMultiprocessor = 8;
+  const Rows& rows = a.rows;
+  const bool runs = rows.step(Operand::kOutput) == 1 && rows.step(Operand::kWord) == 1;
+  const int64_t width = width_of(a.output_type), group = width < 4 ? 4 : width;
+  const int64_t groups = ceil_div(rows.classes, group) + 1;  // the first and the last in part
+  if (!runs || (rows.count > 1 && rows.classes < kShortestRun)) return generic_plan(Op::kNoise, a);
+  const int64_t passes =
+      ceil_div(groups, kThreads * kBlocksPerMultiprocessor * device.multiprocessors);
+  const int64_t per_block = kThreads * at_most(passes, kMostPasses);
+  const int64_t blocks_per_row = ceil_div(groups, per_block);
+  if (blocks_per_row > kMaxGrid / rows.count) return generic_plan(Op::kNoise, a);
+  Plan plan;
+  plan.family = Family::kRun;
+  plan.threads = static_cast<int>(kThreads);
+  plan.vectors_per_block = static_cast<int>(per_block);
+  plan.blocks_per_row = static_cast<int>(blocks_per_row);
+  plan.blocks = rows.count * blocks_per_row;
+  return plan;
+}
+
 inline int64_t longest_register_row(Op op) {
   const bool most = op == Op::kSoft || op == Op::kHardSoft;
   const int items = most ? kMaxItemsPerThread : kItemsPerThread;
@@ -269,12 +201,10 @@ inline int64_t longest_register_row(Op op) {
 }
 
 inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device) {
-  const int64_t blocks_per_row = blocks_per_row_for(a, device);
+  const int64_t blocks_per_row = blocks_per_row_for(op, a, device);
   if (blocks_per_row > 1) return multi_block_plan(op, a, blocks_per_row);
   if (a.rows.classes <= longest_register_row(op)) return row_plan(a);
-  Plan plan = looped_plan(op);
-  plan.blocks = a.rows.count;
-  return plan;
+  return looped_plan(op, a);
 }
 
 }  // namespace planning
@@ -282,6 +212,7 @@ inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device)
 /// The plan for a problem of at least one row and class.
 inline Plan plan_for(Op op, const KernelParams& a, const Device& device) {
   using namespace planning;
+  if (op == Op::kNoise) return noise_plan(as_run(a), device);
   if (are_aligned(op, a)) {
     Plan plan;
     if (a.rows.classes <= kShortRow && are_flat(op, a))
@@ -290,8 +221,15 @@ inline Plan plan_for(Op op, const KernelParams& a, const Device& device) {
       plan = aligned_row_plan(op, a, device);
     if (plan.blocks > 0 && plan.blocks <= kMaxGrid) return plan;
   }
+  // An index has no output that lies otherwise than its words.
+  if (op == Op::kArgmax && a.rows.classes >= kUnalignedFrom && are_contiguous(a)) {
+    const int64_t blocks_per_row = blocks_per_row_for(op, a, device);
+    Plan plan = blocks_per_row > 1 ? multi_block_plan(op, a, blocks_per_row) : looped_plan(op, a);
+    plan.aligned = false;
+    if (plan.blocks <= kMaxGrid) return plan;
+  }
   if (are_spatial(op, a)) {
-    const Plan plan = spatial_plan(a);
+    const Plan plan = spatial_plan(op, a, device);
     if (plan.blocks <= kMaxGrid) return plan;
   }
   return generic_plan(op, a);

@@ -62,10 +62,15 @@ Tensor new_key_cuda(const Tensor& anchor, std::optional<at::Generator> generator
   return key;
 }
 
+bool is_capturing(c10::Device device) {
+  const c10::cuda::CUDAGuard guard(device);
+  return at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None;
+}
+
 /// The same key computed here, which saves a launch; undefined while a graph is captured.
 Tensor host_key(const Tensor& logits, const std::optional<at::Generator>& generator) {
   const c10::cuda::CUDAGuard guard(logits.device());
-  if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
+  if (is_capturing(logits.device())) return {};
   const Tensor key = at::empty({2}, at::TensorOptions().dtype(at::kUInt64));
   const auto reservation = reserve_block(generator, logits.device());
   TORCH_INTERNAL_ASSERT(!reservation.captured_, "the generator belongs to a graph being captured");
@@ -117,6 +122,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));
   m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_tensor_cuda));
   ops::register_host_key(host_key);
+  ops::register_capturing(is_capturing);
   set_cuda_build(TORCH_GUMBEL_CUDA_VERSION, TORCH_GUMBEL_CUDA_ARCHITECTURES);
 }
 

@@ -44,6 +44,7 @@ void check_fold_data(const at::Tensor& key, const at::Tensor& data) {
 namespace {
 
 HostKey host_key_hook = nullptr;
+Capturing capturing_hook = nullptr;
 
 /// 128 fresh bits of a CPU generator.
 at::Tensor key_of_generator(const std::optional<at::Generator>& generator) {
@@ -106,10 +107,20 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CPU, m) {
 }  // namespace
 
 void register_host_key(HostKey hook) { host_key_hook = hook; }
+void register_capturing(Capturing hook) { capturing_hook = hook; }
+
+void check_copy(const char* who, const at::Tensor& key, at::Device device) {
+  const bool copied = key.is_cpu() && device.is_cuda();
+  TORCH_CHECK_VALUE(!copied || capturing_hook == nullptr || !capturing_hook(device), who,
+                    ": wanted the key of shape ", key.sym_sizes(), " on ", device,
+                    " while a CUDA graph is captured, got one on ", key.device());
+}
 
 at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits) {
   const bool apart = key.is_cpu() && !logits.is_cpu();
-  return apart && !on_fast_path(logits) ? key.to(logits.device()) : key;
+  if (!apart || on_fast_path(logits)) return key;
+  check_copy("torch_gumbel", key, logits.device());
+  return key.to(logits.device());
 }
 
 at::Tensor draw_key(const at::Tensor& logits, const std::optional<at::Generator>& generator) {

@@ -22,6 +22,10 @@ TORCH_GUMBEL_API at::Tensor empty_fold(const at::Tensor& key);
 /// The number of fold_in as a tensor: one uint64 or int64 value on the key's device.
 TORCH_GUMBEL_API void check_fold_data(const at::Tensor& key, const at::Tensor& data);
 
+/// Throws ValueError if a key on a CPU would have to be copied to `device` while a graph is captured
+/// there: such a copy waits for the device, which ends the capture with an error of CUDA's own.
+TORCH_GUMBEL_API void check_copy(const char* who, const at::Tensor& key, at::Device device);
+
 /// A user's key as a call can use it: where the call is recorded or transformed, on the logits'
 /// device, since tracers refuse operands of two devices.
 at::Tensor placed_key(const at::Tensor& key, const at::Tensor& logits);
@@ -40,5 +44,9 @@ at::Tensor key_of_call(const char* who, const at::Tensor& logits, int64_t dim,
 using HostKey = at::Tensor (*)(const at::Tensor& logits,
                                const std::optional<at::Generator>& generator);
 TORCH_GUMBEL_API void register_host_key(HostKey hook);
+
+/// Whether the current stream of a device is capturing; registered likewise, null unregisters.
+using Capturing = bool (*)(at::Device device);
+TORCH_GUMBEL_API void register_capturing(Capturing hook);
 
 }  // namespace torch_gumbel::ops

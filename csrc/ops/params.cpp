@@ -6,6 +6,8 @@
 #include <c10/util/SmallVector.h>
 #include <c10/util/safe_numerics.h>
 
+#include "keys.h"
+
 namespace torch_gumbel::ops {
 namespace {
 
@@ -190,7 +192,7 @@ void check_tensors(const char* who, const Operands& operands, const at::Device& 
 
 /// A small CPU operand next to a device's: read here when it is one value, copied when it is
 /// several.
-void place_scalars(Operands& operands, const at::Device& device, KernelParams& a) {
+void place_scalars(const char* who, Operands& operands, const at::Device& device, KernelParams& a) {
   if (operands.tau.defined() && operands.tau.is_cpu() && operands.tau.dim() == 0) {
     if (operands.tau.scalar_type() == at::kDouble)
       a.host_tau = *operands.tau.const_data_ptr<double>();
@@ -202,6 +204,7 @@ void place_scalars(Operands& operands, const at::Device& device, KernelParams& a
     const auto* words = static_cast<const uint64_t*>(operands.key.const_data_ptr());
     a.host_key = {words[0], words[operands.key.stride(0)]};
   } else if (operands.key.defined()) {
+    check_copy(who, operands.key, device);
     operands.key = operands.key.to(device).contiguous();
   }
 }
@@ -261,7 +264,7 @@ Launch make_params(const char* who, const Operands& given) {
   Operands operands = given;
   const auto& shaped = operands.input.defined() ? operands.input : operands.output;
   check_tensors(who, operands, shaped.device());
-  place_scalars(operands, shaped.device(), a);
+  place_scalars(who, operands, shaped.device(), a);
   a.rows = lay_rows(who, operands);
   const auto type_of = [&](const at::Tensor& t) {
     return t.defined() ? dtype_of(who, t) : DType::kFloat32;

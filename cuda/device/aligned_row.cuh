@@ -27,8 +27,9 @@ __device__ __forceinline__ const void* row_pointer(const void* data, DType type,
   return static_cast<const char*>(data) + row[operand] * element_size(type);
 }
 
-/// `head` classes, then `vectors` of 16 bytes of the input, then the tail. Head and tail have fewer
-/// than 2 kWidth classes, which are processed one by one.
+/// `head` classes, then `vectors` of 16 bytes of the input, then the tail; unaligned rows are divided
+/// at boundaries of the words alone. Head and tail have fewer than 2 kWidth classes, which are
+/// processed one by one.
 template <typename Element>
 struct AlignedRow {
   using Storage = typename Element::Storage;
@@ -47,8 +48,9 @@ struct AlignedRow {
     output = const_cast<void*>(row_pointer(a.output, a.output_type, row, Operand::kOutput));
     word = static_cast<uint64_t>(row[Operand::kWord]);
     classes = static_cast<int>(a.rows.classes);
-    const auto past = static_cast<int>(reinterpret_cast<uintptr_t>(input) / sizeof(Storage)) &
-                      (Element::kWidth - 1);
+    const uint64_t place =
+        Element::kAligned ? reinterpret_cast<uintptr_t>(input) / sizeof(Storage) : word;
+    const int past = static_cast<int>(place) & (Element::kWidth - 1);
     const int before = (Element::kWidth - past) & (Element::kWidth - 1);
     head = before < classes ? before : classes;
     vectors = (classes - head) / Element::kWidth;

@@ -153,6 +153,28 @@ __device__ __forceinline__ void store_128(void* to, const Bits128& bits) {
 #endif
 }
 
+#ifndef __CUDA_ARCH__
+using FourFloats __attribute__((vector_size(16))) = float;
+#endif
+
+/// Four floats of shared memory, 16-byte aligned, in one access.
+__device__ __forceinline__ void load_four(const float* from, float* x) {
+#ifdef __CUDA_ARCH__
+  const float4 four = *reinterpret_cast<const float4*>(from);
+  x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+#else
+  const FourFloats four = *reinterpret_cast<const FourFloats*>(from);
+  for (int i = 0; i < 4; ++i) x[i] = four[i];
+#endif
+}
+__device__ __forceinline__ void store_four(float* to, const float* x) {
+#ifdef __CUDA_ARCH__
+  *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
+#else
+  *reinterpret_cast<FourFloats*>(to) = FourFloats{x[0], x[1], x[2], x[3]};
+#endif
+}
+
 /// visit(Index<0>), ..., visit(Index<kCount - 1>): a loop whose index is a constant.
 template <int kIndex>
 struct Index {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "../kernels/generic_kernels.cuh"
-#include "../kernels/looped_hard_soft.cuh"
-#include "../kernels/spatial_kernels.cuh"
+#include "../kernels/noise.cuh"
+#include "../kernels/spatial_hard_soft.cuh"
 #include "../kernels/tile_hard_soft.cuh"
 
 namespace torch_gumbel::cuda {

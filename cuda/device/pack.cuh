@@ -7,10 +7,14 @@
 
 namespace torch_gumbel::cuda {
 
+__device__ __forceinline__ uint32_t bits_of_element(float x) { return math::bit_cast<uint32_t>(x); }
+__device__ __forceinline__ uint32_t bits_of_element(uint16_t x) { return x; }
+
 /// How one element type lies in memory. kWidth elements fill 16 bytes. unpack_to_keep() is for
 /// values that are used again much later: the compiler computes unpack() of bfloat16 twice.
 struct Float32 {
   using Storage = float;
+  static constexpr bool kAligned = true;
   static constexpr DType kType = DType::kFloat32;
   static constexpr int kWidth = 4;
   static constexpr uint32_t kMasked = 0xFF800000;     // bits of -inf and of NaN, as often as a
@@ -33,6 +37,7 @@ struct Float32 {
 
 struct Float16 {
   using Storage = uint16_t;
+  static constexpr bool kAligned = true;
   static constexpr DType kType = DType::kFloat16;
   static constexpr int kWidth = 8;
   static constexpr uint32_t kMasked = 0xFC00FC00;
@@ -58,6 +63,7 @@ struct Float16 {
 
 struct BFloat16 {
   using Storage = uint16_t;
+  static constexpr bool kAligned = true;
   static constexpr DType kType = DType::kBFloat16;
   static constexpr int kWidth = 8;
   static constexpr uint32_t kMasked = 0xFF80FF80;
@@ -83,5 +89,28 @@ struct BFloat16 {
     return bits;
   }
 };
+
+/// Elements whose rows lie off the 16-byte boundaries that the words' blocks of four have: they are
+/// loaded one by one, in vectors as the words have them.
+template <typename Element>
+struct Unaligned : Element {
+  static constexpr bool kAligned = false;
+};
+
+/// kWidth elements at from + kOffset bytes; no thread of the launch writes them.
+template <typename Element, int kOffset = 0>
+__device__ __forceinline__ Bits128 load_elements(const void* from) {
+  if constexpr (Element::kAligned) {
+    return load_128<kOffset>(from);
+  } else {
+    const auto* at = reinterpret_cast<const typename Element::Storage*>(
+        static_cast<const char*>(from) + kOffset);
+    Bits128 bits = {};
+    constexpr int kPerWord = Element::kWidth / 4;
+    for (int i = 0; i < Element::kWidth; ++i)
+      bits.word[i / kPerWord] |= bits_of_element(at[i]) << i % kPerWord * 16;
+    return bits;
+  }
+}
 
 }  // namespace torch_gumbel::cuda

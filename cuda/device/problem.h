@@ -25,11 +25,17 @@ struct Problem {
   bool spatial = false;         // generic: whether neighbouring threads process neighbouring rows
   int32_t threads_per_row = 1;  // generic, tiles: a power of two
   int32_t threads_per_row_log2 = 0;
-  int32_t tile_rows = 0;          // tiles: a multiple of the rows that a block processes at a time
-  int32_t tile_floats = 0;        // tiles: shared memory of one, in floats
-  int32_t blocks_per_row = 1;     // looped: 1; multi-block: more
-  int32_t vectors_per_block = 0;  // multi-block: vectors of 16 bytes of every block but the last
-  void* workspace = nullptr;      // multi-block: one state for each block of each row
+  int32_t tile_rows = 0;           // tiles: a multiple of the rows that a block processes at a time
+  int32_t tile_floats = 0;         // tiles: shared memory of one, in floats
+  int32_t tile_distance_log2 = 0;  // tiles: see TileBanking of plan.h
+  int32_t tile_rows_step = 0;
+  int32_t tile_shift = 0;
+  int32_t tile_shift_log2 = 0;
+  int32_t blocks_per_row = 1;  // looped: 1; multi-block, spatial, runs of noise: more
+  /// Of every block but the last: vectors of a row; spatial: classes; runs of noise: groups.
+  int32_t vectors_per_block = 0;
+  int32_t stage = 0;          // spatial: a Stage of looped.cuh
+  void* workspace = nullptr;  // multi-block, spatial: one state for each block of each row
 };
 
 }  // namespace torch_gumbel::cuda

@@ -71,11 +71,12 @@ __device__ __forceinline__ void load_fragment(const void* row_begin, int head,
   const char* from = static_cast<const char*>(row_begin) +
                      int64_t{head + fragment.first * Element::kWidth} * kBytes;
   if (fragment.full()) {
-    unrolled<Fragment::kVectors>([&](auto i) { raw[i.value] = load_128<i.value * kStep>(from); });
+    unrolled<Fragment::kVectors>(
+        [&](auto i) { raw[i.value] = load_elements<Element, i.value * kStep>(from); });
   } else {
     unrolled<Fragment::kVectors>([&](auto i) {
       raw[i.value] = {{filler, filler, filler, filler}};
-      if (fragment.holds(i.value)) raw[i.value] = load_128<i.value * kStep>(from);
+      if (fragment.holds(i.value)) raw[i.value] = load_elements<Element, i.value * kStep>(from);
     });
   }
 }

@@ -132,7 +132,7 @@ __device__ __forceinline__ void offer_greedy(const AlignedRow<Element>& aligned,
   for (int i = 0; i < kVectors && fragment.holds(i); ++i) {
     const int at = aligned.class_of(fragment.vector(i));
     float x[Element::kWidth];
-    Element::unpack(load_128(aligned.input + at), x);
+    Element::unpack(load_elements<Element>(aligned.input + at), x);
 #pragma unroll
     for (int j = 0; j < Element::kWidth; ++j) offer(x[j], at + j);
   }

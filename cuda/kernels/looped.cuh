@@ -45,6 +45,12 @@ __device__ __forceinline__ int64_t row_of_block(const Problem& p) {
   return p.blocks_per_row == 1 ? blockIdx.x : blockIdx.x / static_cast<unsigned>(p.blocks_per_row);
 }
 
+/// The same, opaque to the compiler: no registers are kept for it.
+__device__ __forceinline__ int64_t row_of_block_again(const Problem& p) {
+  return p.blocks_per_row == 1 ? block_again()
+                               : block_again() / static_cast<unsigned>(p.blocks_per_row);
+}
+
 /// Calls visit(fragment) for the fragments of this thread in a range, kVectors vectors at a time.
 template <int kVectors, typename Element, typename Visit>
 __device__ __forceinline__ void for_each_fragment(const AlignedRow<Element>& aligned,

@@ -8,8 +8,14 @@
 
 namespace torch_gumbel::cuda {
 
-constexpr int kLoopedThreads = 512;      // of a block that has a row to itself
-constexpr int kLoopedGradThreads = 384;  // of one that needs more registers: noise and gradients
+// Threads of a block that has a row to itself: as many as leave two blocks of a multiprocessor the
+// registers that they need without spills (plan.h has the same numbers). A key on the device keeps
+// its round keys in registers, and gradients beside noise take more than sums.
+constexpr int kLoopedThreads = 512;
+template <bool kDeviceKey>
+constexpr int kLoopedSoftThreads = kDeviceKey ? 320 : kLoopedThreads;
+template <bool kDeviceKey>
+constexpr int kLoopedGradThreads = kDeviceKey ? 256 : 320;
 
 /// A first read that keeps nothing but sums.
 struct SumsOnly {
@@ -66,7 +72,7 @@ __device__ __forceinline__ void write_fragment(const KernelParams& a,
 }
 
 template <typename Element, bool kDeviceKey, Stage kStage>
-__global__ void __launch_bounds__(kLoopedThreads)
+__global__ void __launch_bounds__(kLoopedSoftThreads<kDeviceKey>, kDeviceKey ? 2 : 0)
     soft_looped_kernel(const __grid_constant__ Problem p) {
   constexpr int kVectors = kLoopedVectors<Element>;
   const int64_t index = row_of_block(p);
@@ -99,10 +105,11 @@ __device__ __forceinline__ void write_tau_gradient(const Problem& p, const Block
   if (p.a.row_value == nullptr) return;
   const float total = BlockThreadGroup::reduce(own, 0.0f, scratch, Sum{});
   if (threadIdx.x != 0) return;
+  const int64_t row = row_of_block_again(p);
   if (kStage == Stage::kWhole)
-    static_cast<float*>(p.a.row_value)[range.row] = total;
+    static_cast<float*>(p.a.row_value)[row] = total;
   else
-    states_of(p, range.row)[range.block].tau = total;
+    states_of(p, row)[range.block].tau = total;
 }
 
 template <typename Element, typename Weights>
@@ -130,7 +137,7 @@ __device__ __forceinline__ float differentiate_range(const Problem& p,
 }
 
 template <typename Element, bool kDeviceKey, Stage kStage>
-__global__ void __launch_bounds__(kLoopedGradThreads)
+__global__ void __launch_bounds__(kLoopedGradThreads<kDeviceKey>, 2)
     hard_backward_looped_kernel(const __grid_constant__ Problem p) {
   constexpr int kVectors = kLoopedVectors<Element>;
   const int64_t index = row_of_block(p);

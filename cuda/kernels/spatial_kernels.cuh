@@ -2,27 +2,28 @@
 // Every op on spatial rows, in two reads: see spatial.cuh.
 #pragma once
 
-#include "argmax.cuh"
-#include "backward.cuh"
+#include "looped_argmax.cuh"
+#include "looped_soft.cuh"
 #include "spatial.cuh"
 
 namespace torch_gumbel::cuda {
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads)
     soft_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
   const SpatialRows<Element> spatial(p);
   const RowKey<kDeviceKey> key(p, spatial.row);
   const auto state = weigh_spatial<false>(spatial, key, scratch);
+  if (leave_state(spatial, state)) return;
   for_each_spatial_class(spatial, [&](int k, float(&x)[kWidth]) {
     spatial_scores(spatial, key, k, x);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
     spatial.store(p.a.output, k, x);
   });
-  if (p.a.row_value == nullptr || !spatial.leads()) return;
+  if (p.a.row_value == nullptr || !spatial.leads() || spatial.block() != 0) return;
   for (int j = 0; j < kWidth; ++j) {
     Weigh weigh(state.top[j], state.scale[j]);
     weigh.direct = false;
@@ -31,8 +32,21 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
   }
 }
 
-/// Exact scores score(logit, noise, j); NaN or +inf leaves a row's best NaN. All lanes of all warps
-/// arrive together.
+/// Merges the best class of every warp. A NaN score stays.
+template <int kWidth>
+__device__ __forceinline__ void reduce_bests(Best (&best)[kWidth], int warps,
+                                             Best (&scratch)[kMaxSpatialWarps][kWidth][kWarpSize]) {
+  reduce_spatial(best, warps, scratch, [](Best x, const Best& y) {
+    if (x.score == x.score) {
+      x.offer(y.score, y.index);
+      if (y.score != y.score) x = y;
+    }
+    return x;
+  });
+}
+
+/// The best class of the block's range by exact scores score(logit, noise, j); NaN or +inf leaves a
+/// row's best NaN. All lanes of all warps arrive together.
 template <typename Element, bool kDeviceKey, typename Score>
 __device__ __forceinline__ void best_of_spatial(
     const SpatialRows<Element>& spatial, Score score_of,
@@ -53,17 +67,39 @@ __device__ __forceinline__ void best_of_spatial(
   });
   for (int j = 0; j < kWidth; ++j)
     if (undefined[j]) best[j] = {kNan, 0};
-  reduce_spatial(best, spatial.warps, scratch, [](Best x, const Best& y) {
-    if (x.score == x.score) {
-      x.offer(y.score, y.index);
-      if (y.score != y.score) x = y;
+  reduce_bests(best, spatial.warps, scratch);
+}
+
+/// The best class of the rows from those of their blocks' ranges; bests_of_row(row): those of a row.
+template <typename Element, typename BestsOfRow>
+__device__ __forceinline__ void best_of_ranges(
+    const SpatialRows<Element>& spatial, BestsOfRow bests_of_row,
+    Best (&scratch)[kMaxSpatialWarps][Element::kWidth][kWarpSize], Best (&best)[Element::kWidth]) {
+  const int blocks = spatial.exists() ? spatial.p.blocks_per_row : 0;
+#pragma unroll 1
+  for (int block = spatial.warp; block < blocks; block += spatial.warps) {
+    for (int j = 0; j < Element::kWidth; ++j) {
+      const BlockBest of_block = bests_of_row(spatial.first + j)[block];
+      best[j].offer(of_block.score, of_block.index);
+      if (of_block.score != of_block.score) best[j] = {kNan, 0};
     }
-    return x;
-  });
+  }
+  reduce_bests(best, spatial.warps, scratch);
+}
+
+/// In the first of two launches, leaves the best class of the block's range. Whether that is all.
+template <typename Element, typename BestsOfRow>
+__device__ __forceinline__ bool leave_bests(const SpatialRows<Element>& spatial,
+                                            BestsOfRow bests_of_row,
+                                            const Best (&best)[Element::kWidth]) {
+  if (!spatial.is(Stage::kReduce)) return false;
+  for (int j = 0; spatial.leads() && j < Element::kWidth; ++j)
+    bests_of_row(spatial.first + j)[spatial.block()] = {best[j].score, best[j].index};
+  return true;
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads)
     argmax_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ Best scratch[kMaxSpatialWarps][kWidth][kWarpSize];
@@ -80,102 +116,36 @@ __global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
   };
   Best best[kWidth];
   best_of_spatial<Element, kDeviceKey>(spatial, score, scratch, best);
-  if (!spatial.leads()) return;
+  const auto bests = [&](int64_t row) { return bests_of(p, row); };
+  if (leave_bests(spatial, bests, best) || !spatial.leads()) return;
   for (int j = 0; j < kWidth; ++j) write_argmax(p.a, spatial.first + j, best[j]);
 }
 
-/// The one-hots of a lane's rows, NaN where a row is undefined.
-template <typename Element>
-__device__ __forceinline__ void write_one_hots(const SpatialRows<Element>& spatial, void* data,
-                                               const Best (&best)[Element::kWidth]) {
-  constexpr int kWidth = Element::kWidth;
-  float rest[kWidth];
-  for (int j = 0; j < kWidth; ++j) {
-    const bool defined = best[j].score > -kInfinity && spatial.temperature(j).scale > 0;
-    rest[j] = defined ? 0.0f : kNan;
-  }
-  for (int k = spatial.warp; k < spatial.classes; k += spatial.warps) {
-    float x[kWidth];
-#pragma unroll
-    for (int j = 0; j < kWidth; ++j) x[j] = k == best[j].index && rest[j] == 0 ? 1.0f : rest[j];
-    spatial.store(data, k, x);
-  }
-}
-
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads)
     hard_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ Best scratch[kMaxSpatialWarps][kWidth][kWarpSize];
   const SpatialRows<Element> spatial(p);
   Best best[kWidth];
+  const auto bests = [&](int64_t row) { return bests_of(p, row); };
   const auto score = [](float x, float noise, int) { return x + noise; };
-  best_of_spatial<Element, kDeviceKey>(spatial, score, scratch, best);
-  write_one_hots(spatial, p.a.output, best);
-}
-
-/// Which of a lane's rows, as bits: those that a class comes near the largest fast score of, and
-/// those that several do. Either set keeps to its own half.
-struct NearTop {
-  static constexpr int kHalf = 16;
-  uint32_t bits = 0;
-
-  __device__ __forceinline__ void update(uint32_t rows) { *this = *this + NearTop{rows}; }
-  __device__ __forceinline__ bool several(int j) const { return bits >> (kHalf + j) & 1; }
-  __device__ __forceinline__ NearTop operator+(const NearTop& other) const {
-    return {bits | other.bits | (bits & other.bits) << kHalf};
+  if (spatial.is(Stage::kFinish))
+    best_of_ranges(spatial, bests, scratch, best);
+  else
+    best_of_spatial<Element, kDeviceKey>(spatial, score, scratch, best);
+  if (leave_bests(spatial, bests, best)) return;
+  float rest[kWidth];
+  for (int j = 0; j < kWidth; ++j) {
+    const bool defined = best[j].score > -kInfinity && spatial.temperature(j).scale > 0;
+    rest[j] = defined ? 0.0f : kNan;
   }
-};
-
-/// Where several classes come near a row's largest fast score, exact scores decide, of all rows of
-/// the block. All threads arrive together.
-template <typename Element, bool kDeviceKey>
-__device__ __forceinline__ void settle_one_hots(const SpatialRows<Element>& spatial,
-                                                const SpatialState<Element::kWidth>& state,
-                                                const NearTop& own) {
-  constexpr int kWidth = Element::kWidth;
-  __shared__ NearTop near_scratch[kMaxSpatialWarps][1][kWarpSize];
-  __shared__ Best best_scratch[kMaxSpatialWarps][kWidth][kWarpSize];
-  NearTop near[] = {own};
-  reduce_spatial(near, spatial.warps, near_scratch, Sum{});
-  bool unsure = false;
-  for (int j = 0; j < kWidth; ++j) unsure |= near[0].several(j) && state.sum[j] > 0;
-  if (!__any_sync(kAllLanes, unsure)) return;  // the same in every warp
-  Best best[kWidth];
-  const auto score = [](float x, float noise, int) { return x + noise; };
-  best_of_spatial<Element, kDeviceKey>(spatial, score, best_scratch, best);
-  write_one_hots(spatial, spatial.p.a.one_hot, best);
-}
-
-/// The second read takes a class that comes near the largest fast score for the argmax, which it
-/// nearly always is, and counts such classes.
-template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
-    hard_soft_spatial_kernel(const __grid_constant__ Problem p) {
-  constexpr int kWidth = Element::kWidth;
-  __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
-  const SpatialRows<Element> spatial(p);
-  const RowKey<kDeviceKey> key(p, spatial.row);
-  const auto state = weigh_spatial<false>(spatial, key, scratch);
-  float threshold[kWidth];
-  for (int j = 0; j < kWidth; ++j) threshold[j] = filter_threshold(state.top[j]);
-  NearTop near;
-  for_each_spatial_class(spatial, [&](int k, float(&x)[kWidth]) {
-    spatial_scores(spatial, key, k, x);
-    float one_hot[kWidth];
-    uint32_t rows = 0;
+  for (int k = spatial.begin() + spatial.warp; k < spatial.end; k += spatial.warps) {
+    float x[kWidth];
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) {
-      const bool reaches = x[j] >= threshold[j];
-      rows |= reaches ? 1u << j : 0u;
-      x[j] = state.weigh(x[j], j) * (1.0f / state.sum[j]);
-      one_hot[j] = math::fma(x[j], 0.0f, reaches ? 1.0f : 0.0f);  // NaN stays NaN
-    }
-    near.update(rows);
+    for (int j = 0; j < kWidth; ++j) x[j] = k == best[j].index && rest[j] == 0 ? 1.0f : rest[j];
     spatial.store(p.a.output, k, x);
-    spatial.store(p.a.one_hot, k, one_hot);
-  });
-  settle_one_hots<Element, kDeviceKey>(spatial, state, near);
+  }
 }
 
 /// The second read of both backwards. weights(k, x): from what the input holds to
@@ -203,39 +173,51 @@ __device__ __forceinline__ void differentiate_spatial(
   float total[kWidth];
   for (int j = 0; j < kWidth; ++j) total[j] = at_tau[j].sum;
   reduce_spatial(total, spatial.warps, scratch, Sum{});
-  if (!spatial.leads()) return;
-  for (int j = 0; j < kWidth; ++j) static_cast<float*>(a.row_value)[spatial.first + j] = total[j];
+  for (int j = 0; spatial.leads() && j < kWidth; ++j) {
+    if (spatial.is(Stage::kWhole))
+      static_cast<float*>(a.row_value)[spatial.first + j] = total[j];
+    else
+      states_of(spatial.p, spatial.first + j)[spatial.block()].tau = total[j];
+  }
 }
 
 template <typename Element>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreads)
     backward_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
   const SpatialRows<Element> spatial(p);
+  SpatialState<kWidth> state = {};
   KahanSum<float> sums[kWidth];
-  for_each_spatial_class(spatial, [&](int k, float(&y)[kWidth]) {
-    float grad[kWidth];
-    spatial.load(p.a.grad, p.a.grad_type, Operand::kGrad, k, grad);
+  if (spatial.is(Stage::kFinish)) {
+    const int blocks = spatial.exists() ? p.blocks_per_row : 0;
+    for (int block = spatial.warp; block < blocks; block += spatial.warps)
+      for (int j = 0; j < kWidth; ++j) sums[j].add(states_of(p, spatial.first + j)[block].dot);
+  } else {
+    for_each_spatial_class(spatial, [&](int k, float(&y)[kWidth]) {
+      float grad[kWidth];
+      spatial.load(p.a.grad, p.a.grad_type, Operand::kGrad, k, grad);
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) sums[j].add(y[j] * grad[j]);
-  });
-  float dot[kWidth];
-  for (int j = 0; j < kWidth; ++j) dot[j] = sums[j].sum;
-  reduce_spatial(dot, spatial.warps, scratch, Sum{});
+      for (int j = 0; j < kWidth; ++j) sums[j].add(y[j] * grad[j]);
+    });
+  }
+  for (int j = 0; j < kWidth; ++j) state.dot[j] = sums[j].sum;
+  reduce_spatial(state.dot, spatial.warps, scratch, Sum{});
+  if (leave_state(spatial, state)) return;
   Differentiate by[kWidth];
-  for (int j = 0; j < kWidth; ++j) by[j] = {1.0f, dot[j], spatial.temperature(j).inverse};
+  for (int j = 0; j < kWidth; ++j) by[j] = {1.0f, state.dot[j], spatial.temperature(j).inverse};
   differentiate_spatial(spatial, by, [](int, float(&)[kWidth]) {}, scratch);
 }
 
 template <typename Element, bool kDeviceKey>
-__global__ void __launch_bounds__(kMaxSpatialWarps* kWarpSize)
+__global__ void __launch_bounds__(kSpatialThreadsOf<Element, true>, 2)
     hard_backward_spatial_kernel(const __grid_constant__ Problem p) {
   constexpr int kWidth = Element::kWidth;
   __shared__ float scratch[kMaxSpatialWarps][kWidth][kWarpSize];
   const SpatialRows<Element> spatial(p);
   const RowKey<kDeviceKey> key(p, spatial.row);
   const auto state = weigh_spatial<true>(spatial, key, scratch);
+  if (leave_state(spatial, state)) return;
   Differentiate by[kWidth];
   for (int j = 0; j < kWidth; ++j) {
     const float norm = 1.0f / state.sum[j];

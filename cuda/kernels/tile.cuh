@@ -6,47 +6,20 @@
 
 #include "argmax.cuh"
 #include "backward.cuh"
+#include "tile_rows.cuh"
 
 namespace torch_gumbel::cuda {
-
-constexpr int kTileThreads = 256;
 
 /// Vectors of a tile that one thread processes: 16 elements.
 template <typename Element>
 constexpr int kTileVectors = 16 / Element::kWidth;
 
-/// The block's tile, in elements of the tensor from its first row on.
-struct Tile {
-  int64_t first_row;
-  int64_t begin;
-  int elements;
-  int rows;
-
-  __device__ __forceinline__ explicit Tile(const Problem& p) {
-    first_row = int64_t{blockIdx.x} * p.tile_rows;
-    const int64_t left = p.a.rows.count - first_row;
-    const auto classes = static_cast<int>(p.a.rows.classes);
-    rows = static_cast<int>(left < p.tile_rows ? left : p.tile_rows);
-    begin = first_row * classes;
-    elements = rows * classes;
-  }
-};
-
-/// Index of a tile's element in shared memory: one in 33 is padding, so that the lanes of a warp
-/// access different banks along a vector as well as along rows of an even number of classes.
-__device__ __forceinline__ unsigned shared_index(int element) {
-  const auto e = static_cast<unsigned>(element);
-  return e + e / 32;
-}
-
-/// A thread's vectors of a tile. The step from one to the next is the same in every tile, also in
-/// shared memory.
+/// A thread's vectors of a tile. The step from one to the next is the same in every tile.
 template <typename Element>
 struct TileFragment {
   static constexpr int kWidth = Element::kWidth;
   static constexpr int kVectors = kTileVectors<Element>;
   static constexpr int kStep = kTileThreads * kWidth;  // elements
-  static constexpr int kSharedStep = kStep + kStep / 32;
 
   int first;  // element
   int left;   // elements of the tile from there on
@@ -111,56 +84,86 @@ __device__ __forceinline__ bool wide(DType type) {
   return Element::kType != DType::kFloat32 && type == DType::kFloat32;
 }
 
+/// Calls visit(i, kPiece, where vector i lies) for a thread's vectors in shared memory: kPiece, of
+/// type Index, elements are accessed at a time.
+template <typename Fragment, typename Visit>
+__device__ __forceinline__ void for_each_shared_vector(const TileBanks& banks,
+                                                       const Fragment& fragment, Visit visit) {
+  const unsigned first = banks.index(fragment.first), step = banks.index(Fragment::kStep);
+  const auto each = [&](auto piece) {
+    unrolled<Fragment::kVectors>([&](auto i) {
+      if (fragment.count(i.value) > 0) visit(i, piece, first + i.value * step);
+    });
+  };
+  if (banks.vectors())
+    each(Index<4>{});
+  else
+    each(Index<1>{});
+}
+
+template <int kPiece, int kWidth>
+__device__ __forceinline__ void load_shared(const float* from, float (&x)[kWidth]) {
+#pragma unroll
+  for (int j = 0; j < kWidth; j += kPiece) {
+    if constexpr (kPiece == 1) {
+      x[j] = from[j];
+    } else {
+      load_four(from + j, x + j);
+    }
+  }
+}
+
 /// Stores a thread's elements to shared memory.
 template <typename Fragment, int kCount>
-__device__ __forceinline__ void store_shared(const Fragment& fragment, const float (&x)[kCount],
-                                             float* shared) {
-  float* at = shared + shared_index(fragment.first);
+__device__ __forceinline__ void store_shared(const TileBanks& banks, const Fragment& fragment,
+                                             const float (&x)[kCount], float* shared) {
+  for_each_shared_vector(banks, fragment, [&](auto i, auto piece, unsigned at) {
+    const float* from = x + i.value * Fragment::kWidth;
+    float* to = shared + at;
 #pragma unroll
-  for (int i = 0; i < Fragment::kVectors; ++i) {
-    if (fragment.count(i) <= 0) continue;
-#pragma unroll
-    for (int j = 0; j < Fragment::kWidth; ++j)  // no padding within a vector
-      at[i * Fragment::kSharedStep + j] = x[i * Fragment::kWidth + j];
-  }
+    for (int j = 0; j < Fragment::kWidth; j += piece.value) {
+      if constexpr (piece.value == 1)
+        to[j] = from[j];
+      else
+        store_four(to + j, from + j);
+    }
+  });
 }
 
 /// Incoming gradients or y, which are `Element`s or float32, into shared memory.
 template <typename Element>
-__device__ __forceinline__ void stage_values(const Tile& tile, const void* data, DType type,
-                                             float* shared) {
+__device__ __forceinline__ void stage_values(const Problem& p, const Tile& tile, const void* data,
+                                             DType type, float* shared) {
   const TileFragment<Element> fragment(tile);
   float x[16];
   if (wide<Element>(type))
     load_tile<Float32>(data, tile, fragment, 0.0f, x);
   else
     load_tile<Element>(data, tile, fragment, 0.0f, x);
-  store_shared(fragment, x, shared);
+  store_shared(TileBanks(p), fragment, x, shared);
 }
 
 template <typename Stored, typename Fragment>
-__device__ __forceinline__ void write_tile_as(void* data, const Tile& tile,
-                                              const Fragment& fragment, const float* at) {
+__device__ __forceinline__ void write_tile_as(void* data, const Tile& tile, const TileBanks& banks,
+                                              const Fragment& fragment, const float* shared) {
   auto* to = static_cast<typename Stored::Storage*>(data) + tile.begin + fragment.first;
-  unrolled<Fragment::kVectors>([&](auto i) {
-    if (fragment.count(i.value) <= 0) return;
+  for_each_shared_vector(banks, fragment, [&](auto i, auto piece, unsigned at) {
     float x[Fragment::kWidth];
-#pragma unroll
-    for (int j = 0; j < Fragment::kWidth; ++j) x[j] = at[i.value * Fragment::kSharedStep + j];
+    load_shared<piece.value>(shared + at, x);
     store_vector_of<Stored, i.value>(to, fragment, x);
   });
 }
 
 /// Writes the tile in shared memory to the output.
 template <typename Element>
-__device__ __forceinline__ void write_tile(const KernelParams& a, const Tile& tile,
+__device__ __forceinline__ void write_tile(const Problem& p, const Tile& tile,
                                            const float* shared) {
   const TileFragment<Element> fragment(tile);
-  const float* at = shared + shared_index(fragment.first);
-  if (wide<Element>(a.output_type))
-    write_tile_as<Float32>(a.output, tile, fragment, at);
+  const TileBanks banks(p);
+  if (wide<Element>(p.a.output_type))
+    write_tile_as<Float32>(p.a.output, tile, banks, fragment, shared);
   else
-    write_tile_as<Element>(a.output, tile, fragment, at);
+    write_tile_as<Element>(p.a.output, tile, banks, fragment, shared);
 }
 
 /// Logit and exact noise of a tile's element.
@@ -191,7 +194,8 @@ struct TileNoise {
   /// Writes exact scores where a thread's words are extended, or everywhere.
   template <Scoring kFor, typename Scaling>
   __device__ __forceinline__ void redo(const TileFragment<Element>& fragment, const Tile& tile,
-                                       bool all, const Scaling& scaling, float* shared) const {
+                                       const TileBanks& banks, bool all, const Scaling& scaling,
+                                       float* shared) const {
     constexpr int kWidth = Element::kWidth;
 #pragma unroll 1
     for (int n = 0; n < 16; ++n) {
@@ -199,7 +203,7 @@ struct TileNoise {
       if (e >= tile.elements) break;
       const uint32_t w = word(e);
       if (w < math::kExtendBelow || all)
-        shared[shared_index(e)] = among_fast<kFor>(scaling(logit(tile, e), e) + noise(e, w));
+        shared[banks.index(e)] = among_fast<kFor>(scaling(logit(tile, e), e) + noise(e, w));
     }
   }
 };
@@ -222,78 +226,11 @@ __device__ __forceinline__ void stage_scores(const Problem& p, const Tile& tile,
   for (int i = 0; i < Vectors::kVectors; ++i)
     add_fast_noise<kFor, Vectors::kWidth>(key, counters, i * kBlocks, x + i * Vectors::kWidth,
                                           least);
-  store_shared(fragment, x, shared);
+  const TileBanks banks(p);
+  store_shared(banks, fragment, x, shared);
   const bool wraps = counters.wraps(Vectors::kVectors * kBlocks);
   if (least < math::kExtendBelow || wraps)
-    noise.template redo<kFor>(fragment, tile, wraps, scaling, shared);
-}
-
-/// A thread's classes of one row of the tile: lane, lane + threads_per_row, ...
-struct TileRow {
-  int threads_per_row;
-  int row;  // in the tile
-  int lane;
-  int base;   // its first element
-  int count;  // its classes
-  bool exists;
-
-  __device__ __forceinline__ bool leads() const { return lane == 0 && exists; }
-  __device__ __forceinline__ int element(int j) const { return base + j * threads_per_row; }
-
-  /// Indices of its classes; all of them are within the tile's memory, whether they exist or not.
-  template <int kItemsPerThread>
-  __device__ __forceinline__ void find(unsigned (&at)[kItemsPerThread]) const {
-#pragma unroll
-    for (int j = 0; j < kItemsPerThread; ++j) at[j] = shared_index(element(j));
-  }
-  template <int kItemsPerThread>
-  __device__ __forceinline__ void load(const unsigned (&at)[kItemsPerThread], const float* shared,
-                                       float filler, float (&x)[kItemsPerThread]) const {
-    if (__all_sync(kAllLanes, count == kItemsPerThread)) {
-#pragma unroll
-      for (int j = 0; j < kItemsPerThread; ++j) x[j] = shared[at[j]];
-    } else {
-#pragma unroll
-      for (int j = 0; j < kItemsPerThread; ++j) x[j] = j < count ? shared[at[j]] : filler;
-    }
-  }
-  template <int kItemsPerThread>
-  __device__ __forceinline__ void store(const unsigned (&at)[kItemsPerThread],
-                                        const float (&x)[kItemsPerThread], float* shared) const {
-    if (__all_sync(kAllLanes, count == kItemsPerThread)) {
-#pragma unroll
-      for (int j = 0; j < kItemsPerThread; ++j) shared[at[j]] = x[j];
-    } else {
-#pragma unroll
-      for (int j = 0; j < kItemsPerThread; ++j)
-        if (j < count) shared[at[j]] = x[j];
-    }
-  }
-  /// Over the lanes of the row, which belong to one warp.
-  template <typename State, typename Merge>
-  __device__ __forceinline__ State reduce(State state, Merge merge) const {
-    for (int lane_mask = threads_per_row / 2; lane_mask > 0; lane_mask /= 2)
-      state = merge(state, exchange(state, lane_mask));
-    return state;
-  }
-};
-
-/// Calls visit(TileRow) for every row of this thread. All lanes of a warp arrive together.
-template <typename Visit>
-__device__ __forceinline__ void for_each_tile_row(const Problem& p, const Tile& tile, Visit visit) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread & (p.threads_per_row - 1);
-  const auto classes = static_cast<int>(p.a.rows.classes);
-  const int at_once = kTileThreads >> p.threads_per_row_log2;
-  const int count =
-      lane < classes ? (classes - lane + p.threads_per_row - 1) >> p.threads_per_row_log2 : 0;
-  int row = thread >> p.threads_per_row_log2, base = row * classes + lane;
-#pragma unroll 1
-  for (int rows = 0; rows < p.tile_rows; rows += at_once) {
-    const bool exists = row < tile.rows;
-    visit(TileRow{p.threads_per_row, row, lane, base, exists ? count : 0, exists});
-    row += at_once;
-    base += at_once * classes;
-  }
+    noise.template redo<kFor>(fragment, tile, banks, wraps, scaling, shared);
 }
 
 }  // namespace torch_gumbel::cuda

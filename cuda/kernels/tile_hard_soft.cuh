@@ -17,18 +17,18 @@ __device__ __forceinline__ float one_of_marked(float value) {
 /// Two tensors from samples whose sign marks each row's argmax: their values, and its one-hot.
 template <typename Stored, typename Fragment>
 __device__ __forceinline__ void write_marked_as(const KernelParams& a, const Tile& tile,
-                                                const Fragment& fragment, const float* at) {
+                                                const TileBanks& banks, const Fragment& fragment,
+                                                const float* shared) {
   const int64_t first = tile.begin + fragment.first;
   auto* soft = static_cast<typename Stored::Storage*>(a.output) + first;
   auto* one_hot = static_cast<typename Stored::Storage*>(a.one_hot) + first;
-  unrolled<Fragment::kVectors>([&](auto i) {
-    if (fragment.count(i.value) <= 0) return;
+  for_each_shared_vector(banks, fragment, [&](auto i, auto piece, unsigned at) {
     float x[Fragment::kWidth], one[Fragment::kWidth];
+    load_shared<piece.value>(shared + at, x);
 #pragma unroll
     for (int j = 0; j < Fragment::kWidth; ++j) {
-      const float marked = at[i.value * Fragment::kSharedStep + j];
-      x[j] = fabsf(marked);
-      one[j] = one_of_marked(marked);
+      one[j] = one_of_marked(x[j]);
+      x[j] = fabsf(x[j]);
     }
     store_vector_of<Stored, i.value>(soft, fragment, x);
     store_vector_of<Stored, i.value>(one_hot, fragment, one);
@@ -36,27 +36,27 @@ __device__ __forceinline__ void write_marked_as(const KernelParams& a, const Til
 }
 
 template <typename Element>
-__device__ __forceinline__ void write_marked_tile(const KernelParams& a, const Tile& tile,
+__device__ __forceinline__ void write_marked_tile(const Problem& p, const Tile& tile,
                                                   const float* shared) {
   const TileFragment<Element> fragment(tile);
-  const float* at = shared + shared_index(fragment.first);
-  if (wide<Element>(a.output_type))
-    write_marked_as<Float32>(a, tile, fragment, at);
+  const TileBanks banks(p);
+  if (wide<Element>(p.a.output_type))
+    write_marked_as<Float32>(p.a, tile, banks, fragment, shared);
   else
-    write_marked_as<Element>(a, tile, fragment, at);
+    write_marked_as<Element>(p.a, tile, banks, fragment, shared);
 }
 
 /// Marks the argmax, by the lane that has it.
 __device__ __forceinline__ void mark(const TileRow& row, const Best& best, float* shared) {
   if (!row.exists || row.lane != (best.index & (row.threads_per_row - 1))) return;
-  float& chosen = shared[shared_index(row.base - row.lane + best.index)];
+  float& chosen = shared[row.of_class(best.index)];
   chosen = -chosen;
 }
 
 template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     hard_soft_tile_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   stage_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
@@ -64,21 +64,19 @@ __global__ void __launch_bounds__(kTileThreads)
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   const auto exact = [&](int e) { return noise.score(tile, e); };
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kItemsPerThread];
     float x[kItemsPerThread];
-    row.find(at);
-    row.load(at, shared, -kInfinity, x);
+    row.load(shared, -kInfinity, x);
     const float top = top_of_tile_row(row, x);
     const uint32_t candidates = candidates_of(x, top);
     const Weigh weigh(top, row_temperature(p, tile, row).scale);
     const float norm = 1.0f / row.reduce(weigh_all(weigh, x), Sum{});
 #pragma unroll
     for (float& value : x) value *= norm;
-    row.store(at, x, shared);
+    row.store(x, shared);
     mark(row, best_of_candidates<false>(row, candidates, top, exact), shared);
   });
   __syncthreads();
-  write_marked_tile<Element>(p.a, tile, shared);
+  write_marked_tile<Element>(p, tile, shared);
 }
 
 }  // namespace torch_gumbel::cuda

@@ -72,28 +72,26 @@ __device__ __forceinline__ float weigh_row(const TileRow& row, float scale,
 template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     soft_tile_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   stage_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kItemsPerThread];
     float x[kItemsPerThread];
-    row.find(at);
-    row.load(at, shared, -kInfinity, x);
+    row.load(shared, -kInfinity, x);
     Weigh weigh(0, 0);
     const float sum = weigh_row(row, row_temperature(p, tile, row).scale, x, weigh);
     const float norm = 1.0f / sum;
 #pragma unroll
     for (float& value : x) value *= norm;
-    row.store(at, x, shared);
+    row.store(x, shared);
     if (p.a.row_value != nullptr && row.leads())
       static_cast<float*>(p.a.row_value)[tile.first_row + row.row] =
           log_sum_exp(weigh, sum, tau_of(p.a, tensor_row(p, tile, row)));
   });
   __syncthreads();
-  write_tile<Element>(p.a, tile, shared);
+  write_tile<Element>(p, tile, shared);
 }
 
 /// The largest of a row's fast scores, NaN if there is one.
@@ -144,7 +142,7 @@ __device__ __forceinline__ Best best_of_tile_row(const TileRow& row,
 template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     hard_tile_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   stage_scores<Element, Scoring::kFilter>(p, tile, key, TileUnscaled{}, shared);
@@ -152,10 +150,8 @@ __global__ void __launch_bounds__(kTileThreads)
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   const auto exact = [&](int e) { return noise.score(tile, e); };
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kItemsPerThread];
     float x[kItemsPerThread];
-    row.find(at);
-    row.load(at, shared, -kInfinity, x);
+    row.load(shared, -kInfinity, x);
     const Best best = best_of_tile_row<false>(row, x, exact);
     const bool defined = best.score > -kInfinity && row_temperature(p, tile, row).scale > 0;
 #pragma unroll
@@ -163,10 +159,10 @@ __global__ void __launch_bounds__(kTileThreads)
       const float one_hot = row.lane + j * row.threads_per_row == best.index ? 1.0f : 0.0f;
       x[j] = defined ? one_hot : kNan;
     }
-    row.store(at, x, shared);
+    row.store(x, shared);
   });
   __syncthreads();
-  write_tile<Element>(p.a, tile, shared);
+  write_tile<Element>(p, tile, shared);
 }
 
 /// The same without noise; logit_of(element).
@@ -182,7 +178,7 @@ __device__ __forceinline__ Best greedy_best_of_tile_row(const TileRow& row, Logi
 template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     argmax_tile_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
   const TileScaled scaling = scaling_of(p, tile, shared + p.tile_floats);
@@ -190,10 +186,8 @@ __global__ void __launch_bounds__(kTileThreads)
   __syncthreads();
   const TileNoise<Element, RowKey<kDeviceKey>> noise(p.a, key, tile);
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kItemsPerThread];
     float x[kItemsPerThread];
-    row.find(at);
-    row.load(at, shared, -kInfinity, x);
+    row.load(shared, -kInfinity, x);
     Best best = best_of_tile_row<true>(row, x, [&](int e) {
       return scaling(noise.logit(tile, e), e) + noise.noise(e, noise.word(e));
     });
@@ -216,11 +210,10 @@ template <int kItemsPerThread>
 __device__ __forceinline__ void differentiate_row(const Problem& p, const Tile& tile,
                                                   const TileRow& row, const Differentiate& by,
                                                   const float (&grad)[kItemsPerThread],
-                                                  const unsigned (&at)[kItemsPerThread],
                                                   float (&x)[kItemsPerThread], float* shared) {
   const bool want_tau = p.a.row_value != nullptr;
   const float own = differentiate_all(by, grad, want_tau, x);
-  row.store(at, x, shared);
+  row.store(x, shared);
   if (!want_tau) return;
   const float total = row.reduce(own, Sum{});
   if (row.leads()) static_cast<float*>(p.a.row_value)[tile.first_row + row.row] = total;
@@ -229,51 +222,47 @@ __device__ __forceinline__ void differentiate_row(const Problem& p, const Tile& 
 template <typename Element, int kItemsPerThread>
 __global__ void __launch_bounds__(kTileThreads)
     backward_tile_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   float* grads = shared + p.tile_floats;
   const Tile tile(p);
-  stage_values<Element>(tile, p.a.input, p.a.input_type, shared);
-  stage_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
+  stage_values<Element>(p, tile, p.a.input, p.a.input_type, shared);
+  stage_values<Element>(p, tile, p.a.grad, p.a.grad_type, grads);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
-    unsigned at[kItemsPerThread];
     float y[kItemsPerThread], grad[kItemsPerThread];
-    row.find(at);
-    row.load(at, shared, 0.0f, y);
-    row.load(at, grads, 0.0f, grad);
+    row.load(shared, 0.0f, y);
+    row.load(grads, 0.0f, grad);
     const float dot = row.reduce(dot_of(y, grad, 0.0f), Sum{});
     const float inverse = row_temperature(p, tile, row).inverse;
-    differentiate_row(p, tile, row, {1.0f, dot, inverse}, grad, at, y, shared);
+    differentiate_row(p, tile, row, {1.0f, dot, inverse}, grad, y, shared);
   });
   __syncthreads();
-  write_tile<Element>(p.a, tile, shared);
+  write_tile<Element>(p, tile, shared);
 }
 
 template <typename Element, int kItemsPerThread, bool kDeviceKey>
 __global__ void __launch_bounds__(kTileThreads)
     hard_backward_tile_kernel(const __grid_constant__ Problem p) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   float* grads = shared + p.tile_floats;
   const Tile tile(p);
   const RowKey<kDeviceKey> key(p, row_of(p.a.rows, 0));
-  stage_values<Element>(tile, p.a.grad, p.a.grad_type, grads);
+  stage_values<Element>(p, tile, p.a.grad, p.a.grad_type, grads);
   stage_scores<Element, Scoring::kWeights>(p, tile, key, TileUnscaled{}, shared);
   __syncthreads();
   for_each_tile_row(p, tile, [&](const TileRow& row) {
     const Temperature tau = row_temperature(p, tile, row);
-    unsigned at[kItemsPerThread];
     float x[kItemsPerThread], grad[kItemsPerThread];
-    row.find(at);
-    row.load(at, shared, -kInfinity, x);
-    row.load(at, grads, 0.0f, grad);
+    row.load(shared, -kInfinity, x);
+    row.load(grads, 0.0f, grad);
     Weigh weigh(0, 0);
     const float sum = weigh_row(row, tau.scale, x, weigh);
     const float norm = 1.0f / sum;
     const float dot = row.reduce(dot_of(x, grad, 0.0f), Sum{}) * norm;
-    differentiate_row(p, tile, row, {norm, dot, tau.inverse}, grad, at, x, shared);
+    differentiate_row(p, tile, row, {norm, dot, tau.inverse}, grad, x, shared);
   });
   __syncthreads();
-  write_tile<Element>(p.a, tile, shared);
+  write_tile<Element>(p, tile, shared);
 }
 
 }  // namespace torch_gumbel::cuda

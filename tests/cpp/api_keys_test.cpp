@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "math/philox.h"
+#include "ops/keys.h"
 
 namespace torch_gumbel {
 namespace {
@@ -32,6 +33,24 @@ TEST(Keys, OfASeed) {
   EXPECT_EQ(words(key(5)), (std::pair<uint64_t, uint64_t>(5, 0)));
   EXPECT_EQ(words(key(~0ull)), (std::pair<uint64_t, uint64_t>(~0ull, 0)));
   EXPECT_EQ(key(5).sizes(), at::IntArrayRef({2}));
+}
+
+/// A copy from pageable memory waits for the device, which a capture does not survive.
+TEST(Keys, OnACpuAreNotCopiedToADeviceThatCaptures) {
+  const at::Device device(at::kCUDA, 0);
+  const at::Tensor keys = torch_gumbel::split(key(5), 3);
+  ops::check_copy("f", keys, device);
+  ops::register_capturing([](at::Device) { return true; });
+  try {
+    ops::check_copy("f", keys, device);
+    ADD_FAILURE() << "accepted";
+  } catch (const c10::ValueError& error) {
+    EXPECT_STREQ(error.what_without_backtrace(),
+                 "f: wanted the key of shape [3, 2] on cuda:0 while a CUDA graph is captured, got "
+                 "one on cpu");
+  }
+  ops::check_copy("f", keys, at::kCPU);
+  ops::register_capturing(nullptr);
 }
 
 TEST(Keys, FoldInTakesABlock) {

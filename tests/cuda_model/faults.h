@@ -72,6 +72,8 @@ void run_warp_functions(int* out, unsigned threads = 32);
 /// Sums by shared memory and partial masks of __syncwarp(): right.
 void run_partial_warps(float* out);
 void run_votes_of_the_block(int* out);
+/// A warp writes shared memory: floats at a distance of `stride`, at most 32; 0: float4s.
+void run_strides(float* out, int stride);
 /// Each thread writes how many had come before it.
 void run_arrival(int* out);
 

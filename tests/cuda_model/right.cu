@@ -56,8 +56,22 @@ __global__ void arrival_kernel(int* out, int* arrived) {
   out[blockIdx.x * blockDim.x + threadIdx.x] = (*arrived)++;
 }
 
+/// Element `stride` t of shared memory, or float4 t.
+__global__ void strides_kernel(float* out, int stride) {
+  __shared__ float4 words[32 * 8];
+  const int t = static_cast<int>(threadIdx.x);
+  if (stride == 0) {
+    words[t] = {1, 2, 3, 4};
+    out[t] = 0;
+  } else {
+    reinterpret_cast<float*>(words)[t * stride] = 1;
+    out[t] = stride;
+  }
+}
+
 }  // namespace
 
+void run_strides(float* out, int stride) { launch(strides_kernel, 1, 32, 0, out, stride); }
 void run_warp_functions(int* out, unsigned threads) {
   launch(warp_functions_kernel, 1, threads, 0, out);
 }

@@ -30,6 +30,7 @@ KernelParams arguments_of(const Sketch& sketch) {
   a.rows.size[1] = sketch.inner;
   for (const Operand o : {Operand::kInput, Operand::kGrad, Operand::kOutput, Operand::kWord})
     lay(a, o, sketch);
+  a.rows.stride[static_cast<int>(Operand::kWord)][0] += sketch.words_between_rows;
   a.input_type = a.grad_type = a.output_type = sketch.type;
   if (sketch.mixed) a.grad_type = a.output_type = sketch.other;
   a.input = somewhere + sketch.lead * size_of(a.input_type);

@@ -21,7 +21,8 @@ struct Sketch {
   bool device_key = false;        // one for all rows
   DType other = DType::kFloat32;  // output's and gradients' type where `mixed`
   bool mixed = false;
-  int one_hot_lead = 0;  // elements that the one-hot lies off the output's boundaries
+  int one_hot_lead = 0;            // elements that the one-hot lies off the output's boundaries
+  int64_t words_between_rows = 0;  // a shard's rows: words that lie between them
 };
 
 /// The kernels in the order of their launches, joined by " + ", found by launches that do not run.

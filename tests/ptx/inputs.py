@@ -100,6 +100,7 @@ def temperatures():
 
 def key_kinds():
     yield Case("key on the device", normal(3, 40), key=keys())
+    yield Case("key on the device, float64", normal(2, 30, dtype=torch.float64), key=keys())
     yield Case("a key per row", normal(4, 37), key=keys(4))
     yield Case("a key per matrix", normal(3, 2, 33), key=keys(3))
     yield Case("a key per matrix, dim 1", normal(3, 21, 2), dim=1, key=keys(3))
@@ -112,6 +113,15 @@ def key_kinds():
 def shards():
     last = normal(3, 50)
     yield Case("columns", last, full_shape=[3, 4001], start=[0, 1333])
+    for dtype in [
+        torch.float32,
+        torch.float64,
+        torch.bfloat16,
+    ]:  # rows too short for runs, and runs
+        for classes, first in [(50, 1333), (1030, 1), (1030, 4)]:
+            yield Case(f"noise of columns {dtype} {classes} from {first}",
+                       normal(2, classes, dtype=dtype), full_shape=[2, 4001], start=[0, first],
+                       only="noise")  # fmt: skip
     yield Case("rows and columns", last, full_shape=[9, 203], start=[5, 2])
     yield Case("far columns", last, full_shape=[5, 2**33], start=[2, 2**33 - 50])
     yield Case("dim 0", normal(21, 3), dim=0, full_shape=[100, 7], start=[50, 3])

@@ -126,6 +126,12 @@ def spatial():
                    tau=per_row)  # fmt: skip
         yield Case(f"spatial, a key per matrix {dtype}", normal(3, 21, 16, dtype=dtype), dim=1,
                    key=keys(3))  # fmt: skip
+        some = with_special_rows(normal(16, 300, dtype=dtype)).t().contiguous()
+        for name, tau in [("", 0.7), (", tau per row", torch.linspace(0.5, 2, 16)[None, :])]:
+            yield Case(f"spatial, shared by blocks{name} {dtype}", some, dim=0, tau=tau,
+                       multiprocessors=12)  # fmt: skip
+        yield Case(f"spatial, shared, device key {dtype}", normal(1, 257, 24, dtype=dtype),
+                   dim=1, key=keys(), multiprocessors=12)  # fmt: skip
     yield Case("spatial, half to float32", normal(2, 11, 16, dtype=torch.float16), dim=1,
                dtype=torch.float32)  # fmt: skip
     yield Case("spatial, permuted", normal(3, 2, 8, 19).permute(0, 3, 1, 2), dim=1)
@@ -164,6 +170,14 @@ def without_noise():
         some = with_special_rows(normal(6, 33001, dtype=dtype).round())
         for multiprocessors in [0, 12]:
             yield Case(f"argmax, looped {dtype} {multiprocessors}", some, tau=zeros[:6, None],
+                       multiprocessors=multiprocessors, only="argmax")  # fmt: skip
+        for multiprocessors in [0, 12] if dtype != torch.float64 else []:
+            given = with_special_rows(normal(6, 20_004, dtype=dtype).round())[:, 3:]
+            yield Case(f"argmax, looped off boundaries {dtype} {multiprocessors}", given,
+                       tau=torch.tensor([0.5, 1, 0, 0, 0.5, 0])[:, None],
+                       multiprocessors=multiprocessors, only="argmax")  # fmt: skip
+            yield Case(f"argmax, off boundaries, device key {dtype} {multiprocessors}",
+                       normal(2, 17_000, dtype=dtype)[:, 1:], key=keys(),
                        multiprocessors=multiprocessors, only="argmax")  # fmt: skip
         yield Case(f"argmax, unaligned {dtype}", normal(7, 207, dtype=dtype)[:, 3:].round(),
                    tau=0.0, only="argmax")  # fmt: skip

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "banks.h"
 #include "memory.h"
 #include "shuffled.h"
 
@@ -65,6 +66,7 @@ void Block::prepare() {
     Thread& thread = threads_[i];
     thread.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
     thread.number = i;
+    thread.meetings = 0;
     thread.state = State::kReady;
     thread.fiber.prepare(stacks_.at(i), entry);
   }
@@ -112,6 +114,7 @@ void Block::run(dim3 index, const Kernel& kernel, void* const* arguments) {
   }
   const auto ended = [](const Thread& t) { return t.state == State::kEnded; };
   if (!std::all_of(threads_.begin(), threads_.end(), ended)) throw Fault(describe_stuck());
+  if (settings().count_banks) banks().add_up();
 }
 
 Count Block::wait_at_barrier(bool yes, const std::source_location& where) {
@@ -151,6 +154,7 @@ void Block::check_barrier_place(const Thread& arriving) {
 uint64_t Block::meet_in_warp(const Meeting& meeting) {
   Thread& me = *current_;
   me.meeting = &meeting;
+  ++me.meetings;
   me.where = meeting.where;
   me.state = State::kInWarp;
   const unsigned first = me.number / kWarp * kWarp, lane = me.number - first;

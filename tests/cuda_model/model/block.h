@@ -23,7 +23,8 @@ enum class State { kReady, kAtBarrier, kInWarp, kEnded };
 struct Thread {
   Fiber fiber;
   uint3 index;
-  unsigned number;  // in the block
+  unsigned number;    // in the block
+  uint32_t meetings;  // of its warp, that it was at
   State state;
   bool yes;  // kAtBarrier
   std::source_location where;

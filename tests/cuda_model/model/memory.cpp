@@ -13,6 +13,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "banks.h"
 #include "block.h"
 #include "history.h"
 #include "shared_memory.h"
@@ -110,6 +111,7 @@ void count_shared(const Request& request, const Shared& variable) {
 void access_shared(const Request& request) {
   const Shared& variable = variable_of(request);
   count_shared(request, variable);
+  if (settings().count_banks) banks().see(request.address, request.size, request.instruction);
   const Access access = access_now(request);
   for (size_t i = 0; i < request.size; ++i) {
     History& history = shared_bytes().at(request.address + i);

@@ -27,6 +27,7 @@ struct Settings {
   Order order = Order::kForward;
   uint64_t seed = 0;  // of kShuffled
   bool run = true;    // false: launches are checked and recorded, and that is all
+  bool count_banks = false;
 };
 Settings& settings();
 
@@ -44,6 +45,15 @@ struct Totals {
   uint64_t launches = 0, blocks = 0, threads = 0;
 };
 const Totals& totals();
+
+/// Accesses of shared memory that can be served at once (banks.h), and the times that its banks took
+/// for them, since the last call.
+struct BankUse {
+  uint64_t accesses = 0, served = 0;
+
+  double ways() const { return static_cast<double>(served) / static_cast<double>(accesses); }
+};
+BankUse take_bank_use();
 
 // What the stand-in headers need.
 

@@ -23,6 +23,8 @@
 // - misaligned accesses by a type that asks for alignment, array indices out of bounds, signed
 //   overflow, and the rest of -fsanitize=undefined.
 //
+// There it counts bank conflicts as well (model/banks.h), which are no fault.
+//
 // What it does not model: registers and __launch_bounds__ (tests/ptx holds launches to the bounds
 // in the PTX, choice_test.cpp plans), memory spaces other than shared and global, atomics and
 // memory fences, warps that run in lockstep, streams (work runs at once), and time. Accesses within
