@@ -2,19 +2,12 @@
 // Gates: a vector of 16 bytes to a thread where all tensors are flat, else an element.
 #pragma once
 
-#include "../../csrc/math/gate.h"
 #include "../device/fast_noise.cuh"
+#include "../device/gate_problem.h"
 #include "../device/pack.cuh"
 #include "generic_rows.cuh"
 
 namespace torch_gumbel::cuda {
-
-/// The parameter of the kernels of gates.
-struct GateProblem {
-  GateParams a;
-  math::RoundKeys<> keys;  // of a.host_key
-  int64_t vectors = 0;     // flat: whole ones; the elements after them are taken one by one
-};
 
 /// What a flat kernel computes. kStretched: soft. kKeep: hard or soft, with what is kept.
 enum class GateKind { kSoft, kStretched, kHard, kKeep, kBackward, kRecompute };

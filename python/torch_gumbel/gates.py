@@ -47,14 +47,15 @@ def gumbel_sigmoid(
             half types the distance of the soft sample to the nearer of 0 and 1, which they would
             round away.
         generator: source of the key of this call (default: the device's generator).
-        key: explicit randomness, ``[2]``, or ``[*batch, 2]`` with batch leading sizes of the logits.
+        key: explicit randomness, ``[2]``, or ``[*batch, 2]`` with batch the leading sizes of the
+            logits.
 
     Returns:
         A contiguous tensor of the shape and dtype of the logits, differentiable.
 
     Raises:
-        ValueError: tau not > 0 and finite; a tau that does not broadcast; a threshold not in (0, 1);
-            key or generator of the wrong shape or device; both given.
+        ValueError: tau not > 0 and finite; a tau that does not broadcast; a threshold not in
+            (0, 1); key or generator of the wrong shape or device; both given.
         TypeError: logits not floating point; a key that is not uint64 or int64; an argument of a
             wrong type; a DTensor.
 

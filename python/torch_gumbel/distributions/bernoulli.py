@@ -18,7 +18,9 @@ from torch.distributions import (
 )
 from torch.distributions import RelaxedBernoulli as TorchRelaxedBernoulli
 from torch.distributions.distribution import Distribution
-from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli as TorchLogitRelaxedBernoulli
+from torch.distributions.relaxed_bernoulli import (
+    LogitRelaxedBernoulli as TorchLogitRelaxedBernoulli,
+)
 from torch.distributions.utils import lazy_property
 from torch.types import _size
 
@@ -223,9 +225,7 @@ class RelaxedBernoulli(KeyedSamples, TorchRelaxedBernoulli):
         """The distribution of the sample's exceeding 1/2, independent of temperature."""
         return self.base_dist.bernoulli
 
-    def expand(
-        self, batch_shape: _size, _instance: Distribution | None = None
-    ) -> RelaxedBernoulli:
+    def expand(self, batch_shape: _size, _instance: Distribution | None = None) -> RelaxedBernoulli:
         """The same distribution over a larger batch, without a copy."""
         new = self._get_checked_instance(type(self), _instance)
         expanded: RelaxedBernoulli = super().expand(batch_shape, _instance=new)
@@ -294,7 +294,7 @@ def _log_density(made: LogitRelaxedBernoulli, z: Tensor) -> Tensor:
 
 
 def _kl_relaxed(p: LogitRelaxedBernoulli, q: LogitRelaxedBernoulli) -> Tensor:
-    """d coth(d / 2) - 2 with d the difference of the logits, where the temperatures are the same."""
+    """d coth(d / 2) - 2 with d the difference of the logits, of equal temperatures."""
     s, t = p._tau(), q._tau()
     if s is not t and not bool((s.to(t.device) == t).all()):
         raise NotImplementedError(
