@@ -120,6 +120,16 @@ class Report:
         counts = machine_code.pipes(flat + 2 * rows)
         return Path(f"{name}, rows of 8", dtype, {p: counts[p] / 16 for p in PIPES}, bytes_moved)
 
+    def gate_path(self, kind, what, dtype, reads, writes):
+        """The loop over vectors of a gate; kinds as in cuda/kernels/gate.cuh."""
+        width = TYPES[dtype][1]
+        kernel = self.kernel("gate", dtype, rf"LNS0_8GateKindE{kind}E")
+        path = kernel.loop(LDG=reads, STG=writes, SHFL=0)
+        assert path, f"gate {what} {dtype}: no loop over vectors"
+        counts = machine_code.pipes(path)
+        moved = (reads + writes) * 16 / width
+        return Path(f"gate, {what}", dtype, {p: counts[p] / width for p in PIPES}, moved)
+
     def paths(self):
         warp, block = ("WarpThreadGroup", 16, 32), ("BlockThreadGroup", 32, 64)
         for dtype in ["float32", "bfloat16"]:
@@ -151,22 +161,32 @@ class Report:
             yield self.tile_path("argmax", dtype, 1, 0, size)
             yield self.tile_path("backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)
+            yield self.gate_path(0, "soft", dtype, 1, 1)
+            yield self.gate_path(1, "hard concrete", dtype, 1, 1)
+            yield self.gate_path(2, "hard", dtype, 1, 1)
+            yield self.gate_path(3, "hard, kept", dtype, 1, 2)
+            yield self.gate_path(4, "backward", dtype, 2, 1)
+            yield self.gate_path(5, "recomputed", dtype, 2, 1)
 
 
 def label(symbol):
     """A kernel's name and template arguments."""
     name = re.search(r"\d\d([a-z_]+?)_kernel", symbol)[1]
     arguments = re.findall(
-        r"(B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpThreadGroup|BlockThreadGroup|I[fd]E)", symbol
+        r"(B?Float\d\d|Li\d+|Lb\d|StageE\d|GateKindE\d|WarpThreadGroup|BlockThreadGroup|I[fd]E)",
+        symbol,
     )
     words = {"Lb0": "", "Lb1": "device key", "StageE0": "whole", "StageE1": "reduce",
              "StageE2": "finish", "WarpThreadGroup": "warp", "BlockThreadGroup": "block",
-             "IfE": "float", "IdE": "double"}  # fmt: skip
+             "IfE": "float", "IdE": "double",
+             "GateKindE0": "soft", "GateKindE1": "hard concrete", "GateKindE2": "hard",
+             "GateKindE3": "kept", "GateKindE4": "backward",
+             "GateKindE5": "recomputed"}  # fmt: skip
     shown = [words.get(a, a.replace("Li", "").lower()) for a in arguments]
     return name, " ".join(s for s in shown if s)
 
 
-FAST = "_(row|looped|tile|spatial)_kernel"
+FAST = "(_(row|looped|tile|spatial)|gate)_kernel"
 
 
 def reads_rows(symbol):

@@ -65,7 +65,7 @@ def gumbel_sigmoid(
     Example:
         >>> logits = torch.tensor([-2.0, 0.0, 2.0])
         >>> torch_gumbel.gumbel_sigmoid(logits, hard=True, key=torch_gumbel.key(0))
-        tensor([0., 0., 1.])
+        tensor([0., 1., 1.])
     """
     who = "gumbel_sigmoid"
     if not _is_compiling() and has_torch_function_variadic(logits, tau, key):
@@ -116,7 +116,7 @@ def hard_concrete(
 
     Example:
         >>> torch_gumbel.hard_concrete(torch.zeros(4), key=torch_gumbel.key(0))
-        tensor([0.5992, 0.0000, 0.0755, 0.9087])
+        tensor([0.3213, 1.0000, 0.8874, 0.6864])
     """
     who = "hard_concrete"
     if not _is_compiling() and has_torch_function_variadic(logits, tau, key):

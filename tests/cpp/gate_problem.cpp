@@ -190,12 +190,14 @@ void GateProblem::expect_right(double allowance) const {
     const bool decided = !case_.hard || std::fabs(wanted.margin) > 1e-5;
     ASSERT_TRUE(!decided || near(output(i), wanted.output, 4 * scale, 0))
         << text_of(case_) << ", " << i << ": " << output(i) << " for " << wanted.output;
-    if (case_.keeps)
+    if (case_.keeps) {
       ASSERT_TRUE(near(kept(i), wanted.kept, 4 * scale, 0))
           << text_of(case_) << ", kept " << i << ": " << kept(i) << " for " << wanted.kept;
-    if (case_.at_tau)
+    }
+    if (case_.at_tau) {
       ASSERT_TRUE(near(at_tau(i), wanted.at_tau, 100, 0))
           << text_of(case_) << ", tau " << i << ": " << at_tau(i) << " for " << wanted.at_tau;
+    }
   }
 }
 

@@ -309,11 +309,9 @@ def _kl_relaxed(p: LogitRelaxedBernoulli, q: LogitRelaxedBernoulli) -> Tensor:
     return torch.where(small, series, wide)
 
 
-@register_kl(LogitRelaxedBernoulli, LogitRelaxedBernoulli)
-def _kl_logits(p: LogitRelaxedBernoulli, q: LogitRelaxedBernoulli) -> Tensor:
-    return _kl_relaxed(p, q)
-
-
-@register_kl(RelaxedBernoulli, RelaxedBernoulli)
 def _kl_gates(p: RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
     return _kl_relaxed(p.base_dist, q.base_dist)
+
+
+register_kl(LogitRelaxedBernoulli, LogitRelaxedBernoulli)(_kl_relaxed)
+register_kl(RelaxedBernoulli, RelaxedBernoulli)(_kl_gates)

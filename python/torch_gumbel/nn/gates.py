@@ -45,7 +45,7 @@ class GumbelSigmoid(Tempered):
         >>> from torch_gumbel.nn import GumbelSigmoid
         >>> layer = GumbelSigmoid(tau=0.5, hard=True)
         >>> layer(torch.tensor([-2.0, 0.0, 2.0]), key=torch_gumbel.key(0))
-        tensor([0., 0., 1.])
+        tensor([0., 1., 1.])
         >>> layer.eval()(torch.tensor([-2.0, 0.0, 2.0]))
         tensor([0., 0., 1.])
     """
@@ -147,7 +147,7 @@ class HardConcrete(nn.Module):
         >>> from torch_gumbel.nn import HardConcrete
         >>> gates = HardConcrete(4)
         >>> gates(torch.ones(4), key=torch_gumbel.key(0)).detach()
-        tensor([0.5992, 0.0000, 0.0755, 0.9087])
+        tensor([0.3213, 1.0000, 0.8874, 0.6864])
         >>> gates.penalty().detach()
         tensor(3.3273)
     """
