@@ -75,7 +75,7 @@ TEST(Gates, AreTheirFormulasOnEveryBuild) {
 TEST(Gates, HardOnesHaveTheSameBitsOnEveryBuild) {
   for (const DType type : kAllTypes)
     for (const double tau : {0.7, 30.0}) {
-      const GateCase wanted = {.type = type, .columns = 100000, .hard = true, .tau = tau};
+      const GateCase wanted = {.type = type, .columns = 20000, .hard = true, .tau = tau};
       const auto first = run(*builds().front(), wanted, false);
       for (const cpu::Kernels* kernels : builds())
         EXPECT_TRUE(run(*kernels, wanted, false) == first) << kernels->name;

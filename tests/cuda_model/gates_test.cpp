@@ -65,7 +65,7 @@ TEST(GatesOnModel, OfAnyLayoutAndSourceToo) {
                             .type = type,
                             .rows = 3,
                             .columns = 41,
-                            .at_tau = true,
+                            .at_tau = op != GateOp::kSample,
                             .taus = Source::kEach,
                             .keys = Source::kEach});
       if (HasFailure()) return;
