@@ -33,7 +33,7 @@ NUMBERS = [np.float32(0.5), np.float16(0.5), np.float64(0.5), np.int64(2), Fract
 
 def at_temperature(operation):
     function, name = operation.function, operation.temperature
-    given = operation.given(Inputs(), key=KEY)
+    given = operation.given(Inputs(), **operation.options(KEY))
     return lambda t: function(**{**given, name: t})
 
 

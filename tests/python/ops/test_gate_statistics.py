@@ -95,7 +95,7 @@ def test_soft_gates_have_their_moments_and_slopes(logit, tau, dtype):
     y = y.detach().double()
     assert is_mean(y, mean) and is_mean((y - mean) ** 2, variance)
     assert is_mean(gradient.double(), slope)
-    assert not is_mean(y, mean + 0.002) and not is_mean(gradient.double(), 1.01 * slope)
+    assert not is_mean(y, mean + 0.005) and not is_mean(gradient.double(), 1.01 * slope)
 
 
 # log alpha: P(z = 0), P(z = 1), E z, Var z at the defaults.

@@ -15,7 +15,7 @@ from torch.distributions import kl_divergence
 from torch_gumbel import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
 from torch_gumbel.distributions import LogitRelaxedBernoulli, RelaxedBernoulli
 from torch_gumbel.nn import GumbelSigmoid, HardConcrete
-from torch_gumbel.schedules import linear
+from torch_gumbel.schedules import TemperatureSchedule, linear
 
 KEY = make_key(5)
 X = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
@@ -40,7 +40,7 @@ def test_the_layer_samples_in_training_and_thresholds_in_evaluation():
 
 
 def test_its_temperature_is_annealed_learned_and_saved():
-    layer = GumbelSigmoid(linear(1.0, 0.5, steps=2))
+    layer = GumbelSigmoid(TemperatureSchedule(linear, tau0=1.0, tau_min=0.5, steps=2))
     layer.step(), layer.step()
     assert layer.tau.item() == 0.5
     loaded = GumbelSigmoid()
