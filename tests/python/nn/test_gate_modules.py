@@ -40,10 +40,10 @@ def test_the_layer_samples_in_training_and_thresholds_in_evaluation():
 
 
 def test_its_temperature_is_annealed_learned_and_saved():
-    layer = GumbelSigmoid(TemperatureSchedule(linear, tau0=1.0, tau_min=0.5, steps=2))
+    schedules = [TemperatureSchedule(linear, tau0=1.0, tau_min=0.5, steps=2) for _ in range(2)]
+    layer, loaded = (GumbelSigmoid(schedule) for schedule in schedules)
     layer.step(), layer.step()
     assert layer.tau.item() == 0.5
-    loaded = GumbelSigmoid()
     loaded.load_state_dict(layer.state_dict())
     assert loaded.tau.item() == 0.5
     learned = GumbelSigmoid(learnable_tau=True)
