@@ -183,7 +183,8 @@ class Runner:
             for name, (op, settings) in forms.items():
                 for size in [37, 1030]:
                     x = normal(size, dtype=dtype)
-                    x = x.sigmoid() - (x > 0 if dtype.itemsize == 2 else 0) if op == 1 else x
+                    above = (x > 0).to(dtype) * (dtype.itemsize == 2)
+                    x = x.sigmoid() - above if op == 1 else x
                     job = partial(self.gates, op, x, **settings)
                     yield Job(f"gates, {name} {dtype} {size}", job, size)
                     many = partial(self.gates, op, x, tau=torch.linspace(0.5, 2, size), **settings)
