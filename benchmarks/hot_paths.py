@@ -181,6 +181,17 @@ class Report:
         per_class = {pipe: counts[pipe] / width for pipe in PIPES}
         return Path("noise", dtype, per_class, bytes_moved, kernel.symbol)
 
+    def gate_path(self, kind, what, dtype, reads, writes):
+        """The loop over vectors of a gate; kinds as in cuda/kernels/gate.cuh."""
+        width = TYPES[dtype][1]
+        kernel = self.kernel("gate", dtype, rf"LNS0_8GateKindE{kind}E")
+        path = kernel.loop(LDG=reads, STG=writes, SHFL=0)
+        assert path, f"gate {what} {dtype}: no loop over vectors"
+        counts = machine_code.pipes(path)
+        moved = (reads + writes) * 16 / width
+        per_element = {pipe: counts[pipe] / width for pipe in PIPES}
+        return Path(f"gate, {what}", dtype, per_element, moved, kernel.symbol)
+
     def paths(self):
         warp, block = ("WarpThreadGroup", 16, 32), ("BlockThreadGroup", 32, 64)
         for dtype in ["float32", "bfloat16"]:
@@ -214,23 +225,33 @@ class Report:
             yield self.tile_path("backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)
             yield self.noise_path(dtype, size)
+            yield self.gate_path(0, "soft", dtype, 1, 1)
+            yield self.gate_path(1, "hard concrete", dtype, 1, 1)
+            yield self.gate_path(2, "hard", dtype, 1, 1)
+            yield self.gate_path(3, "hard, kept", dtype, 1, 2)
+            yield self.gate_path(4, "backward", dtype, 2, 1)
+            yield self.gate_path(5, "recomputed", dtype, 2, 1)
 
 
 def label(symbol):
     """A kernel's name and template arguments."""
     name = re.search(r"\d\d([a-z_]+?)_kernel", symbol)[1]
     arguments = re.findall(
-        r"(Unaligned|B?Float\d\d|Li\d+|Lb\d|StageE\d|WarpThreadGroup|BlockThreadGroup|I[fd]E)",
+        r"(Unaligned|B?Float\d\d|Li\d+|Lb\d|StageE\d|GateKindE\d|WarpThreadGroup|BlockThreadGroup"
+        r"|I[fd]E)",
         symbol,
     )
     words = {"Unaligned": "off boundaries", "Lb0": "", "Lb1": "device key", "StageE0": "whole",
              "StageE1": "reduce", "StageE2": "finish", "WarpThreadGroup": "warp",
-             "BlockThreadGroup": "block", "IfE": "float", "IdE": "double"}  # fmt: skip
+             "BlockThreadGroup": "block", "IfE": "float", "IdE": "double",
+             "GateKindE0": "soft", "GateKindE1": "hard concrete", "GateKindE2": "hard",
+             "GateKindE3": "kept", "GateKindE4": "backward",
+             "GateKindE5": "recomputed"}  # fmt: skip
     shown = [words.get(a, a.replace("Li", "").lower()) for a in arguments]
     return name, " ".join(s for s in shown if s)
 
 
-FAST = "_(row|looped|tile|spatial)_kernel"
+FAST = "(_(row|looped|tile|spatial)|gate)_kernel"
 
 
 def reads_rows(symbol):

@@ -13,7 +13,14 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from torch_gumbel import gumbel_argmax, key, kl_categorical, straight_through_lookup
+from torch_gumbel import (
+    gumbel_argmax,
+    gumbel_sigmoid,
+    hard_concrete,
+    key,
+    kl_categorical,
+    straight_through_lookup,
+)
 
 KEY = key(2016)
 
@@ -48,6 +55,47 @@ def index() -> None:
         "gumbel_argmax, 8 samples | softmax + multinomial of 8",
         lambda: gumbel_argmax(x[:64], num_samples=8),
         lambda: x[:64].softmax(-1).multinomial(8, replacement=True),
+    )
+
+
+def eager_gate(x: torch.Tensor, tau: float = 0.7) -> torch.Tensor:
+    """With the logistic noise of one uniform number."""
+    v = torch.rand_like(x)
+    return ((x + v.log() - (-v).log1p()) / tau).sigmoid()
+
+
+def eager_hard_gate(x: torch.Tensor) -> torch.Tensor:
+    v = torch.rand_like(x)
+    return (x + v.log() - (-v).log1p() > 0).to(x.dtype)
+
+
+def eager_concrete(x: torch.Tensor) -> torch.Tensor:
+    return (eager_gate(x, 2 / 3) * 1.2 - 0.1).clamp(0, 1)
+
+
+def gates() -> None:
+    x = torch.randn(4096, 1024)
+    leaf = x.clone().requires_grad_()
+    for name, ours, theirs in (
+        ("hard", lambda: gumbel_sigmoid(x, hard=True), lambda: eager_hard_gate(x)),
+        ("soft", lambda: gumbel_sigmoid(x, 0.7), lambda: eager_gate(x)),
+        ("tau 1", lambda: gumbel_sigmoid(x), lambda: eager_gate(x, 1.0)),
+        (
+            "both ways",
+            lambda: both_ways(leaf, lambda x: gumbel_sigmoid(x, 0.7)),
+            lambda: both_ways(leaf, eager_gate),
+        ),
+    ):
+        compare(f"gumbel_sigmoid, {name} | its formula (4096, 1024)", ours, theirs)
+    compare(
+        "hard_concrete | its formula (4096, 1024)",
+        lambda: hard_concrete(x),
+        lambda: eager_concrete(x),
+    )
+    compare(
+        "hard_concrete, both ways | its formula (4096, 1024)",
+        lambda: both_ways(leaf, hard_concrete),
+        lambda: both_ways(leaf, eager_concrete),
     )
 
 
@@ -88,7 +136,7 @@ def relative_entropy() -> None:
     )
 
 
-PARTS = {"index": index, "lookup": lookup, "kl": relative_entropy}
+PARTS = {"index": index, "gates": gates, "lookup": lookup, "kl": relative_entropy}
 
 
 def main() -> None:

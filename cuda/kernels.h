@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "../csrc/include/torch_gumbel/export.h"
-#include "../csrc/math/rows.h"
+#include "../csrc/math/gate.h"
 
 namespace torch_gumbel::cuda {
 
@@ -67,6 +67,9 @@ TORCH_GUMBEL_API void hard_backward(const KernelParams& a, cudaStream_t stream,
 
 /// output = standard Gumbel noise.
 TORCH_GUMBEL_API void noise(const KernelParams& a, cudaStream_t stream);
+
+/// Gates; elements are rows of one class. See csrc/math/gate.h.
+TORCH_GUMBEL_API void gates(GateOp op, const GateParams& a, cudaStream_t stream);
 
 /// The one of these that computes `op`.
 inline void run_op(Op op, const KernelParams& a, cudaStream_t stream, const Resources& resources) {

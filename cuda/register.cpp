@@ -12,6 +12,7 @@
 #include "../csrc/build_info.h"
 #include "../csrc/ops/backend.h"
 #include "../csrc/ops/checks.h"
+#include "../csrc/ops/gate_backend.h"
 #include "../csrc/ops/keys.h"
 #include "kernels.h"
 
@@ -31,6 +32,14 @@ struct Backend {
       resources.workspace = workspace.mutable_data_ptr();
     }
     run_op(op, a, c10::cuda::getCurrentCUDAStream(), resources);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+struct GateBackend {
+  static void run(GateOp op, const GateParams& a, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    gates(op, a, c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
@@ -117,6 +126,7 @@ Tensor fold_in_tensor_cuda(const Tensor& key, const Tensor& data) {
 
 TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   ops::PrivateOps<Backend>::register_on(m);
+  ops::GateOps<GateBackend>::register_on(m);
   m.impl("_new_key", TORCH_FN(new_key_cuda));
   m.impl("_split_key", TORCH_FN(split_cuda));
   m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));

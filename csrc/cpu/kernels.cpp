@@ -3,6 +3,7 @@
 // long ones.
 #include <type_traits>
 
+#include "kernels/gate.h"
 #include "kernels/kl.h"
 #include "kernels/spatial_argmax.h"
 #include "kernels/spatial_backward.h"
@@ -108,12 +109,17 @@ void kl_gradient(const KlParams& a, int64_t begin, int64_t end, void* scratch) {
                             : kl_backward(a, begin, end, static_cast<float*>(scratch));
 }
 
+void gates(GateOp op, const GateParams& a, int64_t begin, int64_t end) {
+  a.input_type == DType::kFloat64 ? run_gates<double>(op, a, begin, end)
+                                  : run_gates<float>(op, a, begin, end);
+}
+
 }  // namespace
 }  // namespace TG_ISA
 
 extern const Kernels TG_TABLE(TG_ISA);
 const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA),      TG_ISA::run_rows,   TG_ISA::reduce_tiles,
                                   TG_ISA::finish_tiles, TG_ISA::finish_row, TG_ISA::kl,
-                                  TG_ISA::kl_gradient};
+                                  TG_ISA::kl_gradient,  TG_ISA::gates};
 
 }  // namespace torch_gumbel::cpu

@@ -5,7 +5,12 @@
 #include "../include/torch_gumbel/export.h"
 #include "plan.h"
 
-namespace torch_gumbel::cpu {
+namespace torch_gumbel {
+
+struct GateParams;  // ../math/gate.h
+enum class GateOp;
+
+namespace cpu {
 
 /// Results of the first pass over a tile.
 struct TileStat {
@@ -37,6 +42,8 @@ struct Kernels {
   /// Relative entropy of rows [begin, end), and its gradient. `scratch`: a.plan.scratch_bytes.
   void (*kl)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
   void (*kl_backward)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
+  /// Gates of elements [begin, end), each a row of one class.
+  void (*gates)(GateOp op, const GateParams& a, int64_t begin, int64_t end);
 };
 
 /// Builds of kernels.cpp that this library holds and this machine runs, slowest first.
@@ -49,4 +56,5 @@ TORCH_GUMBEL_API const Kernels& selected_kernels();
 TORCH_GUMBEL_API const char* runnable_names();
 TORCH_GUMBEL_API const Kernels* kernels_by_name(const char* name);
 
-}  // namespace torch_gumbel::cpu
+}  // namespace cpu
+}  // namespace torch_gumbel

@@ -153,6 +153,13 @@ TORCH_GUMBEL_API Plan make_plan(Op op, const KernelParams& a, int threads,
 /// That of the relative entropy of rows: rows_per_group, grain, scratch_bytes, opmath.
 TORCH_GUMBEL_API Plan make_kl_plan(const Rows& rows, DType type);
 
+/// Tiles of gates, of kTile elements, below which a second thread costs more than it saves; and
+/// whether an output of so many elements is stored nontemporally.
+constexpr int64_t kGateTilesPerThread = kElementsPerThread / kTile;
+TG_HD constexpr bool stores_gates_nontemporally(int64_t elements, DType type) {
+  return elements * element_size(type) >= kNontemporalBytes;
+}
+
 /// What the kernels take.
 struct PlannedParams : KernelParams {
   Op op = Op::kSoft;

@@ -62,6 +62,35 @@ TG_HD float select_sign(uint32_t bits, float set, float clear) {
 /// value, or 0 where x < least.
 TG_HD float zero_below(float least, float x, float value) { return x < least ? 0.0f : value; }
 
+/// x with its sign turned where the highest bit of `bits` is set.
+TG_HD float flip_sign(float x, uint32_t bits) {
+  return float_of(bits_of(x) ^ (bits & 0x80000000u));
+}
+TG_HD double flip_sign(double x, uint32_t bits) {
+  return bit_cast<double>(bit_cast<uint64_t>(x) ^ static_cast<uint64_t>(bits & 0x80000000u) << 32);
+}
+/// A choice by x's sign bit.
+TG_HD float select_negative(float x, float set, float clear) {
+  return select_sign(bits_of(x), set, clear);
+}
+TG_HD double select_negative(double x, double set, double clear) {
+  return bit_cast<int64_t>(x) < 0 ? set : clear;
+}
+TG_HD double select_sign(uint32_t bits, double set, double clear) {
+  return static_cast<int32_t>(bits) < 0 ? set : clear;
+}
+TG_HD double zero_below(float least, double x, double value) { return x < least ? 0.0 : value; }
+/// -|x|
+TG_HD float minus_magnitude(float x) { return float_of(bits_of(x) | 0x80000000u); }
+TG_HD double minus_magnitude(double x) { return x < 0 ? x : -x; }
+/// |x|
+TG_HD float magnitude(float x) { return float_of(bits_of(x) & 0x7FFFFFFFu); }
+/// x, or the bound that it is beyond; NaN stays NaN.
+TG_HD float at_most(float most, float x) { return most < x ? most : x; }
+TG_HD double at_most(double most, double x) { return most < x ? most : x; }
+TG_HD float at_least(float least, float x) { return least > x ? least : x; }
+TG_HD double at_least(double least, double x) { return least > x ? least : x; }
+
 /// c0 + c1 x + c2 x^2 + ...
 template <typename T>
 TG_HD T horner(T, std::type_identity_t<T> c0) {

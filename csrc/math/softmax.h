@@ -93,6 +93,15 @@ TG_HD Exponent<double> exponent_scale<double>(double tau) {
   return {inverse_temperature<double>(tau), 0.0};
 }
 
+/// The scale of a temperature of 1, in the type of a scale of F.
+template <typename F>
+TG_HD constexpr auto exponent_of_one() {
+  if constexpr (std::is_same_v<F, double>)
+    return Exponent<double>{1.0, 0.0};
+  else
+    return Exponent<float>{0x1.715476p+0f, 0x1.4ae0cp-26f};
+}
+
 /// The whole number nearest to x, |x| < 2^22, and its bits in the low end of a float's.
 template <typename F, typename Bits>
 struct Whole {

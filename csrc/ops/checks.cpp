@@ -23,6 +23,23 @@ bool has_shape_of_rows(const at::Tensor& value, const at::Tensor& logits, int64_
   return true;
 }
 
+void real_tensor(const char* who, const char* name, const at::Tensor& value) {
+  const auto type = value.scalar_type();
+  TORCH_CHECK_TYPE(is_supported(type) || at::isIntegralType(type, /*includeBool=*/false), who, ": ",
+                   name, " must be a real tensor, got ", type);
+  TORCH_CHECK_TYPE(value.layout() == at::kStrided, who, ": ", name,
+                   " must be a strided tensor, got layout ", value.layout());
+}
+
+/// A temperature on the logits' device, or of no dimensions on the CPU; integers become float64.
+at::Tensor placed_floating(const char* who, const char* name, const at::Tensor& value,
+                           const at::Tensor& logits) {
+  TORCH_CHECK_VALUE(value.device() == logits.device() || (value.dim() == 0 && value.is_cpu()), who,
+                    ": ", name, " must be on ", logits.device(), " or a 0-d CPU tensor, got shape ",
+                    value.sym_sizes(), " on ", value.device());
+  return at::isFloatingType(value.scalar_type()) ? value : value.to(at::kDouble);
+}
+
 }  // namespace
 
 void element_type(const char* who, const char* name, at::ScalarType type) {
@@ -74,21 +91,23 @@ bool broadcasts_to_rows(const at::Tensor& temperature, const at::Tensor& logits,
 
 at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
                        const at::Tensor& logits, int64_t dim) {
-  const auto type = value.scalar_type();
-  TORCH_CHECK_TYPE(is_supported(type) || at::isIntegralType(type, /*includeBool=*/false), who, ": ",
-                   name, " must be a real tensor, got ", type);
-  TORCH_CHECK_TYPE(value.layout() == at::kStrided, who, ": ", name,
-                   " must be a strided tensor, got layout ", value.layout());
+  real_tensor(who, name, value);
   const bool broadcasts = broadcasts_to_rows(value, logits, dim);
   TORCH_CHECK_VALUE(broadcasts || has_shape_of_rows(value, logits, dim), who, ": ", name,
                     " must have one value, or one per row (size 1 at dim ", dim,
                     ", or that dimension left out) for logits of shape ", logits.sym_sizes(),
                     ", got shape ", value.sym_sizes());
-  TORCH_CHECK_VALUE(value.device() == logits.device() || (value.dim() == 0 && value.is_cpu()), who,
-                    ": ", name, " must be on ", logits.device(), " or a 0-d CPU tensor, got shape ",
-                    value.sym_sizes(), " on ", value.device());
-  const at::Tensor floating = at::isFloatingType(type) ? value : value.to(at::kDouble);
+  const at::Tensor floating = placed_floating(who, name, value, logits);
   return broadcasts ? floating : floating.unsqueeze(dim);
+}
+
+at::Tensor elementwise_temperature(const char* who, const char* name, const at::Tensor& value,
+                                   const at::Tensor& logits) {
+  real_tensor(who, name, value);
+  TORCH_CHECK_VALUE(broadcasts_to_rows(value, logits, /*dim=*/logits.dim()), who, ": ", name,
+                    " must broadcast to logits of shape ", logits.sym_sizes(), ", got shape ",
+                    value.sym_sizes());
+  return placed_floating(who, name, value, logits);
 }
 
 void source(const char* who, const at::Tensor& logits,

@@ -37,6 +37,10 @@ void count(const char* who, const char* name, const c10::SymInt& value);
 at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
                        const at::Tensor& logits, int64_t dim);
 
+/// The same of functions of elements: of any shape that broadcasts to logits.
+at::Tensor elementwise_temperature(const char* who, const char* name, const at::Tensor& value,
+                                   const at::Tensor& logits);
+
 /// Whether a temperature broadcasts against logits so.
 bool broadcasts_to_rows(const at::Tensor& temperature, const at::Tensor& logits, int64_t dim);
 

@@ -23,6 +23,7 @@ namespace torch_gumbel::ops {
 
 // Composite ops, which are made of other ops, by the file that has them: csrc/ops/NAME.cpp.
 void register_gumbel_softmax(torch::Library& m);
+void register_gates(torch::Library& m);
 void register_gumbel_argmax(torch::Library& m);
 void register_gumbel_topk(torch::Library& m);
 void register_sample_categorical(torch::Library& m);
@@ -34,7 +35,7 @@ namespace {
 
 void register_composite(torch::Library& m) {
   for (const auto each :
-       {register_gumbel_softmax, register_gumbel_argmax, register_gumbel_topk,
+       {register_gumbel_softmax, register_gates, register_gumbel_argmax, register_gumbel_topk,
         register_sample_categorical, register_lookup, register_kl, register_sample_gumbel})
     each(m);
 }
@@ -72,6 +73,32 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def(
       "gumbel_topk(Tensor logits, SymInt k, int dim=-1, *, Scalar temperature=1.0, "
       "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
+      pure);
+
+  // Gates, element by element.
+  m.def(
+      "gumbel_sigmoid.tensor_tau(Tensor logits, Tensor tau, bool hard=False, float threshold=0.5, "
+      "*, bool recompute=False, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_sigmoid(Tensor logits, Scalar tau=1, bool hard=False, float threshold=0.5, *, "
+      "bool recompute=False, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "hard_concrete.tensor_tau(Tensor logits, Tensor tau, float lower=-0.1, float upper=1.1, *, "
+      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "hard_concrete(Tensor logits, Scalar tau, float lower=-0.1, float upper=1.1, *, "
+      "Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "hard_concrete_penalty.tensor_tau(Tensor logits, Tensor tau, float lower=-0.1, "
+      "float upper=1.1) -> Tensor",
+      pure);
+  m.def(
+      "hard_concrete_penalty(Tensor logits, Scalar tau, float lower=-0.1, float upper=1.1) "
+      "-> Tensor",
       pure);
 
   // From probabilities.
@@ -163,6 +190,33 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "*, "
       "bool tau_grad=False, SymInt[]? full_shape=None, SymInt[]? start=None) "
       "-> (Tensor grad_logits, Tensor grad_tau_rows)",
+      pure);
+
+  // Gates: sigmoid((logits + L) / tau) with logistic noise L, stretched to [lower, upper] and
+  // clamped to [0, 1]; hard: 0 or 1. kept: what the backward needs (csrc/math/gate.h). tau
+  // broadcasts to logits, and has a gradient for each of them; a batch of keys may take all
+  // dimensions.
+  m.def(
+      "_gumbel_gate(Tensor logits, Tensor tau, Tensor key, bool hard, float threshold, "
+      "float lower, float upper, *, SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
+      pure);
+  m.def(
+      "_gumbel_gate_keep(Tensor logits, Tensor tau, Tensor key, bool hard, float threshold, "
+      "float lower, float upper, *, SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> (Tensor output, Tensor kept)",
+      pure);
+  m.def(
+      "_gumbel_gate_backward(Tensor grad, Tensor kept, Tensor tau, float lower, float upper, *, "
+      "bool tau_grad=False) -> (Tensor grad_logits, Tensor grad_tau)",
+      pure);
+  m.def(
+      "_gumbel_gate_recompute(Tensor logits, Tensor tau, Tensor key, bool hard, float threshold, "
+      "*, SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
+      pure);
+  m.def(
+      "_gumbel_gate_recompute_backward(Tensor grad, Tensor logits, Tensor tau, Tensor key, *, "
+      "bool tau_grad=False, SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> (Tensor grad_logits, Tensor grad_tau)",
       pure);
 
   // First maximum of logits / temperature + g, as torch.max and torch.argmax; and the noise g alone

@@ -49,6 +49,37 @@ TensorPair hard_backward_meta(const Tensor& grad, const Tensor& logits, const Te
   return backward_meta(grad, logits, tau, dim, std::nullopt, tau_grad);
 }
 
+Tensor gate_meta(const Tensor& logits, const Tensor&, const Tensor&, bool, double, double, double,
+                 SymShape, SymShape) {
+  check_meta(logits);
+  return empty_like_shape(logits, logits.scalar_type());
+}
+
+TensorPair gate_keep_meta(const Tensor& logits, const Tensor&, const Tensor&, bool, double, double,
+                          double, SymShape, SymShape) {
+  check_meta(logits);
+  return {empty_like_shape(logits, logits.scalar_type()),
+          empty_like_shape(logits, logits.scalar_type())};
+}
+
+TensorPair gate_backward_meta(const Tensor&, const Tensor& kept, const Tensor&, double, double,
+                              bool tau_grad) {
+  check_meta(kept);
+  const auto type = opmath_type(kept.scalar_type());
+  return {empty_like_shape(kept, kept.scalar_type()),
+          tau_grad ? empty_like_shape(kept, type) : no_rows(kept)};
+}
+
+Tensor gate_recompute_meta(const Tensor& logits, const Tensor& tau, const Tensor& key, bool hard,
+                           double threshold, SymShape full_shape, SymShape start) {
+  return gate_meta(logits, tau, key, hard, threshold, 0, 1, full_shape, start);
+}
+
+TensorPair gate_recompute_backward_meta(const Tensor& grad, const Tensor& logits, const Tensor& tau,
+                                        const Tensor&, bool tau_grad, SymShape, SymShape) {
+  return gate_backward_meta(grad, logits, tau, 0, 1, tau_grad);
+}
+
 TensorPair max_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim, bool keepdim,
                     SymShape, SymShape) {
   check_meta(logits);
@@ -98,6 +129,11 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_softmax_lse", TORCH_FN(softmax_lse_meta));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_meta));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_meta));
+  m.impl("_gumbel_gate", TORCH_FN(gate_meta));
+  m.impl("_gumbel_gate_keep", TORCH_FN(gate_keep_meta));
+  m.impl("_gumbel_gate_backward", TORCH_FN(gate_backward_meta));
+  m.impl("_gumbel_gate_recompute", TORCH_FN(gate_recompute_meta));
+  m.impl("_gumbel_gate_recompute_backward", TORCH_FN(gate_recompute_backward_meta));
   m.impl("_gumbel_max", TORCH_FN(max_meta));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_meta));
   m.impl("_gumbel_noise", TORCH_FN(noise_meta));

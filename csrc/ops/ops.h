@@ -39,6 +39,18 @@ using BackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&
 using HardBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                          int64_t, bool, OptionalSymIntArrayRef,
                                          OptionalSymIntArrayRef);
+using GateSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, bool, double, double,
+                             double, OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using GateKeepSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, bool, double,
+                                     double, double, OptionalSymIntArrayRef,
+                                     OptionalSymIntArrayRef);
+using GateBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, double,
+                                         double, bool);
+using GateRecomputeSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, bool, double,
+                                      OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using GateRecomputeBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&,
+                                                  const Tensor&, bool, OptionalSymIntArrayRef,
+                                                  OptionalSymIntArrayRef);
 using MaxSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
                                 OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using ArgmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t, bool,
@@ -65,6 +77,11 @@ TG_OP(hard, HardSignature, "_gumbel_softmax_hard")
 TG_OP(hard_soft, HardSoftSignature, "_gumbel_softmax_hard_soft")
 TG_OP(backward, BackwardSignature, "_gumbel_softmax_backward")
 TG_OP(hard_backward, HardBackwardSignature, "_gumbel_softmax_hard_backward")
+TG_OP(gate, GateSignature, "_gumbel_gate")
+TG_OP(gate_keep, GateKeepSignature, "_gumbel_gate_keep")
+TG_OP(gate_backward, GateBackwardSignature, "_gumbel_gate_backward")
+TG_OP(gate_recompute, GateRecomputeSignature, "_gumbel_gate_recompute")
+TG_OP(gate_recompute_backward, GateRecomputeBackwardSignature, "_gumbel_gate_recompute_backward")
 TG_OP(max, MaxSignature, "_gumbel_max")
 TG_OP(argmax, ArgmaxSignature, "_gumbel_argmax")
 TG_OP(noise, NoiseSignature, "_gumbel_noise")

@@ -67,6 +67,46 @@ TensorPair hard_backward_batch(const Tensor& grad, const Tensor& logits, const T
   return wrap_gradients(level, gradients, level.rank(logits) == 0, tau_grad);
 }
 
+/// Ops of (logits, temperature, key, ...) on elements.
+template <auto handle, typename Handle = std::remove_cvref_t<decltype(handle())>>
+struct GateDraw;
+
+template <auto handle, typename Result, typename... Rest>
+struct GateDraw<handle, c10::TypedOperatorHandle<Result(const Tensor&, const Tensor&, const Tensor&,
+                                                        Rest...)>> {
+  static Result batch(const Tensor& logits, const Tensor& tau, const Tensor& key, Rest... rest) {
+    const RuleLevel level;
+    if (!level.any({&logits, &tau, &key})) return handle().call(logits, tau, key, rest...);
+    const Tensor x = level.operand(logits);
+    return level.wrap(handle().call(x, level.temperature(tau, x), level.key(key), rest...),
+                      level.rank(logits) == 0);
+  }
+};
+
+TensorPair gate_backward_batch(const Tensor& grad, const Tensor& kept, const Tensor& tau,
+                               double lower, double upper, bool tau_grad) {
+  const RuleLevel level;
+  if (!level.any({&grad, &kept, &tau}))
+    return gate_backward().call(grad, kept, tau, lower, upper, tau_grad);
+  const Tensor y = level.operand(kept);
+  const auto gradients = gate_backward().call(level.operand(grad), y, level.temperature(tau, y),
+                                              lower, upper, tau_grad);
+  return wrap_gradients(level, gradients, level.rank(kept) == 0, tau_grad);
+}
+
+TensorPair gate_recompute_backward_batch(const Tensor& grad, const Tensor& logits,
+                                         const Tensor& tau, const Tensor& key, bool tau_grad,
+                                         Shape full_shape, Shape start) {
+  const RuleLevel level;
+  if (!level.any({&grad, &logits, &tau, &key}))
+    return gate_recompute_backward().call(grad, logits, tau, key, tau_grad, full_shape, start);
+  const Tensor x = level.operand(logits);
+  const auto gradients =
+      gate_recompute_backward().call(level.operand(grad), x, level.temperature(tau, x),
+                                     level.key(key), tau_grad, full_shape, start);
+  return wrap_gradients(level, gradients, level.rank(logits) == 0, tau_grad);
+}
+
 Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
   const RuleLevel level;
   if (!level.any({&like, &key})) return noise().call(like, key, full_shape, start);
@@ -180,6 +220,11 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_gumbel_softmax_lse", TORCH_FN(Draw<softmax_lse>::batch));
   m.impl("_gumbel_softmax_backward", TORCH_FN(backward_batch));
   m.impl("_gumbel_softmax_hard_backward", TORCH_FN(hard_backward_batch));
+  m.impl("_gumbel_gate", TORCH_FN(GateDraw<gate>::batch));
+  m.impl("_gumbel_gate_keep", TORCH_FN(GateDraw<gate_keep>::batch));
+  m.impl("_gumbel_gate_backward", TORCH_FN(gate_backward_batch));
+  m.impl("_gumbel_gate_recompute", TORCH_FN(GateDraw<gate_recompute>::batch));
+  m.impl("_gumbel_gate_recompute_backward", TORCH_FN(gate_recompute_backward_batch));
   m.impl("_gumbel_max", TORCH_FN(choice_batch<max>));
   m.impl("_gumbel_argmax", TORCH_FN(choice_batch<argmax>));
   m.impl("_gumbel_noise", TORCH_FN(noise_batch));

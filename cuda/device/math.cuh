@@ -34,6 +34,17 @@ __device__ __forceinline__ float log2_fast(float x) {
 #endif
 }
 
+/// 1 / x; relative error below 2^-22. 0 for infinities and for magnitudes above 2^126.
+__device__ __forceinline__ float reciprocal_fast(float x) {
+#ifdef __CUDA_ARCH__
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1.0f / x;
+#endif
+}
+
 /// The larger one; NaN if one is NaN.
 __device__ __forceinline__ float max_or_nan(float x, float y) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

@@ -13,6 +13,7 @@ from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
+from torch_gumbel.gates import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
 from torch_gumbel.information import categorical_elbo, kl_categorical, perplexity
 from torch_gumbel.keys import fold_in, key, new_key, split
 from torch_gumbel.lookup import straight_through_lookup
@@ -48,8 +49,11 @@ __all__ = [
     "fold_in",
     "gumbel_argmax",
     "gumbel_like",
+    "gumbel_sigmoid",
     "gumbel_softmax",
     "gumbel_topk",
+    "hard_concrete",
+    "hard_concrete_penalty",
     "key",
     "kl_categorical",
     "new_key",

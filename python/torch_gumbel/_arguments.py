@@ -77,6 +77,15 @@ def real_number(value: Any) -> float:
         return math.copysign(math.inf, 1 if value > 0 else -1)
 
 
+def number(who: str, name: str, value: Any) -> float:
+    """A number of any real type as a float."""
+    if type(value) is float:
+        return value
+    if isinstance(value, Tensor) or not isinstance(value, (float, int, *REAL)):
+        raise _not_a_number(who, name, value)
+    return real_number(value)
+
+
 def check_tensor(who: str, what: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{who}: {what} must be a tensor, got {type(value).__name__}")

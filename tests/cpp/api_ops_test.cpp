@@ -44,6 +44,25 @@ TEST(Topk, IsTheLargestScoresInOrder) {
   EXPECT_THROW(gumbel_topk(x, 0, 1), c10::ValueError);
 }
 
+TEST(Gates, AreTheirOptionsAndTheirFormula) {
+  const Tensor x = logits().set_requires_grad(true);
+  const Tensor y = gumbel_sigmoid(x, 0.5, false, 0.5, false, nullopt, key(5));
+  EXPECT_TRUE(at::equal(y, gumbel_sigmoid(x, GumbelSigmoidFuncOptions().tau(0.5).key(key(5)))));
+  const Tensor hard = gumbel_sigmoid(
+      x, GumbelSigmoidFuncOptions().tau(at::full({5}, 0.5)).hard(true).threshold(0.3).key(key(5)));
+  EXPECT_TRUE(at::equal(hard, (y > 0.3).to(at::kDouble)));
+  (hard * 2).sum().backward();
+  EXPECT_TRUE(at::allclose(x.grad(), 2 * y * (1 - y) / 0.5));
+  const Tensor z = hard_concrete(x, HardConcreteFuncOptions().tau(0.5).lower(-0.2).key(key(5)));
+  EXPECT_TRUE(at::allclose(z, (y * 1.3 - 0.2).clamp(0, 1)));
+  EXPECT_TRUE(
+      at::allclose(hard_concrete_penalty(x, 0.5, -0.2), (x - 0.5 * std::log(0.2 / 1.1)).sigmoid()));
+  EXPECT_THROW(gumbel_sigmoid(x, 0.0), c10::ValueError);
+  EXPECT_THROW(gumbel_sigmoid(x, 1.0, false, 1.0), c10::ValueError);
+  EXPECT_THROW(hard_concrete(x, 0.5, 0.1), c10::ValueError);
+  EXPECT_THROW(hard_concrete_penalty(x, 0.5, -0.1, 0.9), c10::ValueError);
+}
+
 TEST(Probabilities, ZerosStayZeros) {
   Tensor p = at::tensor({3.0, 0.0, 1.0}, at::kDouble).set_requires_grad(true);
   const Tensor y = sample_categorical(p, 0.5, false, -1, true, nullopt, key(5));

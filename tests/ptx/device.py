@@ -61,6 +61,17 @@ class KernelParams(ctypes.Structure):
     ]
 
 
+class GateParams(ctypes.Structure):
+    """csrc/math/gate.h: GateParams."""
+
+    _fields_: ClassVar = [
+        ("a", KernelParams),
+        ("hard", ctypes.c_bool),
+        *[(name, ctypes.c_double) for name in ["threshold", "lower", "upper"]],
+        ("nontemporal", ctypes.c_bool),
+    ]
+
+
 def memory(tensor):
     """The bytes of a tensor's storage."""
     return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
@@ -160,6 +171,7 @@ class Device:
         self._library.workspace_bytes.restype = ctypes.c_int64
         self._library.problem_bytes.restype = ctypes.c_int64
         self._library.workspace_offset.restype = ctypes.c_int64
+        self._library.gate_problem_bytes.restype = ctypes.c_int64
         self.ran = set()
         self._recorded = None  # kernels, while they are recorded instead of run
 
@@ -217,12 +229,16 @@ class Device:
             words[2:] = map(addresses.of, words[2:])
             key = ctypes.c_uint64.from_address(arguments[1]).value
             return [[("u64", word) for word in words], addresses.of(key)]
-        size = self._library.problem_bytes()
+        gates, library = "gate" in symbol, self._library
+        size = library.gate_problem_bytes() if gates else library.problem_bytes()
         words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
-        for offset in [*pointers, self._library.workspace_offset()]:
+        for offset in pointers if gates else [*pointers, library.workspace_offset()]:
             words[offset // 8] = addresses.of(words[offset // 8])
-        return [[("u64", word) for word in words]]
+        problem = [("u64", word) for word in words]
+        if "gate_generic" not in symbol:
+            return [problem]
+        return [problem, [("u32", ctypes.c_uint32.from_address(arguments[1]).value)]]
 
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
@@ -286,6 +302,32 @@ class Device:
             setattr(a, operand, tensor.data_ptr())
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
         self._run(OPS.index(name), a, buffers, order, multiprocessors)
+
+    def gates(self, op, order, *, output, key=None, tau=1.0, hard=False, threshold=0.0, lower=0.0,
+              upper=1.0, **tensors):  # fmt: skip
+        """Gates of one dimension: 0 samples, 1 and 2 the backwards. Writes `output`, `one_hot`,
+        `row_value`; `tau` and `key` as for `run`, a tensor with one or as many values."""
+        g, tensors = GateParams(hard=hard, threshold=threshold, lower=lower, upper=upper), {
+            "output": output, **tensors}  # fmt: skip
+        a, size = g.a, output.numel()
+        if isinstance(key, torch.Tensor):
+            tensors["key"] = key
+        elif key is not None:
+            a.host_key[:] = key
+        a.host_tau = 1.0 if isinstance(tau, torch.Tensor) else tau
+        if isinstance(tau, torch.Tensor):
+            tensors["tau"] = tau
+        strides = {o: t.stride() for o, t in tensors.items() if o in OPERANDS and o != "key"}
+        if isinstance(tau, torch.Tensor):
+            strides["tau"] = tau.expand(size).stride()
+        rows = {o: [*s, 1] for o, s in strides.items()} | {"word": [1, 1]}
+        a.rows = make_rows([size, 1], 1, rows, 0)
+        for operand, tensor in tensors.items():
+            setattr(a, operand, tensor.data_ptr())
+            if operand in ("input", "grad", "output", "tau"):
+                setattr(a, f"{operand}_type", DTYPES.index(tensor.dtype))
+        buffers = {name: memory(tensor) for name, tensor in tensors.items()}
+        self._call(buffers, order, self._library.run_gates, op, ctypes.byref(g))
 
     def _run(self, op, a, buffers, order, multiprocessors):
         size, workspace = 0, ctypes.c_void_p()

@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "../../cuda/device/gate_problem.h"
 #include "../../cuda/device/problem.h"
 #include "../../cuda/kernels.h"
 
@@ -71,6 +72,9 @@ int64_t workspace_bytes(int op, const KernelParams* a, int multiprocessors) {
 void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors) {
   cuda::run_op(static_cast<Op>(op), *a, nullptr, {workspace, multiprocessors});
 }
+
+int64_t gate_problem_bytes() { return sizeof(cuda::GateProblem); }
+void run_gates(int op, const GateParams* a) { cuda::gates(static_cast<GateOp>(op), *a, nullptr); }
 
 void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t per_key,
                  const uint64_t* number, uint64_t* out) {

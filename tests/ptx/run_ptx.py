@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from device import Device, memory, missing
-from inputs import keys
+from inputs import KEY, keys, normal
 from interpreter import ORDERS
 from kernel_cases import all_cases
 from reference import INF, OPS, Reference, close, folded, same_bits
@@ -134,6 +134,64 @@ class Runner:
         got = self.drawing("kHardBackward", case, outputs, grad=case.grad)
         self.check_gradient(want, want.y, got, want.exact, want.rounding())
 
+    def gates(self, op, x, tau=0.7, key=KEY, keeps=False, **settings):
+        """op: 0 samples, 1 the backward from what is kept, 2 that from the logits."""
+        grad, results, made = normal(*x.shape, dtype=x.dtype, seed=5), [], {}
+        given = {"input": x, **({"grad": grad} if op else {})}
+        for order in ORDERS:
+            made = {"output": torch.empty(x.shape, dtype=x.dtype)}
+            if keeps:
+                made["one_hot"] = torch.empty(x.shape, dtype=x.dtype)
+            if op:
+                wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+                made["row_value"] = torch.empty(x.shape, dtype=wide)
+            self.device.gates(op, order, tau=tau, key=None if op == 1 else key, **given, **made,
+                              **settings)  # fmt: skip
+            results.append(made)
+        for other in results[1:]:
+            for k, tensor in other.items():
+                assert torch.equal(tensor, results[0][k]), f"{k} depends on the order"
+        wanted = self.gates_on_cpu(op, x, grad, tau, key, keeps, **settings)
+        hard = settings.get("hard", False)
+        for name, got, right in zip(made, results[0].values(), wanted, strict=True):
+            if hard and name == "output":
+                same_bits(got, right, "hard gate")
+            else:
+                close(got, right.double(), 1e-5 * right.double().abs() + 2e-6, name)
+
+    @staticmethod
+    def gates_on_cpu(op, x, grad, tau, key, keeps, hard=False, lower=0.0, upper=1.0):
+        t = torch.as_tensor(tau, dtype=None if torch.is_tensor(tau) else torch.float64)
+        k = key if torch.is_tensor(key) else torch.tensor(key, dtype=torch.uint64)
+        if op == 0:
+            made = (OPS._gumbel_gate_keep if keeps else OPS._gumbel_gate)(
+                x, t, k, hard, 0.5, lower, upper)  # fmt: skip
+            return made if keeps else (made,)
+        if op == 1:
+            return OPS._gumbel_gate_backward(grad, x, t, lower, upper, tau_grad=True)
+        return OPS._gumbel_gate_recompute_backward(grad, x, t, k, tau_grad=True)
+
+    def gate_jobs(self):
+        stretch = {"lower": -0.1, "upper": 1.1}
+        forms = {
+            "soft": (0, {}), "stretched": (0, stretch), "hard": (0, {"hard": True}),
+            "soft kept": (0, {"keeps": True, **stretch}),
+            "hard kept": (0, {"keeps": True, "hard": True}),
+            "backward": (1, stretch), "recomputed": (2, {}),
+        }  # fmt: skip
+        for dtype in [torch.float32, torch.float16, torch.bfloat16, torch.float64]:
+            for name, (op, settings) in forms.items():
+                for size in [37, 1030]:
+                    x = normal(size, dtype=dtype)
+                    above = (x > 0).to(dtype) * (dtype.itemsize == 2)
+                    x = x.sigmoid() - above if op == 1 else x
+                    job = partial(self.gates, op, x, **settings)
+                    yield Job(f"gates, {name} {dtype} {size}", job, size)
+                    many = partial(self.gates, op, x, tau=torch.linspace(0.5, 2, size), **settings)
+                    yield Job(f"gates, {name}, taus {dtype} {size}", many, size)
+                    on_device = partial(self.gates, op, x, key=keys(), **settings)
+                    yield Job(f"gates, {name}, device key {dtype} {size}", on_device, size)
+
     def fold_in(self, keys, first, per_key, number=None):
         """`number`, if there is one, is a tensor on the device and counts instead of `first`."""
         count = keys.numel() // 2
@@ -167,6 +225,7 @@ class Runner:
                 if case.only in ("", kernel.__name__):
                     name = f"{kernel.__name__}, {case.name}"
                     yield Job(name, partial(self.check, kernel, case), case.logits.numel())
+        yield from self.gate_jobs()
         number = torch.tensor([2**64 - 1], dtype=torch.uint64)
         splits = {
             "split": (keys(), 0, 700),

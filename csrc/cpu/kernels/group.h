@@ -2,6 +2,8 @@
 // Neighbouring rows that are processed together, and their operands.
 #pragma once
 
+#include <initializer_list>
+
 #include "../simd/convert.h"
 
 namespace torch_gumbel::cpu::TG_ISA {

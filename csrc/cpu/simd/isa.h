@@ -86,6 +86,16 @@ TG_STAGE Vec<float> maximum(Vec<float> a, Vec<float> b) {
   return a > b ? a : b;
 #endif
 }
+/// a < b ? a : b, so b where a is NaN.
+TG_STAGE Vec<float> minimum(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)
+  return (Vec<float>)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Vec<float>)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return a < b ? a : b;
+#endif
+}
 TG_STAGE Vec<double> maximum(Vec<double> a, Vec<double> b) { return a > b ? a : b; }
 
 template <typename T>

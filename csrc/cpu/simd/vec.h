@@ -56,6 +56,9 @@ struct VecN {
   TG_MEMBER friend VecN operator|(VecN a, VecN b) {
     return of([&](int p) TG_INLINE { return a.part[p] | b.part[p]; });
   }
+  TG_MEMBER friend VecN operator^(VecN a, VecN b) {
+    return of([&](int p) TG_INLINE { return a.part[p] ^ b.part[p]; });
+  }
   TG_MEMBER friend VecN operator>>(VecN a, int count) {
     return of([&](int p) TG_INLINE { return a.part[p] >> count; });
   }
@@ -106,6 +109,32 @@ template <int parts>
 TG_STAGE Floats<parts> zero_below(float least, const Floats<parts>& x, const Floats<parts>& value) {
   return Floats<parts>::of(
       [&](int p) TG_INLINE { return x.part[p] < least ? Vec<float>{} : value.part[p]; });
+}
+
+template <int parts>
+TG_STAGE Floats<parts> flip_sign(const Floats<parts>& x, const Words<parts>& bits) {
+  return float_of(bits_of(x) ^ (bits & 0x80000000u));
+}
+template <int parts>
+TG_STAGE Floats<parts> select_negative(const Floats<parts>& x, const Floats<parts>& set,
+                                       const Floats<parts>& clear) {
+  return select_sign(bits_of(x), set, clear);
+}
+template <int parts>
+TG_STAGE Floats<parts> minus_magnitude(const Floats<parts>& x) {
+  return float_of(bits_of(x) | 0x80000000u);
+}
+template <int parts>
+TG_STAGE Floats<parts> magnitude(const Floats<parts>& x) {
+  return float_of(bits_of(x) & 0x7FFFFFFFu);
+}
+template <int parts>
+TG_STAGE Floats<parts> at_most(const Floats<parts>& most, const Floats<parts>& x) {
+  return Floats<parts>::of([&](int p) TG_INLINE { return minimum(most.part[p], x.part[p]); });
+}
+template <int parts>
+TG_STAGE Floats<parts> at_least(const Floats<parts>& least, const Floats<parts>& x) {
+  return Floats<parts>::of([&](int p) TG_INLINE { return maximum(least.part[p], x.part[p]); });
 }
 
 #if defined(__AVX512F__)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Gumbel-Softmax as a torch::nn module. Apart from <torch_gumbel/torch_gumbel.h>, which does
-/// without LibTorch's modules.
+/// Gumbel-Softmax as a torch::nn module, and, by <torch_gumbel/nn_gates.h>, gates. Apart from
+/// <torch_gumbel/torch_gumbel.h>, which does without LibTorch's modules.
 ///
 ///     torch_gumbel::nn::GumbelSoftmax sample(
 ///         torch_gumbel::nn::GumbelSoftmaxOptions().tau(0.5).hard(true));
@@ -17,6 +17,7 @@
 #include <torch/nn/pimpl.h>
 #include <torch/serialize/input-archive.h>
 #include <torch_gumbel/export.h>
+#include <torch_gumbel/nn_gates.h>
 
 #include <cstdint>
 #include <memory>

@@ -6,6 +6,7 @@ probabilities of zero at exactly zero, and score relaxed samples in log space.
 """
 
 from torch_gumbel.distributions import kl  # noqa: F401  (registers the divergences)
+from torch_gumbel.distributions.bernoulli import LogitRelaxedBernoulli, RelaxedBernoulli
 from torch_gumbel.distributions.gumbel import Gumbel
 from torch_gumbel.distributions.one_hot import OneHotCategoricalStraightThrough
 from torch_gumbel.distributions.relaxed import ExpRelaxedCategorical, RelaxedOneHotCategorical
@@ -13,6 +14,8 @@ from torch_gumbel.distributions.relaxed import ExpRelaxedCategorical, RelaxedOne
 __all__ = [
     "ExpRelaxedCategorical",
     "Gumbel",
+    "LogitRelaxedBernoulli",
     "OneHotCategoricalStraightThrough",
+    "RelaxedBernoulli",
     "RelaxedOneHotCategorical",
 ]

@@ -82,7 +82,7 @@ class CategoricalParameters:
         if given.dim() == 0:
             raise ValueError(f"{who}: {name} must have a dimension of classes, got a 0-d tensor")
         self.given, self.from_probs = given, probs is not None
-        self.temperature = _temperature(who, temperature, given)
+        self.temperature = temperature_of(who, temperature, given)
         self._categorical: ExactCategorical | None = None
         self._smaller: CategoricalParameters | None = None
         if validate:
@@ -156,7 +156,7 @@ class CategoricalParameters:
         return gumbel_softmax(given, tau, hard, generator=generator, key=key)
 
 
-def _temperature(who: str, value: float | Tensor, given: Tensor) -> Tensor:
+def temperature_of(who: str, value: float | Tensor, given: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         if not isinstance(value, Real):
             kind = type(value).__name__

@@ -33,7 +33,7 @@ NUMBERS = [np.float32(0.5), np.float16(0.5), np.float64(0.5), np.int64(2), Fract
 
 def at_temperature(operation):
     function, name = operation.function, operation.temperature
-    given = operation.given(Inputs(), key=KEY)
+    given = operation.given(Inputs(), **operation.options(KEY))
     return lambda t: function(**{**given, name: t})
 
 
@@ -195,10 +195,11 @@ def test_a_meta_or_fake_tensor_may_exceed_the_memory():
 
 @pytest.mark.parametrize(("operation", "options"), FORMS, ids=form_id)
 def test_no_class_is_an_empty_sample_or_an_index_error(operation, options):
-    """A soft sample, or noise, has the shape of the logits; anything else needs a class."""
+    """A soft sample, a gate, or noise has the shape of the logits; anything else needs a class."""
     full, none = (operation.given(Inputs(shape=shape), **options) for shape in ((3, 4), (3, 0)))
     results = tree_leaves(operation.function(**full))
-    if results[0].shape == (3, 4) and not options.get("hard"):
+    soft = results[0].shape == (3, 4) and not options.get("hard")
+    if soft or operation.elementwise:
         assert operation.function(**none).shape == (3, 0)
         return
     before = torch.get_rng_state()

@@ -20,6 +20,8 @@ def each(holds):
 
 
 on_every = each(lambda o: o.temperature)
+on_rows = each(lambda o: o.temperature and not o.elementwise)
+on_elements = each(lambda o: o.elementwise)
 random = each(lambda o: o.random)
 with_dim = each(lambda o: "dim" in o.parameters)
 
@@ -61,14 +63,21 @@ def test_a_temperature_must_be_positive_or_zero_and_finite(who, options, value, 
 WRONG_TAUS = [(2,), (4,), (3, 4), (2, 1), (1, 4), (1, 3, 1), (3, 1, 1), (0,), (0, 1)]
 
 
-@on_every
+@on_rows
 @pytest.mark.parametrize("shape", WRONG_TAUS, ids=str)
 def test_a_temperature_must_have_one_value_or_one_per_row(who, shape):
     message = rf"{who.temperature} must have one value, or one per row .* got shape \["
     refuses(who, ValueError, message, logits(), torch.ones(shape))
 
 
-@on_every
+@on_elements
+@pytest.mark.parametrize("shape", [(2,), (3,), (2, 1), (1, 3, 1), (3, 1, 1), (0,)], ids=str)
+def test_a_temperature_of_elements_must_broadcast(who, shape):
+    message = rf"{who.temperature} must broadcast to logits of shape \[3, 4\], got shape \["
+    refuses(who, ValueError, message, logits(), torch.ones(shape))
+
+
+@on_rows
 def test_temperatures_per_row_must_have_the_number_of_rows(who):
     message = rf"{who.temperature} must have one value, or one per row .*\[5, 4\], got shape \[6\]"
     refuses(who, ValueError, message, logits(5, 4), torch.ones(6))
@@ -142,10 +151,11 @@ def test_key_must_end_in_two(who, shape):
 
 
 @random
-@pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3, 4, 2), (1, 3, 2), (3, 1, 1, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3, 5, 2), (1, 3, 2), (3, 1, 1, 2)], ids=str)
 def test_key_batch_must_be_the_leading_sizes(who, shape):
     key = torch.zeros(shape, dtype=torch.int64)
-    message = r"key must have shape \[\*batch, 2\] with batch the leading sizes before dim 1"
+    dim = 2 if who.elementwise else 1
+    message = rf"key must have shape \[\*batch, 2\] with batch the leading sizes before dim {dim}"
     refuses(who, ValueError, message, logits(), key=key)
 
 

@@ -16,7 +16,7 @@ MAKE = torch.Generator().manual_seed(1)
 SHAPES = [((6, 5), -1), ((6, 5), 0), ((5, 5), 0), ((5, 5), 1), ((2, 5, 3, 4), 1), ((3, 1, 5), -1)]
 
 
-FORMS = [form for form in operations.FORMS if form[0].temperature]
+FORMS = [form for form in operations.OF_ROWS if form[0].temperature]
 forms = pytest.mark.parametrize(("operation", "options"), FORMS, ids=form_id)
 
 

@@ -61,7 +61,8 @@ class Operation:
     """`arguments`: of the Python function; the first is the tensor that gives dtype and batch.
 
     `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
-    with code paths of their own. `takes_zero`: its temperature may be 0.
+    with code paths of their own. `takes_zero`: its temperature may be 0. `elementwise`: it is of
+    elements, and not of rows of classes.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Operation:
     takes_dtensors: bool = False
     variants: tuple[Mapping[str, Any], ...] = ()
     takes_zero: bool = False
+    elementwise: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -133,6 +135,35 @@ TABLE = [
         takes_zero=True,
     ),
     Operation(
+        "gumbel_sigmoid",
+        lambda i: (i.logits, 0.7),
+        {
+            "default": lambda i: (i.logits, 0.7),
+            "tensor_tau": lambda i: (i.logits, i.rows, True),
+        },
+        variants=({"hard": True}, {"hard": True, "recompute": True}),
+        elementwise=True,
+    ),
+    Operation(
+        "hard_concrete",
+        lambda i: (i.logits, 0.7),
+        {
+            "default": lambda i: (i.logits, 0.7),
+            "tensor_tau": lambda i: (i.logits, i.rows, -0.2, 1.0),
+        },
+        elementwise=True,
+    ),
+    Operation(
+        "hard_concrete_penalty",
+        lambda i: (i.logits, 0.7),
+        {
+            "default": lambda i: (i.logits, 0.7),
+            "tensor_tau": lambda i: (i.logits, i.rows, -0.2, 1.0),
+        },
+        random=False,
+        elementwise=True,
+    ),
+    Operation(
         "sample_categorical",
         lambda i: (i.probs, 0.5),
         {
@@ -177,6 +208,7 @@ TABLE = [
 ]
 OPERATIONS = {operation.name: operation for operation in TABLE}
 FORMS = [(operation, options) for operation in TABLE for options in ({}, *operation.variants)]
+OF_ROWS = [(operation, options) for operation, options in FORMS if not operation.elementwise]
 AT_TEMPERATURE = [operation for operation in TABLE if operation.temperature]
 # Without a tensor among its arguments, it has only its overload in common with the others.
 SAMPLE_GUMBEL = Operation(
@@ -232,6 +264,14 @@ PRIVATE = {
         (t.grad, *of_draw(t)),
         {"tau_grad": t.flag, **t.place},
     ),
+    "_gumbel_gate": lambda t: ((*of_gate(t), t.flag, 0.4, -0.1, 1.1), t.place),
+    "_gumbel_gate_keep": lambda t: ((*of_gate(t), t.flag, 0.4, -0.1, 1.1), t.place),
+    "_gumbel_gate_backward": lambda t: ((t.grad, t.y, t.tau, -0.1, 1.1), {"tau_grad": t.flag}),
+    "_gumbel_gate_recompute": lambda t: ((*of_gate(t), t.flag, 0.5), t.place),
+    "_gumbel_gate_recompute_backward": lambda t: (
+        (t.grad, *of_gate(t)),
+        {"tau_grad": t.flag, **t.place},
+    ),
     "_gumbel_max": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_argmax": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_noise": lambda t: ((t.x, t.key), t.place),
@@ -240,3 +280,7 @@ PRIVATE = {
 
 def of_draw(t: SimpleNamespace) -> tuple:
     return t.x, t.tau, t.key, t.dim
+
+
+def of_gate(t: SimpleNamespace) -> tuple:
+    return t.x, t.tau, t.key

@@ -68,6 +68,17 @@ def noise_of_words(first: np.ndarray, second: np.ndarray, wide: bool) -> np.ndar
     return -np.log(exponential)
 
 
+def logistic(key: tuple[int, int], shape: tuple[int, ...], wide: bool = False) -> np.ndarray:
+    """The noise of gates, log v - log(1 - v): words of both ends are extended."""
+    positions = np.arange(int(np.prod(shape)), dtype=np.uint64).reshape(shape)
+    first, second = words(key, positions), words(key, positions, plane=1)
+    short = _both_ends(np.stack([first, np.zeros_like(first)], axis=-1), 32)
+    long = _both_ends(np.stack([first, second], axis=-1), 64)
+    extended = (first < EXTEND_BELOW) | (first >= 2**32 - EXTEND_BELOW) | wide
+    v, rest = (np.where(extended, el, es) for el, es in zip(long, short, strict=True))
+    return np.log(v) - np.log(rest)
+
+
 def noise_at(key: tuple[int, int], positions: np.ndarray, wide: bool = False) -> np.ndarray:
     return noise_of_words(words(key, positions), words(key, positions, plane=1), wide)
 
