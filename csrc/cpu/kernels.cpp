@@ -3,6 +3,7 @@
 // long ones.
 #include <type_traits>
 
+#include "kernels/gumbel_rao.h"
 #include "kernels/kl.h"
 #include "kernels/spatial_argmax.h"
 #include "kernels/spatial_backward.h"
@@ -108,12 +109,18 @@ void kl_gradient(const KlParams& a, int64_t begin, int64_t end, void* scratch) {
                             : kl_backward(a, begin, end, static_cast<float*>(scratch));
 }
 
+void one_hot(const PlannedParams& a, int64_t begin, int64_t end, void* scratch) {
+  dispatch_opmath_type(a, [&](auto zero) {
+    one_hot_backward(a, begin, end, static_cast<decltype(zero)*>(scratch));
+  });
+}
+
 }  // namespace
 }  // namespace TG_ISA
 
 extern const Kernels TG_TABLE(TG_ISA);
 const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA),      TG_ISA::run_rows,   TG_ISA::reduce_tiles,
                                   TG_ISA::finish_tiles, TG_ISA::finish_row, TG_ISA::kl,
-                                  TG_ISA::kl_gradient};
+                                  TG_ISA::kl_gradient,  TG_ISA::one_hot};
 
 }  // namespace torch_gumbel::cpu

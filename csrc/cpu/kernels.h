@@ -37,6 +37,8 @@ struct Kernels {
   /// Relative entropy of rows [begin, end), and its gradient. `scratch`: a.plan.scratch_bytes.
   void (*kl)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
   void (*kl_backward)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
+  /// The backward of one-hot samples: rows [begin, end). a.plan: make_one_hot_plan.
+  void (*one_hot_backward)(const PlannedParams& a, int64_t begin, int64_t end, void* scratch);
 };
 
 /// Builds of kernels.cpp that this library holds and this machine runs, slowest first.

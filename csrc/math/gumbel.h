@@ -124,16 +124,20 @@ TG_HD double exact_double(uint32_t word) {
   return bit_cast<double>(0x4330000000000000u | word) - 0x1p52;
 }
 
-/// float64 noise: always both words, v = (w 2^32 + w2 + 1/2) 2^-64, computed in float64. In
-/// [-3.81, 45.06].
-TG_HD double gumbel64(uint32_t word, uint32_t extension) {
+/// exp1 in float64: always both words, v = (w 2^32 + w2 + 1/2) 2^-64. In [2^-65, 45].
+TG_HD double exp1_64(uint32_t word, uint32_t extension) {
   const bool upper = static_cast<int32_t>(word) < 0;
   const double high = exact_double(upper ? ~word : word);
   const double low = exact_double(upper ? ~extension : extension);
   const double near = fma(fma(high, 0x1p32, low), 0x1p-64, 0x1p-65);  // v, or 1 - v when v >= 1/2
   const bool halve = near > 0.29;
   const double lower_e = -log_reduced(halve ? fma(-2.0, near, 1.0) : -near, halve ? -1.0 : 0.0);
-  return -log_normal(upper ? -log_normal(near) : lower_e);
+  return upper ? -log_normal(near) : lower_e;
+}
+
+/// float64 noise, computed in float64. In [-3.81, 45.06].
+TG_HD double gumbel64(uint32_t word, uint32_t extension) {
+  return -log_normal(exp1_64(word, extension));
 }
 
 }  // namespace torch_gumbel::math

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// The backward of a one-hot sample, from logits, incoming gradients, and the drawn classes, by
+// estimator (csrc/math/estimators.h). A row's weights and its gradient are computed in scratch: one
+// read of each operand, but for a row's maximum, and one write.
+#pragma once
+
+#include "../../math/estimators.h"
+#include "backward.h"
+
+namespace torch_gumbel::cpu::TG_ISA {
+
+/// A row of one-hot backward.
+template <typename T>
+struct OneHotRow {
+  const T *x, *grad;
+  int64_t classes;
+  int64_t choice;  // D
+  double tau;
+  T max;        // of x
+  T undefined;  // NaN in a row that has no distribution, else 0
+};
+
+template <typename T>
+static inline OneHotRow<T> one_hot_row(const PlannedParams& a, const Group& group, int64_t i,
+                                       const T* x, const T* grads) {
+  const int64_t classes = group.classes, given = a.index[group.index + i];
+  const int64_t choice = given >= 0 && given < classes ? given : 0;
+  const T *row = x + i * classes, max = max_of_memory(row, classes);
+  const T undefined = (max - max) + (row[choice] - row[choice]);
+  return {row, grads + i * classes, classes, choice, group.tau_of(i), max, undefined};
+}
+
+/// Sums of weights, and of their products with the incoming gradient.
+template <typename T>
+struct WeightSums {
+  T sum = 0, dot = 0;
+};
+
+/// to[k] = make(index) for k in [begin, begin + count), a tile, and their sums.
+template <typename T, typename Make>
+TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& make) {
+#if defined(__AVX2__)
+  if constexpr (kVectorized<T>) {
+    auto sum = running_sum(), dot = running_sum();
+    for_each_vec<float>(0, count, [&](auto at) TG_INLINE {
+      const auto value = make(at);
+      at.store(value, to);
+      sum.update(at, value);
+      dot.update(at, value * at.load(grad));
+    });
+    return {sum.total(), dot.total()};
+  }
+#endif
+  for_each_vec<T>(0, count, [&](auto at) TG_INLINE { at.store(make(at), to); });
+  return {sum_of(to, count), dot_of(to, grad, count)};
+}
+
+/// The same of a row, by tiles: make(first class of the tile) gives a tile's `make`.
+template <typename T, typename Make>
+TG_STAGE WeightSums<T> weigh_row(const OneHotRow<T>& row, T* to, Make&& make) {
+  WeightSums<T> sums;
+  for (int64_t k = 0; k < row.classes; k += kTile) {
+    const auto tile =
+        weigh_tile(to + k, row.grad + k, min64(kTile, row.classes - k), make(row.x + k));
+    sums.sum += tile.sum, sums.dot += tile.dot;
+  }
+  return sums;
+}
+
+/// A softmax as weights of which `factor` makes probabilities, with the mean of the gradient.
+template <typename T>
+struct Distribution {
+  T factor, mean;
+};
+
+template <typename T>
+static inline Distribution<T> distribution_of(const WeightSums<T>& sums, T undefined) {
+  const T factor = T{1} / sums.sum + undefined;
+  return {factor, sums.dot * factor};
+}
+
+/// Weights of softmax(x / tau).
+template <typename T>
+static inline Distribution<T> weigh(const OneHotRow<T>& row, double tau, T* weights) {
+  const auto scale = math::exponent_scale<T>(tau);
+  const auto sums = weigh_row(row, weights, [&](const T* x) TG_INLINE {
+    return [=, max = or_zero(row.max)](auto at)
+               TG_INLINE { return math::exp_scaled(at.load(x) - max, scale); };
+  });
+  return distribution_of(sums, row.undefined);
+}
+
+/// Weights of gapped scores. That of the choice is added to sums without it.
+template <typename T>
+static inline Distribution<T> weigh_gapped(const OneHotRow<T>& row, T gap, T* weights) {
+  const auto scale = math::exponent_scale<T>(row.tau);
+  auto sums = weigh_row(row, weights, [&](const T* x) TG_INLINE {
+    return [=, max = or_zero(row.max)](auto at) TG_INLINE {
+      const auto d = at.load(x) - max;
+      return math::exp_scaled(math::gapped_difference(d, decltype(d)(gap)), scale);
+    };
+  });
+  const T low = weights[row.choice];
+  const T more = T{1} - low;
+  sums.sum += more, sums.dot += more * row.grad[row.choice];
+  weights[row.choice] = 1;
+  return distribution_of(sums, row.undefined + scale.high * 0);
+}
+
+/// J(y) g / tau of weights, in place, and the gradient at tau where it is wanted.
+template <typename T>
+static inline void soft_gradient(const PlannedParams& a, int64_t index, const OneHotRow<T>& row,
+                                 const Distribution<T>& y, T* weights) {
+  const T inverse = math::inverse_temperature<T>(row.tau);
+  const auto of = [factor = y.factor](auto weight) TG_INLINE { return weight * factor; };
+  if (a.row_value == nullptr)
+    return make_gradients(weights, row.grad, row.classes, y.mean, inverse, weights, of);
+  T at_tau = 0;
+  for (int64_t k = 0; k < row.classes; k += kTile) {
+    const int64_t count = min64(kTile, row.classes - k);
+    for (int64_t j = k; j < k + count; ++j) weights[j] = of(weights[j]);
+    at_tau += differentiate(weights + k, weights + k, row.grad + k, count, y.mean, inverse);
+  }
+  static_cast<T*>(a.row_value)[index] = at_tau;
+}
+
+template <typename T>
+static inline void zgr_gradient(const OneHotRow<T>& row, T* weights) {
+  const Distribution<T> p = weigh(row, 1.0, weights);
+  const T g = row.grad[row.choice];
+  for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
+    const auto weight = at.load(weights);
+    using F = std::remove_cvref_t<decltype(weight)>;
+    at.store(math::zgr_gradient(weight * F(p.factor), F(at.load(row.grad)), F(g)), weights);
+  });
+  weights[row.choice] = math::zgr_gradient_of_choice(g, p.mean) + row.undefined;
+}
+
+/// `second`: scratch of a row.
+template <typename T>
+static inline void reinmax_gradient(const OneHotRow<T>& row, T* weights, T* second) {
+  if (row.tau == 1.0) return zgr_gradient(row, weights);
+  const Distribution<T> q = weigh(row, row.tau, weights), p = weigh(row, 1.0, second);
+  const T g = row.grad[row.choice], middle = (q.mean + g) * T{0.5};
+  for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
+    const auto weight = at.load(weights);
+    using F = std::remove_cvref_t<decltype(weight)>;
+    at.store(math::reinmax_gradient(weight * F(q.factor), F(at.load(second)) * F(p.factor),
+                                    F(at.load(row.grad)), F(middle), F(p.mean)),
+             weights);
+  });
+  weights[row.choice] += g - middle;
+}
+
+/// A row's gradient, in `result`; `second`: scratch of a row.
+template <typename T>
+static inline void one_hot_gradient(const PlannedParams& a, int64_t index, const OneHotRow<T>& row,
+                                    T* result, T* second) {
+  switch (a.estimator) {
+    case Estimator::kStraightThrough:
+      return soft_gradient(a, index, row, weigh(row, row.tau, result), result);
+    case Estimator::kGapped:
+      return soft_gradient(a, index, row, weigh_gapped(row, static_cast<T>(a.gap), result), result);
+    case Estimator::kZgr:
+      return zgr_gradient(row, result);
+    case Estimator::kReinMax:
+      return reinmax_gradient(row, result, second);
+    case Estimator::kGumbelRao:
+      return;
+  }
+}
+
+/// Elements of one of the buffers of one_hot_backward's scratch.
+static inline int64_t one_hot_buffer(const PlannedParams& a) {
+  return a.plan.scratch_bytes / element_size(a.plan.opmath) / kOneHotBuffers;
+}
+
+}  // namespace torch_gumbel::cpu::TG_ISA
