@@ -178,7 +178,10 @@ struct PrivateOps {
     check_choices(kName, index, logits, dim);
     Operands operands = drawn(logits, tau, key, dim, full_shape, start);
     operands.grad = grad;
-    operands.output = empty_like_shape(logits, logits.scalar_type());
+    // Draws are added up in the output: of a half type, too coarsely.
+    const bool adds_up = !Backend::kHardGivesIndex && settings.estimator == Estimator::kGumbelRao;
+    const auto type = logits.scalar_type();
+    operands.output = empty_like_shape(logits, adds_up ? opmath_type(type) : type);
     operands.index = index.contiguous();
     const Tensor rows = tau_grad_rows(logits, dim, tau_grad, operands);
     Launch launch = make_params(kName, operands);
@@ -186,7 +189,7 @@ struct PrivateOps {
     launch.params.draws = settings.draws, launch.params.gap = settings.gap;
     if (launch.params.rows.count > 0 && launch.params.rows.classes > 0)
       Backend::run_one_hot_backward(launch.params, logits);
-    return {operands.output, rows};
+    return {operands.output.to(type), rows};
   }
 
   /// Along the last dimension: for noise, which one is the class dimension makes no difference.

@@ -103,12 +103,14 @@ TORCH_LIBRARY(torch_gumbel, m) {
   // A code of a codebook; index: an empty tensor where it was not made.
   m.def(
       "straight_through_lookup.tensor_tau(Tensor logits, Tensor codebook, Tensor tau, "
-      "bool hard=True, *, bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "bool hard=True, *, bool return_index=False, str estimator=\"gumbel\", "
+      "Generator? generator=None, Tensor? key=None) "
       "-> (Tensor output, Tensor index)",
       pure);
   m.def(
       "straight_through_lookup(Tensor logits, Tensor codebook, Scalar tau=1, bool hard=True, *, "
-      "bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "bool return_index=False, str estimator=\"gumbel\", Generator? generator=None, "
+      "Tensor? key=None) "
       "-> (Tensor output, Tensor index)",
       pure);
 
