@@ -154,7 +154,7 @@ TORCH_GUMBEL_API Plan make_plan(Op op, const KernelParams& a, int threads,
 TORCH_GUMBEL_API Plan make_kl_plan(const Rows& rows, DType type);
 
 /// That of the backward of one-hot samples: rows_per_group, rows_per_call, grain, scratch_bytes,
-/// opmath, nontemporal. Its scratch holds so many buffers of a group.
+/// opmath, nontemporal, direct_gradients. Its scratch holds so many buffers of a group.
 constexpr int64_t kOneHotBuffers = 5;
 TORCH_GUMBEL_API Plan make_one_hot_plan(const KernelParams& a,
                                         int64_t nontemporal_bytes = kNontemporalBytes);

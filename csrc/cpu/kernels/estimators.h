@@ -9,25 +9,46 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
+/// A temperature, and its divisions.
+template <typename T>
+struct Tempering {
+  double tau = 1;
+  math::Exponent<T> scale = {};
+  T inverse = 1;
+
+  Tempering() = default;
+  explicit Tempering(double value)
+      : tau(value),
+        scale(math::exponent_scale<T>(value)),
+        inverse(math::inverse_temperature<T>(value)) {}
+};
+
 /// A row of one-hot backward.
 template <typename T>
 struct OneHotRow {
   const T *x, *grad;
   int64_t classes;
   int64_t choice;  // D
-  double tau;
-  T max;        // of x
-  T undefined;  // NaN in a row that has no distribution, else 0
+  T max;           // of x
+  T undefined;     // NaN in a row that has no distribution, else 0
+  Tempering<T> at;
 };
 
+/// `shared`: the group's temperature.
 template <typename T>
 static inline OneHotRow<T> one_hot_row(const PlannedParams& a, const Group& group, int64_t i,
-                                       const T* x, const T* grads) {
+                                       const T* x, const T* grads, const Tempering<T>& shared) {
   const int64_t classes = group.classes, given = a.index[group.index + i];
   const int64_t choice = given >= 0 && given < classes ? given : 0;
   const T *row = x + i * classes, max = max_of_memory(row, classes);
   const T undefined = (max - max) + (row[choice] - row[choice]);
-  return {row, grads + i * classes, classes, choice, group.tau_of(i), max, undefined};
+  return {row,
+          grads + i * classes,
+          classes,
+          choice,
+          max,
+          undefined,
+          group.uniform_tau() ? shared : Tempering<T>(group.tau_of(i))};
 }
 
 /// Sums of weights, and of their products with the incoming gradient.
@@ -36,9 +57,18 @@ struct WeightSums {
   T sum = 0, dot = 0;
 };
 
-/// to[k] = make(index) for k in [begin, begin + count), a tile, and their sums.
+/// Fetches the memory of as many bytes that lies like `from` at an index.
+template <typename At>
+TG_STAGE void fetch_at(const float* from, At at, int64_t bytes) {
+  for (int64_t b = 0; b < bytes; b += kLine)
+    __builtin_prefetch(reinterpret_cast<const char*>(from + at.k) + b);
+}
+
+/// to[k] = make(index) for k < count, a tile, and their sums. `next`: fetched meanwhile, unless
+/// null: the next row, and its gradients.
 template <typename T, typename Make>
-TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& make) {
+TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& make,
+                                  const T* next = nullptr, const T* next_grad = nullptr) {
 #if defined(__AVX2__)
   if constexpr (kVectorized<T>) {
     auto sum = running_sum(), dot = running_sum();
@@ -47,6 +77,9 @@ TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& ma
       at.store(value, to);
       sum.update(at, value);
       dot.update(at, value * at.load(grad));
+      if (next == nullptr) return;
+      fetch_at(next, at, sizeof value);
+      fetch_at(next_grad, at, sizeof value);
     });
     return {sum.total(), dot.total()};
   }
@@ -58,6 +91,9 @@ TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& ma
 /// The same of a row, by tiles: make(first class of the tile) gives a tile's `make`.
 template <typename T, typename Make>
 TG_STAGE WeightSums<T> weigh_row(const OneHotRow<T>& row, T* to, Make&& make) {
+  if (row.classes <= kTile)
+    return weigh_tile(to, row.grad, row.classes, make(row.x), row.x + row.classes,
+                      row.grad + row.classes);
   WeightSums<T> sums;
   for (int64_t k = 0; k < row.classes; k += kTile) {
     const auto tile =
@@ -79,10 +115,9 @@ static inline Distribution<T> distribution_of(const WeightSums<T>& sums, T undef
   return {factor, sums.dot * factor};
 }
 
-/// Weights of softmax(x / tau).
+/// Weights of softmax(x / tau), by tau's `scale`.
 template <typename T>
-static inline Distribution<T> weigh(const OneHotRow<T>& row, double tau, T* weights) {
-  const auto scale = math::exponent_scale<T>(tau);
+static inline Distribution<T> weigh(const OneHotRow<T>& row, math::Exponent<T> scale, T* weights) {
   const auto sums = weigh_row(row, weights, [&](const T* x) TG_INLINE {
     return [=, max = or_zero(row.max)](auto at)
                TG_INLINE { return math::exp_scaled(at.load(x) - max, scale); };
@@ -93,7 +128,7 @@ static inline Distribution<T> weigh(const OneHotRow<T>& row, double tau, T* weig
 /// Weights of gapped scores. That of the choice is added to sums without it.
 template <typename T>
 static inline Distribution<T> weigh_gapped(const OneHotRow<T>& row, T gap, T* weights) {
-  const auto scale = math::exponent_scale<T>(row.tau);
+  const auto scale = row.at.scale;
   auto sums = weigh_row(row, weights, [&](const T* x) TG_INLINE {
     return [=, max = or_zero(row.max)](auto at) TG_INLINE {
       const auto d = at.load(x) - max;
@@ -107,12 +142,16 @@ static inline Distribution<T> weigh_gapped(const OneHotRow<T>& row, T gap, T* we
   return distribution_of(sums, row.undefined + scale.high * 0);
 }
 
-/// J(y) g / tau of weights, in place, and the gradient at tau where it is wanted.
+/// J(y) g / tau of weights, in place or directly to `to`, and the gradient at tau where it is
+/// wanted.
 template <typename T>
 static inline void soft_gradient(const PlannedParams& a, int64_t index, const OneHotRow<T>& row,
-                                 const Distribution<T>& y, T* weights) {
-  const T inverse = math::inverse_temperature<T>(row.tau);
+                                 const Distribution<T>& y, T* weights, const Strided& to) {
+  const T inverse = row.at.inverse;
   const auto of = [factor = y.factor](auto weight) TG_INLINE { return weight * factor; };
+  if (a.plan.direct_gradients)
+    return store_gradients(weights, row.grad, row.classes, y.mean, inverse, to, a.plan.nontemporal,
+                           of);
   if (a.row_value == nullptr)
     return make_gradients(weights, row.grad, row.classes, y.mean, inverse, weights, of);
   T at_tau = 0;
@@ -126,7 +165,7 @@ static inline void soft_gradient(const PlannedParams& a, int64_t index, const On
 
 template <typename T>
 static inline void zgr_gradient(const OneHotRow<T>& row, T* weights) {
-  const Distribution<T> p = weigh(row, 1.0, weights);
+  const Distribution<T> p = weigh(row, math::exponent_scale<T>(1.0), weights);
   const T g = row.grad[row.choice];
   for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
     const auto weight = at.load(weights);
@@ -139,8 +178,9 @@ static inline void zgr_gradient(const OneHotRow<T>& row, T* weights) {
 /// `second`: scratch of a row.
 template <typename T>
 static inline void reinmax_gradient(const OneHotRow<T>& row, T* weights, T* second) {
-  if (row.tau == 1.0) return zgr_gradient(row, weights);
-  const Distribution<T> q = weigh(row, row.tau, weights), p = weigh(row, 1.0, second);
+  if (row.at.tau == 1.0) return zgr_gradient(row, weights);
+  const Distribution<T> q = weigh(row, row.at.scale, weights),
+                        p = weigh(row, math::exponent_scale<T>(1.0), second);
   const T g = row.grad[row.choice], middle = (q.mean + g) * T{0.5};
   for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
     const auto weight = at.load(weights);
@@ -152,15 +192,16 @@ static inline void reinmax_gradient(const OneHotRow<T>& row, T* weights, T* seco
   weights[row.choice] += g - middle;
 }
 
-/// A row's gradient, in `result`; `second`: scratch of a row.
+/// A row's gradient, in `result`, or directly in `to`; `second`: scratch of a row.
 template <typename T>
 static inline void one_hot_gradient(const PlannedParams& a, int64_t index, const OneHotRow<T>& row,
-                                    T* result, T* second) {
+                                    T* result, T* second, const Strided& to) {
   switch (a.estimator) {
     case Estimator::kStraightThrough:
-      return soft_gradient(a, index, row, weigh(row, row.tau, result), result);
+      return soft_gradient(a, index, row, weigh(row, row.at.scale, result), result, to);
     case Estimator::kGapped:
-      return soft_gradient(a, index, row, weigh_gapped(row, static_cast<T>(a.gap), result), result);
+      return soft_gradient(a, index, row, weigh_gapped(row, static_cast<T>(a.gap), result), result,
+                           to);
     case Estimator::kZgr:
       return zgr_gradient(row, result);
     case Estimator::kReinMax:

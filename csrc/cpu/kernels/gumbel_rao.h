@@ -52,7 +52,7 @@ template <typename T>
 static inline WeightSums<T> weigh_draw(const RaoRow<T>& row, int64_t k, int64_t count, T chosen,
                                        const T* exp1, T* weights) {
   const T *p = row.p + k, *x = row.of.x + k, *grad = row.of.grad + k;
-  const double tau = row.of.tau;
+  const double tau = row.of.at.tau;
   const auto ratio = [=](auto at) TG_INLINE {
     const auto p_k = at.load(p);
     return math::conditional_weight(at.load(exp1), p_k * decltype(p_k)(chosen));
@@ -63,7 +63,7 @@ static inline WeightSums<T> weigh_draw(const RaoRow<T>& row, int64_t k, int64_t 
       const auto root = ratio(at);
       return root * root;
     });
-  const auto scale = math::exponent_scale<T>(tau);
+  const auto scale = row.of.at.scale;
   const T base = math::log_normal(chosen) - row.log_sum, max = or_zero(row.of.max);
   return weigh_tile(weights, grad, count, [=](auto at) TG_INLINE {
     const auto d = at.load(x) - max;
@@ -80,7 +80,7 @@ static inline void add_draw(const PlannedParams& a, RaoRow<T>& row, const Weight
   const int64_t classes = row.of.classes;
   const Distribution<T> y = distribution_of(sums, row.of.undefined);
   if (a.row_value != nullptr) {
-    const T inverse = math::inverse_temperature<T>(row.of.tau);
+    const T inverse = row.of.at.inverse;
     for (int64_t k = 0; k < classes; ++k) weights[k] *= y.factor;
     T terms = 0;
     alignas(64) T gradients[kTile + kLanes];
@@ -105,11 +105,12 @@ template <typename T>
 static void gumbel_rao_rows(const PlannedParams& a, const Group& group, int64_t first, int64_t rows,
                             const T* x, const T* grads, T* result, T* p, T* weights) {
   const int64_t classes = group.classes;
+  const Tempering<T> shared(group.tau);
   RaoRow<T> of[kRaoRows];
   for (int64_t i = 0; i < rows; ++i) {
-    const auto row = one_hot_row(a, group, first + i, x, grads);
+    const auto row = one_hot_row(a, group, first + i, x, grads, shared);
     T *probabilities = p + i * classes, *to = result + i * classes;
-    const Distribution<T> at_1 = weigh(row, 1.0, probabilities);
+    const Distribution<T> at_1 = weigh(row, math::exponent_scale<T>(1.0), probabilities);
     for (int64_t k = 0; k < classes; ++k) probabilities[k] *= at_1.factor, to[k] = 0;
     of[i] = {row, probabilities, -math::log_normal(at_1.factor)};
   }
@@ -135,7 +136,7 @@ static void gumbel_rao_rows(const PlannedParams& a, const Group& group, int64_t 
     }
   }
   for (int64_t i = 0; i < rows; ++i) {
-    const T mean = math::inverse_temperature<T>(of[i].of.tau) / static_cast<T>(a.draws);
+    const T mean = of[i].of.at.inverse / static_cast<T>(a.draws);
     for (int64_t k = 0; k < classes; ++k) result[i * classes + k] *= mean;
     if (a.row_value != nullptr)
       static_cast<T*>(a.row_value)[group.index + first + i] =
@@ -162,12 +163,14 @@ static void one_hot_backward(const PlannedParams& a, int64_t begin, int64_t end,
     const int64_t classes = group.classes;
     const T *x = values_of(group, group.input, x_buffer),
             *grads = values_of(group, group.grad, grad_buffer);
+    const Tempering<T> shared(group.tau);
     if (a.estimator == Estimator::kGumbelRao)
       gumbel_rao_group(a, group, x, grads, result, second, third);
     else
       for (int64_t i = 0; i < group.rows; ++i)
-        one_hot_gradient(a, group.index + i, one_hot_row(a, group, i, x, grads),
-                         result + i * classes, second);
+        one_hot_gradient(a, group.index + i, one_hot_row(a, group, i, x, grads, shared),
+                         result + i * classes, second, part_of(group.output, i, 0));
+    if (a.plan.direct_gradients) return;
     store_group(result, group.rows, classes, group.output, a.plan.nontemporal);
   });
   if (a.plan.nontemporal) fence_nontemporal();

@@ -2,8 +2,8 @@
 """Estimators of sample_one_hot: their gradients by definition, and exact means and variances.
 
 Given the class, all but "gumbel", "gumbel-rao", and "decoupled" are functions of logits and
-gradient: their moments are sums over classes. The others are sampled, and compared within 5 standard errors
-(false alarms: 6e-7 each); noise that is differentiated, or kept over draws, is off by more than 50.
+gradient: their moments are sums over classes. The others are sampled, and compared within 5
+standard errors (false alarms: 6e-7 each).
 """
 
 import numpy as np
