@@ -191,10 +191,11 @@ Plan make_one_hot_plan(const KernelParams& a, int64_t nontemporal_bytes) {
   plan.nontemporal = a.rows.count * classes * element_size(a.output_type) >= nontemporal_bytes;
   plan.rows_per_group = std::clamp<int64_t>(fit, least, kTile);
   plan.rows_per_call = plan.rows_per_group;
-  const bool lines = whole_lines(classes, a.output_type) || classes > kTile;
-  const bool soft = a.estimator == Estimator::kStraightThrough || a.estimator == Estimator::kGapped;
-  plan.direct_gradients = soft && a.row_value == nullptr && a.rows.step(Operand::kOutput) == 1 &&
-                          (lines || !plan.nontemporal);
+  const bool lines =
+      (whole_lines(classes, a.output_type) && classes >= kShortRow) || classes > kTile;
+  const bool one_pass = a.estimator != Estimator::kGumbelRao;
+  plan.direct_gradients = one_pass && a.row_value == nullptr &&
+                          a.rows.step(Operand::kOutput) == 1 && (lines || !plan.nontemporal);
   const int64_t draws = a.estimator == Estimator::kGumbelRao ? a.draws : 1;
   plan.grain = std::max<int64_t>(1, kElementsPerThread / draws / (plan.rows_per_call * classes));
   const int64_t elements = std::min(plan.rows_per_group, a.rows.count) * classes + kScratchSlack;

@@ -25,21 +25,21 @@ TG_HD F gapped_difference(F d, F gap) {
   return -larger(gap, -d);
 }
 
-/// zgr at a class other than D; g_choice: g_D.
-template <typename F>
-TG_HD F zgr_gradient(F p, F g, F g_choice) {
-  return p * (g - g_choice) * F(0.5f);
+/// zgr at a class other than D; g_choice: g_D. `S`: what a value of the row is given as.
+template <typename F, typename S>
+TG_HD F zgr_gradient(F p, F g, S g_choice) {
+  return p * (g - g_choice) * 0.5f;
 }
 /// zgr at D; mean: p.g.
 template <typename F>
 TG_HD F zgr_gradient_of_choice(F g_choice, F mean) {
-  return (g_choice - mean) * F(0.5f);
+  return (g_choice - mean) * 0.5f;
 }
 
 /// reinmax at a class; middle: (q.g + g_D) / 2, mean: p.g. Of D, g_D - middle is added.
-template <typename F>
-TG_HD F reinmax_gradient(F q, F p, F g, F middle, F mean) {
-  return fma(q, g - middle, p * (g - mean) * F(-0.5f));
+template <typename F, typename S>
+TG_HD F reinmax_gradient(F q, F p, F g, S middle, S mean) {
+  return q * (g - middle) - p * (g - mean) * 0.5f;
 }
 
 // Scores given their choice: with E standard exponentials, one per class,

@@ -23,7 +23,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 Tensor tempered(const Tensor& scores, const Tensor& tau, int64_t dim) {
   const Tensor masked = scores == -kInfinity;
   const Tensor scaled = scores.masked_fill(masked, 0) / tau.to(scores.scalar_type());
-  return scaled.masked_fill(masked, -kInfinity).softmax(dim);
+  return at::where(masked, scores, scaled).softmax(dim);
 }
 
 /// 1 at the choices.

@@ -135,7 +135,7 @@ TensorPair decoupled(const Draw& draw, const Settings& how) {
   const Tensor x = draw.logits.to(scaled.scalar_type());
   const Tensor masked = x.detach() == -kInfinity;
   const Tensor tempered =
-      (x.masked_fill(masked, 0) / draw.tau.to(x.scalar_type())).masked_fill(masked, -kInfinity);
+      at::where(masked, x, x.masked_fill(masked, 0) / draw.tau.to(x.scalar_type()));
   const Tensor y = ops::softmax().call(tempered, one, draw.key, draw.dim, /*hard=*/false, draw.type,
                                        std::nullopt, std::nullopt);
   return {sample + (y - y.detach()), index};

@@ -163,49 +163,81 @@ static inline void soft_gradient(const PlannedParams& a, int64_t index, const On
   static_cast<T*>(a.row_value)[index] = at_tau;
 }
 
+/// Where a row's gradient goes: directly to memory, or to scratch.
 template <typename T>
-static inline void zgr_gradient(const OneHotRow<T>& row, T* weights) {
-  const Distribution<T> p = weigh(row, math::exponent_scale<T>(1.0), weights);
-  const T g = row.grad[row.choice];
-  for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
-    const auto weight = at.load(weights);
-    using F = std::remove_cvref_t<decltype(weight)>;
-    at.store(math::zgr_gradient(weight * F(p.factor), F(at.load(row.grad)), F(g)), weights);
-  });
-  weights[row.choice] = math::zgr_gradient_of_choice(g, p.mean) + row.undefined;
+struct GradientTo {
+  const Strided* memory;  // or null
+  bool nontemporal;
+  T* scratch;
+};
+
+/// value(load, k), which takes T at a pointer by load(pointer), for every class but the choice.
+template <typename T, typename Value>
+static inline void store_row(const OneHotRow<T>& row, const GradientTo<T>& to, T at_choice,
+                             Value&& value) {
+  const auto number = [](const T* at) TG_INLINE { return *at; };
+  const auto vec = [](const T* at) TG_INLINE { return loadu(at); };
+  const auto store = [&](auto* data, bool nontemporal) {
+    using Element = std::remove_pointer_t<decltype(data)>;
+    constexpr int kStep = kLine / sizeof(Element), kWidth = kVectorBytes / sizeof(T);
+    store_lines(
+        data, row.classes, nontemporal,
+        [&](int64_t k, Element* line) TG_INLINE {
+          if constexpr (std::is_same_v<Element, T>)
+            for (int j = 0; j < kStep; j += kWidth) storeu(value(vec, k + j), line + j);
+          else
+            for (int j = 0; j < kStep; ++j) line[j] = narrow<Element>(value(number, k + j));
+          if (row.choice >= k && row.choice < k + kStep)
+            line[row.choice - k] = narrow<Element>(at_choice);
+        },
+        [&](int64_t k) { return narrow<Element>(k == row.choice ? at_choice : value(number, k)); });
+  };
+  if (to.memory == nullptr) return store(to.scratch, false);
+  dispatch_dtype(*to.memory, [&](auto* data) { store(data, to.nontemporal); });
 }
 
-/// `second`: scratch of a row.
+/// `weights`, `second`: scratch of a row; `to.scratch` is neither.
 template <typename T>
-static inline void reinmax_gradient(const OneHotRow<T>& row, T* weights, T* second) {
-  if (row.at.tau == 1.0) return zgr_gradient(row, weights);
+static inline void zgr_gradient(const OneHotRow<T>& row, T* weights, const GradientTo<T>& to) {
+  const Distribution<T> p = weigh(row, math::exponent_scale<T>(1.0), weights);
+  const T g = row.grad[row.choice];
+  store_row(row, to, math::zgr_gradient_of_choice(g, p.mean) + row.undefined,
+            [=, grad = row.grad](auto load, int64_t k) TG_INLINE {
+              return math::zgr_gradient(load(weights + k) * p.factor, load(grad + k), g);
+            });
+}
+
+template <typename T>
+static inline void reinmax_gradient(const OneHotRow<T>& row, T* weights, T* second,
+                                    const GradientTo<T>& to) {
+  if (row.at.tau == 1.0) return zgr_gradient(row, weights, to);
   const Distribution<T> q = weigh(row, row.at.scale, weights),
                         p = weigh(row, math::exponent_scale<T>(1.0), second);
   const T g = row.grad[row.choice], middle = (q.mean + g) * T{0.5};
-  for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
-    const auto weight = at.load(weights);
-    using F = std::remove_cvref_t<decltype(weight)>;
-    at.store(math::reinmax_gradient(weight * F(q.factor), F(at.load(second)) * F(p.factor),
-                                    F(at.load(row.grad)), F(middle), F(p.mean)),
-             weights);
-  });
-  weights[row.choice] += g - middle;
+  const auto value = [=, grad = row.grad](auto load, int64_t k) TG_INLINE {
+    return math::reinmax_gradient(load(weights + k) * q.factor, load(second + k) * p.factor,
+                                  load(grad + k), middle, p.mean);
+  };
+  const auto number = [](const T* at) TG_INLINE { return *at; };
+  store_row(row, to, value(number, row.choice) + (g - middle), value);
 }
 
-/// A row's gradient, in `result`, or directly in `to`; `second`: scratch of a row.
+/// A row's gradient, in `result`, or directly in `memory`; `second`, `third`: scratch of a row.
 template <typename T>
 static inline void one_hot_gradient(const PlannedParams& a, int64_t index, const OneHotRow<T>& row,
-                                    T* result, T* second, const Strided& to) {
+                                    T* result, T* second, T* third, const Strided& memory) {
+  const GradientTo<T> to = {a.plan.direct_gradients ? &memory : nullptr, a.plan.nontemporal,
+                            result};
   switch (a.estimator) {
     case Estimator::kStraightThrough:
-      return soft_gradient(a, index, row, weigh(row, row.at.scale, result), result, to);
+      return soft_gradient(a, index, row, weigh(row, row.at.scale, result), result, memory);
     case Estimator::kGapped:
       return soft_gradient(a, index, row, weigh_gapped(row, static_cast<T>(a.gap), result), result,
-                           to);
+                           memory);
     case Estimator::kZgr:
-      return zgr_gradient(row, result);
+      return zgr_gradient(row, second, to);
     case Estimator::kReinMax:
-      return reinmax_gradient(row, result, second);
+      return reinmax_gradient(row, second, third, to);
     case Estimator::kGumbelRao:
       return;
   }

@@ -121,8 +121,9 @@ static void gumbel_rao_rows(const PlannedParams& a, const Group& group, int64_t 
     if (whole) fill_conditional_exp1(group.words, first, rows, 0, classes, plane, exp1);
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t choice = of[i].of.choice;
-      const T chosen = conditional_exp1<T>(group.words.key_of(first + i),
-                                           group.words.position(first + i, choice), plane);
+      const T chosen = whole ? exp1[i * classes + choice]
+                             : conditional_exp1<T>(group.words.key_of(first + i),
+                                                   group.words.position(first + i, choice), plane);
       WeightSums<T> sums;
       for (int64_t k = 0; k < classes; k += kTile) {
         const int64_t count = min64(kTile, classes - k);
@@ -169,7 +170,7 @@ static void one_hot_backward(const PlannedParams& a, int64_t begin, int64_t end,
     else
       for (int64_t i = 0; i < group.rows; ++i)
         one_hot_gradient(a, group.index + i, one_hot_row(a, group, i, x, grads, shared),
-                         result + i * classes, second, part_of(group.output, i, 0));
+                         result + i * classes, second, third, part_of(group.output, i, 0));
     if (a.plan.direct_gradients) return;
     store_group(result, group.rows, classes, group.output, a.plan.nontemporal);
   });
