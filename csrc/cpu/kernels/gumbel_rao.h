@@ -3,7 +3,7 @@
 // key again; and the backward of one-hot samples by any estimator.
 #pragma once
 
-#include "estimators.h"
+#include "one_hot_small.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
@@ -164,6 +164,13 @@ static void one_hot_backward(const PlannedParams& a, int64_t begin, int64_t end,
     const int64_t classes = group.classes;
     const T *x = values_of(group, group.input, x_buffer),
             *grads = values_of(group, group.grad, grad_buffer);
+#if defined(__AVX2__)
+    if constexpr (kVectorized<T>)
+      if (is_small<T>(a, group)) {
+        small_group(a, group, x, grads, result);
+        return store_group(result, group.rows, classes, group.output, a.plan.nontemporal);
+      }
+#endif
     const Tempering<T> shared(group.tau);
     if (a.estimator == Estimator::kGumbelRao)
       gumbel_rao_group(a, group, x, grads, result, second, third);
