@@ -29,9 +29,9 @@ class OneHotCategoricalStraightThrough(  # type: ignore[override]
 ):
     r"""Exactly one-hot samples with the gradient of an estimator: torch's, or another by name.
 
-    By default the gradient is that of torch's class of this name, whose samples differ from one-hot
-    ones by rounding: that of ``probs``, without noise. ``estimator="gumbel"`` has that of the
-    relaxed sample of the same noise, as :func:`torch_gumbel.gumbel_softmax` with ``hard=True``.
+    By default the gradient is that of torch's class of this name, that of ``probs``, without
+    noise. ``estimator="gumbel"`` has that of the relaxed sample of the same noise, as
+    :func:`torch_gumbel.gumbel_softmax` with ``hard=True``.
     The distribution (``log_prob``, ``entropy``, ``mean``, ``enumerate_support``) depends neither on
     the temperature nor on the estimator.
 
