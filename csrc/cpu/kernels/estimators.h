@@ -68,7 +68,8 @@ TG_STAGE void fetch_at(const float* from, At at, int64_t bytes) {
 /// null: the next row, and its gradients.
 template <typename T, typename Make>
 TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& make,
-                                  const T* next = nullptr, const T* next_grad = nullptr) {
+                                  [[maybe_unused]] const T* next = nullptr,
+                                  [[maybe_unused]] const T* next_grad = nullptr) {
 #if defined(__AVX2__)
   if constexpr (kVectorized<T>) {
     auto sum = running_sum(), dot = running_sum();
