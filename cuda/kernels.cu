@@ -4,6 +4,7 @@
 #include "device/keys.cuh"
 #include "device/ops.cuh"
 #include "kernels.h"
+#include "kernels/estimators.cuh"
 #include "plan.h"
 
 namespace torch_gumbel::cuda {
@@ -230,6 +231,17 @@ void noise(const KernelParams& given, cudaStream_t stream) {
   const KernelParams a = planning::as_run(given);
   const Plan plan = plan_for(Op::kNoise, a, {});
   start(noise_kernel(plan, a), problem_of(a, plan, nullptr), plan.blocks, plan.threads, 0, stream);
+}
+
+void one_hot_backward(const KernelParams& a, cudaStream_t stream) {
+  if (a.rows.count == 0 || a.rows.classes == 0) return;
+  const Plan plan = planning::generic_plan(Op::kHardBackward, a);
+  const bool wide = a.input_type == DType::kFloat64;
+  const Kernel rao = wide ? gumbel_rao_generic_kernel<double> : gumbel_rao_generic_kernel<float>;
+  const Kernel other =
+      wide ? one_hot_backward_generic_kernel<double> : one_hot_backward_generic_kernel<float>;
+  start(a.estimator == Estimator::kGumbelRao ? rao : other, problem_of(a, plan, nullptr),
+        plan.blocks, plan.threads, 0, stream);
 }
 
 void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key, uint64_t* out,

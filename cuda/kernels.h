@@ -71,6 +71,12 @@ TORCH_GUMBEL_API void noise(const KernelParams& a, cudaStream_t stream);
 /// Gates; elements are rows of one class. See csrc/math/gate.h.
 TORCH_GUMBEL_API void gates(GateOp op, const GateParams& a, cudaStream_t stream);
 
+/// The backward of a one-hot sample whose choices are index: from logits = input and gradients at
+/// the sample = grad, output = the estimator's gradient (csrc/math/estimators.h), a mean over
+/// `draws`, which it adds up in the output, of kGumbelRao. An index out of range counts as 0.
+/// row_value, unless null: the gradient at tau; not written for kZgr and kReinMax.
+TORCH_GUMBEL_API void one_hot_backward(const KernelParams& a, cudaStream_t stream);
+
 /// The one of these that computes `op`.
 inline void run_op(Op op, const KernelParams& a, cudaStream_t stream, const Resources& resources) {
   switch (op) {

@@ -22,6 +22,14 @@ namespace {
 using at::Tensor;
 
 struct Backend {
+  static constexpr bool kHardGivesIndex = false;
+
+  static void run_one_hot_backward(const KernelParams& a, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    one_hot_backward(a, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
   static void run(Op op, const KernelParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
     const int multiprocessors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;

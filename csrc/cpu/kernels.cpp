@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/gate.h"
+#include "kernels/gumbel_rao.h"
 #include "kernels/kl.h"
 #include "kernels/spatial_argmax.h"
 #include "kernels/spatial_backward.h"
@@ -114,12 +115,18 @@ void gates(GateOp op, const GateParams& a, int64_t begin, int64_t end) {
                                   : run_gates<float>(op, a, begin, end);
 }
 
+void one_hot(const PlannedParams& a, int64_t begin, int64_t end, void* scratch) {
+  dispatch_opmath_type(a, [&](auto zero) {
+    one_hot_backward(a, begin, end, static_cast<decltype(zero)*>(scratch));
+  });
+}
+
 }  // namespace
 }  // namespace TG_ISA
 
 extern const Kernels TG_TABLE(TG_ISA);
 const Kernels TG_TABLE(TG_ISA) = {TG_TEXT(TG_ISA),      TG_ISA::run_rows,   TG_ISA::reduce_tiles,
                                   TG_ISA::finish_tiles, TG_ISA::finish_row, TG_ISA::kl,
-                                  TG_ISA::kl_gradient,  TG_ISA::gates};
+                                  TG_ISA::kl_gradient,  TG_ISA::gates,      TG_ISA::one_hot};
 
 }  // namespace torch_gumbel::cpu

@@ -44,6 +44,8 @@ struct Kernels {
   void (*kl_backward)(const KlParams& a, int64_t begin, int64_t end, void* scratch);
   /// Gates of elements [begin, end), each a row of one class.
   void (*gates)(GateOp op, const GateParams& a, int64_t begin, int64_t end);
+  /// The backward of one-hot samples: rows [begin, end). a.plan: make_one_hot_plan.
+  void (*one_hot_backward)(const PlannedParams& a, int64_t begin, int64_t end, void* scratch);
 };
 
 /// Builds of kernels.cpp that this library holds and this machine runs, slowest first.

@@ -180,4 +180,28 @@ Plan make_kl_plan(const Rows& rows, DType type) {
   return plan;
 }
 
+Plan make_one_hot_plan(const KernelParams& a, int64_t nontemporal_bytes) {
+  const int64_t classes = a.rows.classes;
+  const bool along = a.rows.step(Operand::kInput) == 1;
+  const int64_t fit = (along ? kTile : kKlSpatialElements) / classes;
+  const int64_t least = along || classes > kKlSpatialElements ? 1 : kMinSpatialRows;
+  Plan plan;
+  plan.opmath = opmath_type(a.input_type);
+  plan.words_along_classes = a.rows.step(Operand::kWord) == 1 || classes == 1;
+  plan.nontemporal = a.rows.count * classes * element_size(a.output_type) >= nontemporal_bytes;
+  plan.rows_per_group = std::clamp<int64_t>(fit, least, kTile);
+  plan.rows_per_call = plan.rows_per_group;
+  const bool lines =
+      (whole_lines(classes, a.output_type) && classes >= kShortRow) || classes > kTile;
+  const bool one_pass = a.estimator != Estimator::kGumbelRao;
+  plan.direct_gradients = one_pass && a.row_value == nullptr &&
+                          a.rows.step(Operand::kOutput) == 1 && (lines || !plan.nontemporal);
+  const int64_t draws = a.estimator == Estimator::kGumbelRao ? a.draws : 1;
+  plan.grain = std::max<int64_t>(1, kElementsPerThread / draws / (plan.rows_per_call * classes));
+  const int64_t elements = std::min(plan.rows_per_group, a.rows.count) * classes + kScratchSlack;
+  const int64_t line = kLine / element_size(plan.opmath);
+  plan.scratch_bytes = kOneHotBuffers * ceil_div(elements, line) * line * element_size(plan.opmath);
+  return plan;
+}
+
 }  // namespace torch_gumbel::cpu

@@ -160,6 +160,12 @@ TG_HD constexpr bool stores_gates_nontemporally(int64_t elements, DType type) {
   return elements * element_size(type) >= kNontemporalBytes;
 }
 
+/// That of the backward of one-hot samples: rows_per_group, rows_per_call, grain, scratch_bytes,
+/// opmath, nontemporal, direct_gradients. Its scratch holds so many buffers of a group.
+constexpr int64_t kOneHotBuffers = 5;
+TORCH_GUMBEL_API Plan make_one_hot_plan(const KernelParams& a,
+                                        int64_t nontemporal_bytes = kNontemporalBytes);
+
 /// What the kernels take.
 struct PlannedParams : KernelParams {
   Op op = Op::kSoft;

@@ -42,22 +42,32 @@ void run_long_rows(const Kernels& kernels, const PlannedParams& a) {
   });
 }
 
-void run_rows(const Kernels& kernels, const PlannedParams& a) {
+using RunRows = void (*)(const PlannedParams&, int64_t, int64_t, void*);
+
+void run_rows(RunRows rows, const PlannedParams& a) {
   // Whole groups to each thread, so that threads do not split what is fastest together.
   const int64_t group = a.plan.rows_per_call;
   const int64_t groups = (a.rows.count + group - 1) / group;
   ops::parallel_for(0, groups, a.plan.grain, [&](int64_t begin, int64_t end) {
     const Scratch scratch(a.plan.scratch_bytes);
-    kernels.rows(a, begin * group, std::min(end * group, a.rows.count), scratch.get());
+    rows(a, begin * group, std::min(end * group, a.rows.count), scratch.get());
   });
 }
 
 struct Backend {
+  /// Whether Op::kHard writes the classes as well.
+  static constexpr bool kHardGivesIndex = true;
+
   static void run(Op op, const KernelParams& params, const at::Tensor&) {
     const PlannedParams a = {params, op, make_plan(op, params, at::get_num_threads())};
     const Kernels& kernels = selected_kernels();
-    a.plan.path == Path::kTiles ? run_long_rows(kernels, a) : run_rows(kernels, a);
+    a.plan.path == Path::kTiles ? run_long_rows(kernels, a) : run_rows(kernels.rows, a);
     if ((draws_soft(op) || op == Op::kHardBackward) && any_huge_tau(a)) redo_huge_tau(op, a);
+  }
+
+  static void run_one_hot_backward(const KernelParams& params, const at::Tensor&) {
+    run_rows(selected_kernels().one_hot_backward,
+             {params, Op::kHardBackward, make_one_hot_plan(params)});
   }
 };
 

@@ -138,12 +138,16 @@ TG_HD double near64(uint32_t word, uint32_t extension) {
   return fma(fma(high, 0x1p32, low), 0x1p-64, 0x1p-65);
 }
 
-/// float64 noise: always both words, v = (w 2^32 + w2 + 1/2) 2^-64, computed in float64. In
-/// [-3.81, 45.06].
-TG_HD double gumbel64(uint32_t word, uint32_t extension) {
+/// exp1 in float64: always both words, v = (w 2^32 + w2 + 1/2) 2^-64. In [2^-65, 45].
+TG_HD double exp1_64(uint32_t word, uint32_t extension) {
   const double near = near64(word, extension);
   const bool upper = static_cast<int32_t>(word) < 0;
-  return -log_normal(upper ? -log_normal(near) : minus_log1p_minus(near));
+  return upper ? -log_normal(near) : minus_log1p_minus(near);
+}
+
+/// float64 noise, computed in float64. In [-3.81, 45.06].
+TG_HD double gumbel64(uint32_t word, uint32_t extension) {
+  return -log_normal(exp1_64(word, extension));
 }
 
 }  // namespace torch_gumbel::math

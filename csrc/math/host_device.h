@@ -59,6 +59,9 @@ TG_HD float signed_float(uint32_t bits) { return static_cast<float>(static_cast<
 TG_HD float select_sign(uint32_t bits, float set, float clear) {
   return static_cast<int32_t>(bits) < 0 ? set : clear;
 }
+/// The larger of a and b, b where one of them is NaN.
+TG_HD float larger(float a, float b) { return a > b ? a : b; }
+TG_HD double larger(double a, double b) { return a > b ? a : b; }
 /// value, or 0 where x < least.
 TG_HD float zero_below(float least, float x, float value) { return x < least ? 0.0f : value; }
 

@@ -96,9 +96,14 @@ TG_HD Block philox4x32(Block counter, const RoundKeys<rounds>& keys) {
   return philox4x32(philox_product(counter.word[0]), counter, keys);
 }
 
-/// Which of the two independent words of a position: its word, or the one that extends a small
-/// word's tail.
+/// Which of the independent words of a position: its word, or the one that extends a small word's
+/// tail; further pairs of them follow.
 enum class Plane : uint32_t { kWord = 0, kExtension = 1 };
+
+/// The words that extend those of a plane.
+TG_HD Plane extension_of(Plane plane) {
+  return static_cast<Plane>(static_cast<uint32_t>(plane) + 1);
+}
 
 /// The counter of block `counter` of a seed.
 TG_HD Block counter_block(uint64_t counter, Plane plane = Plane::kWord) {

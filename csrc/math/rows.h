@@ -16,6 +16,9 @@ namespace torch_gumbel {
 /// same noise in KernelParams::one_hot.
 enum class Op { kSoft, kHard, kHardSoft, kArgmax, kBackward, kHardBackward, kNoise };
 
+/// What the backward of a one-hot sample computes: estimators.h.
+enum class Estimator : int32_t { kStraightThrough, kZgr, kReinMax, kGapped, kGumbelRao };
+
 /// Element types that the kernels read and write.
 enum class DType : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
@@ -78,13 +81,16 @@ struct KernelParams {
   const uint64_t* key = nullptr;
   void* row_value = nullptr;  // [rows] log-sum-exp, d loss / d tau, or best score: float, double
                               // for float64 logits
-  int64_t* index = nullptr;   // [rows] argmax
+  int64_t* index = nullptr;   // [rows] argmax; read by the one-hot backward
   math::Key host_key;         // the key when it was read on the host (`key` is null then)
   double host_tau = 1.0;      // the temperature when it was read on the host (`tau` is null then)
   DType input_type = DType::kFloat32;
   DType grad_type = DType::kFloat32;
   DType output_type = DType::kFloat32;
   DType tau_type = DType::kFloat64;
+  Estimator estimator = Estimator::kStraightThrough;  // one-hot backward, from input, grad, index
+  int32_t draws = 1;                                  // kGumbelRao
+  double gap = 1;                                     // kGapped
 };
 
 TG_HD math::Key key_of(const KernelParams& a, const Row& row) {

@@ -3,6 +3,7 @@
 #include <torch/serialize/input-archive.h>
 #include <torch/utils.h>
 #include <torch_gumbel/nn.h>
+#include <torch_gumbel/one_hot.h>
 #include <torch_gumbel/sampling.h>
 
 #include <cmath>
@@ -62,6 +63,10 @@ const char* name_of(EvalMode mode) {
 
 GumbelSoftmaxImpl::GumbelSoftmaxImpl(GumbelSoftmaxOptions given) : options(std::move(given)) {
   checked(options.tau());
+  TORCH_CHECK_VALUE(options.estimator() == "gumbel" || (options.hard() && !options.recompute()),
+                    "GumbelSoftmax: estimator is an argument of hard samples without recompute, "
+                    "got \"",
+                    options.estimator(), "\"");
   reset();
 }
 
@@ -160,7 +165,14 @@ at::Tensor GumbelSoftmaxImpl::tau_for(const at::Tensor& logits) {
 at::Tensor GumbelSoftmaxImpl::forward(const at::Tensor& logits,
                                       std::optional<at::Generator> generator,
                                       std::optional<at::Tensor> key) {
-  if (is_training() || options.eval_mode() == EvalMode::kSample)
+  const bool samples = is_training() || options.eval_mode() == EvalMode::kSample;
+  if (samples && options.estimator() != "gumbel") {
+    SampleOneHotFuncOptions how(options.estimator());
+    if (options.estimator() != "zgr") how.tau(tau_for(logits));
+    return std::get<0>(sample_one_hot(
+        logits, how.dim(options.dim()).generator(std::move(generator)).key(std::move(key))));
+  }
+  if (samples)
     return gumbel_softmax(logits, tau_for(logits), options.hard(), options.dim(),
                           options.recompute(), std::move(generator), key);
   if (options.eval_mode() == EvalMode::kSoft)

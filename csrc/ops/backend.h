@@ -7,9 +7,11 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 #include <torch/library.h>
 
 #include "checks.h"
+#include "estimators.h"
 #include "ops.h"
 #include "params.h"
 
@@ -143,6 +145,53 @@ struct PrivateOps {
     return operands.index;
   }
 
+  static TensorPair one_hot(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                            c10::string_view estimator, int64_t draws, double gap,
+                            std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+    constexpr const char* kName = "_sample_one_hot";
+    estimator_settings(kName, estimator, draws, gap);
+    Operands operands = drawn(logits, tau, key, dim, full_shape, start);
+    operands.output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
+    operands.index = empty_choices(logits, dim, /*keepdim=*/true, at::kLong);
+    checks::has_classes(kName, logits, dim);
+    if constexpr (Backend::kHardGivesIndex) {
+      run(kName, Op::kHard, operands);
+    } else {
+      Operands sample = operands;
+      sample.index = Tensor();
+      run(kName, Op::kHard, sample);
+      operands.output = Tensor();
+      operands.tau = at::ones({}, at::kDouble);
+      run(kName, Op::kArgmax, operands);
+      if (tau.dim() > 0 || !tau.is_cpu()) operands.index.mul_(valid_temperatures(tau));
+      return {sample.output, operands.index};
+    }
+    return {operands.output, operands.index};
+  }
+
+  static TensorPair one_hot_backward(const Tensor& grad, const Tensor& logits, const Tensor& index,
+                                     const Tensor& tau, const Tensor& key, int64_t dim,
+                                     c10::string_view estimator, int64_t draws, double gap,
+                                     bool tau_grad, Shape full_shape, Shape start) {
+    constexpr const char* kName = "_sample_one_hot_backward";
+    const auto settings = estimator_settings(kName, estimator, draws, gap);
+    check_choices(kName, index, logits, dim);
+    Operands operands = drawn(logits, tau, key, dim, full_shape, start);
+    operands.grad = grad;
+    // Draws are added up in the output: of a half type, too coarsely.
+    const bool adds_up = !Backend::kHardGivesIndex && settings.estimator == Estimator::kGumbelRao;
+    const auto type = logits.scalar_type();
+    operands.output = empty_like_shape(logits, adds_up ? opmath_type(type) : type);
+    operands.index = index.contiguous();
+    const Tensor rows = tau_grad_rows(logits, dim, tau_grad, operands);
+    Launch launch = make_params(kName, operands);
+    launch.params.estimator = settings.estimator;
+    launch.params.draws = settings.draws, launch.params.gap = settings.gap;
+    if (launch.params.rows.count > 0 && launch.params.rows.classes > 0)
+      Backend::run_one_hot_backward(launch.params, logits);
+    return {operands.output.to(type), rows};
+  }
+
   /// Along the last dimension: for noise, which one is the class dimension makes no difference.
   static Tensor noise(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
     Tensor output = empty_like_shape(like, opmath_type(like.scalar_type()));
@@ -165,6 +214,8 @@ struct PrivateOps {
     m.impl("_gumbel_max", TORCH_FN(max));
     m.impl("_gumbel_argmax", TORCH_FN(argmax));
     m.impl("_gumbel_noise", TORCH_FN(noise));
+    m.impl("_sample_one_hot", TORCH_FN(one_hot));
+    m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward));
   }
 
  private:

@@ -30,13 +30,14 @@ void register_sample_categorical(torch::Library& m);
 void register_lookup(torch::Library& m);
 void register_kl(torch::Library& m);
 void register_sample_gumbel(torch::Library& m);
+void register_sample_one_hot(torch::Library& m);
 
 namespace {
 
 void register_composite(torch::Library& m) {
-  for (const auto each :
-       {register_gumbel_softmax, register_gates, register_gumbel_argmax, register_gumbel_topk,
-        register_sample_categorical, register_lookup, register_kl, register_sample_gumbel})
+  for (const auto each : {register_gumbel_softmax, register_gates, register_gumbel_argmax,
+                          register_gumbel_topk, register_sample_categorical, register_lookup,
+                          register_kl, register_sample_gumbel, register_sample_one_hot})
     each(m);
 }
 
@@ -112,15 +113,31 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "bool validate_args=False, Generator? generator=None, Tensor? key=None) -> Tensor",
       pure);
 
+  // A one-hot sample by an estimator; index: an empty tensor where it was not made.
+  m.def(
+      "sample_one_hot.tensor_tau(Tensor logits, Tensor tau, str estimator=\"straight-through\", "
+      "int dim=-1, *, float uniform_mix=0., int samples=10, float gap=1., float tau_forward=1., "
+      "bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "-> (Tensor output, Tensor index)",
+      pure);
+  m.def(
+      "sample_one_hot(Tensor logits, str estimator=\"straight-through\", Scalar? tau=None, "
+      "int dim=-1, *, float uniform_mix=0., int samples=10, float gap=1., float tau_forward=1., "
+      "bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "-> (Tensor output, Tensor index)",
+      pure);
+
   // A code of a codebook; index: an empty tensor where it was not made.
   m.def(
       "straight_through_lookup.tensor_tau(Tensor logits, Tensor codebook, Tensor tau, "
-      "bool hard=True, *, bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "bool hard=True, *, bool return_index=False, str estimator=\"gumbel\", "
+      "Generator? generator=None, Tensor? key=None) "
       "-> (Tensor output, Tensor index)",
       pure);
   m.def(
       "straight_through_lookup(Tensor logits, Tensor codebook, Scalar tau=1, bool hard=True, *, "
-      "bool return_index=False, Generator? generator=None, Tensor? key=None) "
+      "bool return_index=False, str estimator=\"gumbel\", Generator? generator=None, "
+      "Tensor? key=None) "
       "-> (Tensor output, Tensor index)",
       pure);
 
@@ -232,6 +249,20 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def(
       "_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) "
       "-> Tensor",
+      pure);
+
+  // A one-hot sample with the gradient of an estimator (csrc/math/estimators.h), and its classes,
+  // of size 1 at dim. They are those of _gumbel_argmax.
+  m.def(
+      "_sample_one_hot(Tensor logits, Tensor tau, Tensor key, int dim, str estimator, *, "
+      "int samples=1, float gap=1., ScalarType? dtype=None, SymInt[]? full_shape=None, "
+      "SymInt[]? start=None) -> (Tensor one_hot, Tensor index)",
+      pure);
+  m.def(
+      "_sample_one_hot_backward(Tensor grad, Tensor logits, Tensor index, Tensor tau, Tensor key, "
+      "int dim, str estimator, *, int samples=1, float gap=1., bool tau_grad=False, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> (Tensor grad_logits, Tensor grad_tau_rows)",
       pure);
 
   // The hard lookup of logits [*, K] in a codebook [K, D]; defined: [*], whether a row has a

@@ -16,6 +16,7 @@
 #include "keys.h"
 #include "ops.h"
 #include "results.h"
+#include "sample_one_hot.h"
 
 namespace torch_gumbel {
 namespace {
@@ -87,7 +88,28 @@ std::tuple<Tensor, Tensor> soft_lookup(const Tensor& logits, const Tensor& codeb
 
 struct Draw {
   bool hard, return_index;
+  std::string estimator = "gumbel";
 };
+
+/// The sample of another estimator times the codebook. `tau`: 1 where there is none.
+std::tuple<Tensor, Tensor> lookup_by(const Tensor& logits, const Tensor& codebook,
+                                     const ops::OneHotTau& tau, const Draw& how,
+                                     const optional<at::Generator>& generator,
+                                     const optional<Tensor>& key) {
+  TORCH_CHECK_VALUE(how.hard, kName, ": estimator is an argument of hard lookups, got \"",
+                    how.estimator, "\" with hard=False");
+  check_codebook(kName, logits, codebook);
+  const auto* number = std::get_if<double>(&tau);
+  const bool absent = how.estimator == "zgr" && number != nullptr && *number == 1;
+  ops::OneHotSettings settings;
+  settings.estimator = how.estimator;
+  const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
+  const auto [sample, index] =
+      ops::sample_one_hot(kName, logits, absent ? ops::OneHotTau() : tau, last, settings,
+                          codebook.scalar_type(), generator, key);
+  const Tensor rows = sample.dim() == 0 ? sample.unsqueeze(-1) : sample;
+  return {at::matmul(rows, codebook), index};
+}
 
 /// The result, the index, and what a soft lookup makes on its way.
 Tensor key_of_draw(const Tensor& logits, const Tensor& codebook, int64_t last, const Draw& how,
@@ -120,22 +142,28 @@ std::tuple<Tensor, Tensor> draw(const Tensor& logits, const Tensor& codebook, co
 
 std::tuple<Tensor, Tensor> public_op(const Tensor& logits, const Tensor& codebook,
                                      const at::Scalar& tau, bool hard, bool return_index,
-                                     optional<at::Generator> generator,
+                                     c10::string_view estimator, optional<at::Generator> generator,
                                      const optional<Tensor>& key) {
   checks::logits(kName, logits);
   checks::temperature(kName, "tau", tau.toDouble());
-  return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()),
-              {hard, return_index}, generator, key);
+  const Draw how = {hard, return_index, std::string(estimator)};
+  if (estimator != "gumbel")
+    return lookup_by(logits, codebook, tau.toDouble(), how, generator, key);
+  return draw(logits, codebook, ops::temperature_of_call(logits, tau.toDouble()), how, generator,
+              key);
 }
 
 std::tuple<Tensor, Tensor> public_op_tensor(const Tensor& logits, const Tensor& codebook,
                                             const Tensor& tau, bool hard, bool return_index,
+                                            c10::string_view estimator,
                                             optional<at::Generator> generator,
                                             const optional<Tensor>& key) {
   checks::logits(kName, logits);
   const int64_t last = std::max<int64_t>(logits.dim() - 1, 0);
-  return draw(logits, codebook, checks::temperature(kName, "tau", tau, logits, last),
-              {hard, return_index}, generator, key);
+  const Draw how = {hard, return_index, std::string(estimator)};
+  if (estimator != "gumbel") return lookup_by(logits, codebook, tau, how, generator, key);
+  return draw(logits, codebook, checks::temperature(kName, "tau", tau, logits, last), how,
+              generator, key);
 }
 
 }  // namespace
@@ -144,23 +172,26 @@ std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const T
                                                    double tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
                                                    const optional<Tensor>& key) {
-  return public_op(logits, codebook, tau, hard, return_index, std::move(generator), key);
+  return public_op(logits, codebook, tau, hard, return_index, "gumbel", std::move(generator), key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(const Tensor& logits, const Tensor& codebook,
                                                    const Tensor& tau, bool hard, bool return_index,
                                                    optional<at::Generator> generator,
                                                    const optional<Tensor>& key) {
-  return public_op_tensor(logits, codebook, tau, hard, return_index, std::move(generator), key);
+  return public_op_tensor(logits, codebook, tau, hard, return_index, "gumbel", std::move(generator),
+                          key);
 }
 
 std::tuple<Tensor, Tensor> straight_through_lookup(
     const Tensor& logits, const Tensor& codebook, const StraightThroughLookupFuncOptions& options) {
-  const auto call = [&](const auto& tau) {
-    return straight_through_lookup(logits, codebook, tau, options.hard(), options.return_index(),
-                                   options.generator(), options.key());
+  const auto rest = [&](const auto& op, const auto& tau) {
+    return op(logits, codebook, tau, options.hard(), options.return_index(), options.estimator(),
+              options.generator(), options.key());
   };
-  return std::visit(call, options.tau());
+  if (const auto* tensor = std::get_if<Tensor>(&options.tau()))
+    return rest(public_op_tensor, *tensor);
+  return rest(public_op, at::Scalar(std::get<double>(options.tau())));
 }
 
 namespace {

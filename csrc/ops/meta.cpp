@@ -98,6 +98,20 @@ Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
   return empty_like_shape(like, opmath_type(like.scalar_type()));
 }
 
+TensorPair one_hot_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
+                        c10::string_view, int64_t, double, std::optional<ScalarType> dtype,
+                        SymShape, SymShape) {
+  check_meta(logits);
+  return {empty_like_shape(logits, dtype.value_or(logits.scalar_type())),
+          empty_choices(logits, dim, /*keepdim=*/true, at::kLong)};
+}
+
+TensorPair one_hot_backward_meta(const Tensor& grad, const Tensor& logits, const Tensor&,
+                                 const Tensor& tau, const Tensor&, int64_t dim, c10::string_view,
+                                 int64_t, double, bool tau_grad, SymShape, SymShape) {
+  return backward_meta(grad, logits, tau, dim, std::nullopt, tau_grad);
+}
+
 KlResult kl_meta(const Tensor& values, const std::optional<Tensor>&, int64_t dim, bool) {
   check_meta(values);
   const auto rows = [&] { return empty_rows(values, dim, opmath_type(values.scalar_type())); };
@@ -137,6 +151,8 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_max", TORCH_FN(max_meta));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_meta));
   m.impl("_gumbel_noise", TORCH_FN(noise_meta));
+  m.impl("_sample_one_hot", TORCH_FN(one_hot_meta));
+  m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward_meta));
   m.impl("_kl_categorical", TORCH_FN(kl_meta));
   m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_meta));
   m.impl("_new_key", TORCH_FN(new_key_meta));

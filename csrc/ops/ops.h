@@ -57,6 +57,13 @@ using ArgmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int6
                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef,
                               OptionalSymIntArrayRef);
+using OneHotSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                                   c10::string_view, int64_t, double, std::optional<ScalarType>,
+                                   OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using OneHotBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&,
+                                           const Tensor&, const Tensor&, int64_t, c10::string_view,
+                                           int64_t, double, bool, OptionalSymIntArrayRef,
+                                           OptionalSymIntArrayRef);
 using LookupSignature = LookupResult(const Tensor&, const Tensor&, const Tensor&, const Tensor&);
 using KlSignature = KlResult(const Tensor&, const std::optional<Tensor>&, int64_t, bool);
 using KlBackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
@@ -85,6 +92,8 @@ TG_OP(gate_recompute_backward, GateRecomputeBackwardSignature, "_gumbel_gate_rec
 TG_OP(max, MaxSignature, "_gumbel_max")
 TG_OP(argmax, ArgmaxSignature, "_gumbel_argmax")
 TG_OP(noise, NoiseSignature, "_gumbel_noise")
+TG_OP(one_hot, OneHotSignature, "_sample_one_hot")
+TG_OP(one_hot_backward, OneHotBackwardSignature, "_sample_one_hot_backward")
 TG_OP(lookup, LookupSignature, "_straight_through_lookup")
 TG_OP(kl, KlSignature, "_kl_categorical")
 TG_OP(kl_backward, KlBackwardSignature, "_kl_categorical_backward")

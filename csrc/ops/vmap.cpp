@@ -107,6 +107,21 @@ TensorPair gate_recompute_backward_batch(const Tensor& grad, const Tensor& logit
   return wrap_gradients(level, gradients, level.rank(logits) == 0, tau_grad);
 }
 
+TensorPair one_hot_backward_batch(const Tensor& grad, const Tensor& logits, const Tensor& index,
+                                  const Tensor& tau, const Tensor& key, int64_t dim,
+                                  c10::string_view estimator, int64_t draws, double gap,
+                                  bool tau_grad, Shape full_shape, Shape start) {
+  const RuleLevel level;
+  if (!level.any({&grad, &logits, &index, &tau, &key}))
+    return one_hot_backward().call(grad, logits, index, tau, key, dim, estimator, draws, gap,
+                                   tau_grad, full_shape, start);
+  const Tensor x = level.operand(logits);
+  const auto gradients = one_hot_backward().call(
+      level.operand(grad), x, level.operand(index), level.temperature(tau, x), level.key(key),
+      dim + 1, estimator, draws, gap, tau_grad, full_shape, start);
+  return wrap_gradients(level, gradients, level.rank(logits) == 0, tau_grad);
+}
+
 Tensor noise_batch(const Tensor& like, const Tensor& key, Shape full_shape, Shape start) {
   const RuleLevel level;
   if (!level.any({&like, &key})) return noise().call(like, key, full_shape, start);
@@ -228,6 +243,8 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_gumbel_max", TORCH_FN(choice_batch<max>));
   m.impl("_gumbel_argmax", TORCH_FN(choice_batch<argmax>));
   m.impl("_gumbel_noise", TORCH_FN(noise_batch));
+  m.impl("_sample_one_hot", TORCH_FN(Draw<one_hot>::batch));
+  m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward_batch));
   m.impl("_straight_through_lookup", TORCH_FN(lookup_batch));
   m.impl("_kl_categorical", TORCH_FN(kl_batch));
   m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_batch));

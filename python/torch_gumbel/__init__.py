@@ -12,6 +12,7 @@ import importlib as _importlib
 from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
+from torch_gumbel.estimators import sample_one_hot
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.gates import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
 from torch_gumbel.information import categorical_elbo, kl_categorical, perplexity
@@ -62,6 +63,7 @@ __all__ = [
     "perplexity",
     "sample_categorical",
     "sample_gumbel",
+    "sample_one_hot",
     "schedules",
     "split",
     "straight_through_lookup",

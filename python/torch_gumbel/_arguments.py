@@ -91,6 +91,16 @@ def check_tensor(who: str, what: str, value: object) -> None:
         raise TypeError(f"{who}: {what} must be a tensor, got {type(value).__name__}")
 
 
+def check_string(who: str, name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{who}: {name} must be a string, got {type(value).__name__}")
+
+
+def check_number(who: str, name: str, value: object) -> None:
+    if not isinstance(value, (float, int)) and not isinstance(value, REAL):
+        raise _not_a_number(who, name, value)
+
+
 def check_integer(who: str, name: str, value: object) -> None:
     if not isinstance(value, (Integral, torch.SymInt)) or isinstance(value, bool):
         raise TypeError(f"{who}: {name} must be an integer, got {type(value).__name__}")

@@ -9,7 +9,15 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import has_torch_function_variadic
 
-from torch_gumbel._arguments import check_tensor, checked_call, flag, overridden, refuse_dtensor
+from torch_gumbel._arguments import (
+    check_string,
+    check_tensor,
+    checked_call,
+    flag,
+    overridden,
+    real_number,
+    refuse_dtensor,
+)
 
 # Loads the library, which registers the ops.
 import torch_gumbel._library  # noqa: F401  # isort: skip
@@ -28,6 +36,7 @@ def straight_through_lookup(
     generator: Generator | None = None,
     key: Tensor | None = None,
     return_index: Literal[False] = False,
+    estimator: str = "gumbel",
 ) -> Tensor: ...
 @overload
 def straight_through_lookup(
@@ -39,6 +48,7 @@ def straight_through_lookup(
     generator: Generator | None = None,
     key: Tensor | None = None,
     return_index: Literal[True],
+    estimator: str = "gumbel",
 ) -> tuple[Tensor, Tensor]: ...
 def straight_through_lookup(
     logits: Tensor,
@@ -49,6 +59,7 @@ def straight_through_lookup(
     generator: Generator | None = None,
     key: Tensor | None = None,
     return_index: bool = False,
+    estimator: str = "gumbel",
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Draws a code: ``gumbel_softmax(logits, tau, hard) @ codebook``.
 
@@ -70,6 +81,10 @@ def straight_through_lookup(
         generator: as for :func:`torch_gumbel.gumbel_softmax`.
         key: as for :func:`torch_gumbel.gumbel_softmax`.
         return_index: return the drawn class as well.
+        estimator: of the gradient at the logits of a hard lookup, as for
+            :func:`torch_gumbel.sample_one_hot` with its other arguments at their defaults;
+            ``"zgr"`` wants tau at 1. Those but ``"gumbel"`` keep a copy of the logits, make a
+            one-hot, and multiply it by the codebook.
 
     Returns:
         ``[*, D]`` (or ``[*]``) of the codebook's dtype, differentiable in logits, tau, and
@@ -107,10 +122,20 @@ def straight_through_lookup(
     taken = checked_call(who, logits, tau, "tau", generator, key)
     check_tensor(who, "codebook", codebook)
     refuse_dtensor(who, codebook)
+    check_string(who, "estimator", estimator)
     hard, wanted = flag(who, "hard", hard), flag(who, "return_index", return_index)
+    if estimator == "zgr" and not isinstance(tau, Tensor):
+        taken = real_number(tau)  # not a tensor of a graph: it has to be 1
     ops = _ops.straight_through_lookup
     op = ops.tensor_tau if isinstance(taken, Tensor) else ops.default
     output, index = op(
-        logits, codebook, taken, hard, return_index=wanted, generator=generator, key=key
+        logits,
+        codebook,
+        taken,
+        hard,
+        return_index=wanted,
+        estimator=estimator,
+        generator=generator,
+        key=key,
     )
     return (output, index) if wanted else output

@@ -2,6 +2,7 @@
 // The functions around the op, from C++: their values and gradients.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include <cmath>
@@ -110,6 +111,38 @@ TEST(Lookup, IsTheProductWithTheOneHot) {
     return gumbel_softmax(x, 0.5, true, -1, false, nullopt, key(5)).matmul(c);
   });
   for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], product[i])) << i;
+}
+
+TEST(OneHot, IsDrawnAsAnIndexAndHasTheGradientOfItsEstimator) {
+  const Tensor x = logits().set_requires_grad(true), g = logits().cos();
+  const auto gradient = [&](const SampleOneHotFuncOptions& options) {
+    const auto [z, index] = sample_one_hot(x, options);
+    const auto drawn =
+        gumbel_argmax(x.detach(), options.dim(), false, nullopt, 1.0, nullopt, key(5));
+    EXPECT_TRUE(at::equal(index, drawn));
+    EXPECT_TRUE(at::equal(z.argmax(options.dim()), drawn));
+    EXPECT_TRUE(at::equal(z.sum(options.dim()), at::ones_like(z.sum(options.dim()))));
+    return torch::autograd::grad({z}, {x}, {g})[0];
+  };
+  const auto of = [](const char* name) {
+    return SampleOneHotFuncOptions(name).dim(1).key(key(5)).return_index(true);
+  };
+  for (const char* name : {"gumbel", "gumbel-rao", "gapped", "decoupled"})
+    EXPECT_TRUE(gradient(of(name)).isfinite().all().item<bool>()) << name;
+  const Tensor q = (x / 2.0).softmax(1);
+  const Tensor wanted = q * (g - (q * g).sum(1, true)) / 2.0;
+  EXPECT_TRUE(at::allclose(gradient(of("straight-through").tau(2.0)), wanted));
+  EXPECT_TRUE(at::allclose(gradient(of("reinmax")), gradient(of("zgr"))));
+  EXPECT_THROW(sample_one_hot(x, of("zgr").tau(1.0)), c10::ValueError);
+  EXPECT_THROW(sample_one_hot(x, of("zgr").samples(3)), c10::ValueError);
+  EXPECT_THROW(sample_one_hot(x, {"best"}), c10::ValueError);
+}
+
+TEST(OneHot, OfALookup) {
+  const Tensor x = logits(), codes = at::arange(10, at::kDouble).view({5, 2}).cos();
+  const auto options = StraightThroughLookupFuncOptions().estimator("zgr").key(key(5));
+  const auto [output, index] = straight_through_lookup(x, codes, options);
+  EXPECT_TRUE(at::equal(output, codes.index_select(0, index.flatten()).view({3, 4, 2})));
 }
 
 }  // namespace

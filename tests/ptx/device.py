@@ -58,6 +58,9 @@ class KernelParams(ctypes.Structure):
         ("host_key", ctypes.c_uint64 * 2),
         ("host_tau", ctypes.c_double),
         *[(f"{name}_type", ctypes.c_int32) for name in ["input", "grad", "output", "tau"]],
+        ("estimator", ctypes.c_int32),
+        ("draws", ctypes.c_int32),
+        ("gap", ctypes.c_double),
     ]
 
 
@@ -269,12 +272,12 @@ class Device:
                    ctypes.c_void_p(out.data_ptr()))  # fmt: skip
 
     def run(self, name, dim, order, *, output=None, key=None, tau=None, batch_dims=0,
-            full_shape=None, start=None, multiprocessors=0, **tensors):  # fmt: skip
+            full_shape=None, start=None, multiprocessors=0, settings=None, **tensors):  # fmt: skip
         """One op as its launcher would run it. Writes `output`, `one_hot`, `row_value`, `index`.
 
         `tau` is a float or a tensor like the logits with 1 at `dim`, `key` a (seed, offset) or a
         tensor [*batch, 2]; tensors: input, grad, one_hot (which lies as output), row_value, index.
-        Without multiprocessors there is no workspace.
+        Without multiprocessors there is no workspace. `settings`: numbers of KernelParams.
         """
         like = tensors.get("input", output)
         shape = list(like.shape)
@@ -300,8 +303,11 @@ class Device:
         a.rows = make_rows(shape, dim, strides, first)
         for operand, tensor in tensors.items():
             setattr(a, operand, tensor.data_ptr())
+        for setting, value in (settings or {}).items():
+            setattr(a, setting, value)
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
-        self._run(OPS.index(name), a, buffers, order, multiprocessors)
+        op = -1 if name == "one_hot_backward" else OPS.index(name)
+        self._run(op, a, buffers, order, multiprocessors)
 
     def gates(self, op, order, *, output, key=None, tau=1.0, hard=False, threshold=0.0, lower=0.0,
               upper=1.0, **tensors):  # fmt: skip

@@ -69,7 +69,9 @@ int64_t workspace_bytes(int op, const KernelParams* a, int multiprocessors) {
   return cuda::workspace_bytes(static_cast<Op>(op), *a, multiprocessors);
 }
 
+/// `op`: -1 for the backward of one-hot samples.
 void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors) {
+  if (op < 0) return cuda::one_hot_backward(*a, nullptr);
   cuda::run_op(static_cast<Op>(op), *a, nullptr, {workspace, multiprocessors});
 }
 

@@ -16,11 +16,16 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from device import Device, memory, missing
-from inputs import KEY, keys, normal
+from inputs import KEY, Case, keys, normal
 from interpreter import ORDERS
 from kernel_cases import all_cases
 from reference import INF, OPS, Reference, close, folded, same_bits
 from tqdm import tqdm
+
+# csrc/math/rows.h: Estimator.
+ESTIMATORS = ["straight-through", "zgr", "reinmax", "gapped", "gumbel-rao"]
+TAU = torch.tensor(1.3, dtype=torch.float64)
+ONE_HOT_KEY = torch.tensor([5, 0], dtype=torch.uint64)
 
 
 class Job(NamedTuple):
@@ -212,6 +217,26 @@ class Runner:
             self.device.write_key(seed, offset, out, order)
             assert torch.equal(out, wanted), "write_key"
 
+    def one_hot_backward(self, number, estimator, dtype):
+        """Beside the CPU op, on rows of strided classes too."""
+        for dim in (0, 1):
+            x, grad = normal(5, 21, dtype=dtype), normal(5, 21, dtype=dtype).flip(0).contiguous()
+            index = torch.ops.torch_gumbel._gumbel_argmax(x, TAU, ONE_HOT_KEY, dim, True)
+            at_tau = estimator not in ("zgr", "reinmax")
+            want, want_rows = torch.ops.torch_gumbel._sample_one_hot_backward(
+                grad, x, index, TAU, ONE_HOT_KEY, dim, estimator, samples=11, tau_grad=at_tau
+            )
+            outputs = {"output": (x.shape, dtype)}
+            if at_tau:
+                outputs["row_value"] = (index.shape, dtype)
+            case = Case("one-hot", x, dim=dim, tau=1.3, key=(5, 0))
+            got = self.run("one_hot_backward", case, outputs, key=case.key, tau=case.tau, input=x,
+                           grad=grad, index=index,
+                           settings={"estimator": number, "draws": 11, "gap": 1.0})  # fmt: skip
+            torch.testing.assert_close(got["output"], want, atol=1e-5, rtol=1e-5)
+            if at_tau:
+                torch.testing.assert_close(got["row_value"], want_rows, atol=1e-4, rtol=1e-4)
+
     def check(self, kernel, case):
         kernel(self, case, reference(case))
 
@@ -237,6 +262,11 @@ class Runner:
         for name, arguments in splits.items():
             size = arguments[0].numel() * arguments[2]
             yield Job(f"fold_in, {name}", partial(self.fold_in, *arguments), size)
+
+        for dtype in [torch.float32, torch.float64]:
+            for number, estimator in enumerate(ESTIMATORS):
+                run = partial(self.one_hot_backward, number, estimator, dtype)
+                yield Job(f"one_hot_backward, {estimator} {dtype}", run, 105)
 
         yield Job("write_key, numbers", partial(self.write_key, 9, 2**34 + 4), 2)
         words = [torch.tensor([value], dtype=torch.uint64) for value in (2**64 - 1, 2**40)]

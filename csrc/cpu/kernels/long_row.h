@@ -59,6 +59,11 @@ class LongRow {
   /// The row's own results, after both passes.
   void finish_row(const TileStat* stats) const {
     if (a_.op == Op::kArgmax) write_choice<T>(a_, row_.index, best_of_tiles(stats, tiles()));
+    if (a_.op == Op::kHard && a_.index != nullptr) {
+      const Best best = best_of_tiles(stats, tiles());
+      const bool drawn = best.drawn() && math::valid_temperature(row_.tau);
+      keep_choice(a_, row_.index, drawn ? best.index : 0);
+    }
     if (a_.row_value == nullptr) return;
     if (a_.op == Op::kSoft) write_lse(a_, row_.index, combine(stats, tiles(), scale_), row_.tau);
     if (a_.op == Op::kBackward || a_.op == Op::kHardBackward) {

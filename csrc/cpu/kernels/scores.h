@@ -16,19 +16,20 @@ class WordRun {
  public:
   WordRun(math::Key key, uint64_t first, int64_t count, Prefetch prefetch = {},
           math::Plane plane = math::Plane::kWord)
-      : key_(key), first_(first) {
+      : key_(key), first_(first), plane_(plane) {
     fill_words(key, first / 4, (static_cast<int64_t>(first % 4) + count + 3) / 4, plane, words_,
                prefetch);
   }
   const uint32_t* words() const { return words_ + first_ % 4; }
   uint32_t extension(int64_t i) const {
-    return math::key_word(key_, first_ + static_cast<uint64_t>(i), math::Plane::kExtension);
+    return math::key_word(key_, first_ + static_cast<uint64_t>(i), math::extension_of(plane_));
   }
 
  private:
   alignas(64) uint32_t words_[kTile + kLineFloats + 8 + kWordSlack];
   math::Key key_;
   uint64_t first_;
+  math::Plane plane_;
 };
 
 /// What is read next: logits, incoming gradients where there are any, and output lines where
@@ -108,10 +109,10 @@ struct WeightOf {
 
 /// exp1 of positions first, ..., first + count - 1, count <= kTile + kLineFloats.
 static void fill_exp1(math::Key key, uint64_t first, int64_t count, float* exp1,
-                      const PrefetchSet& prefetch) {
+                      const PrefetchSet& prefetch, math::Plane plane = math::Plane::kWord) {
   Prefetch during_words, during_exp1;
   prefetch.split(count, during_words, during_exp1);
-  const WordRun run(key, first, count, during_words);
+  const WordRun run(key, first, count, during_words, plane);
   const uint32_t* words = run.words();
   if (exp1_of(words, count, exp1, during_exp1, prefetch.deferred) < math::kExtendBelow)
     extend_exp1(run, count, exp1);

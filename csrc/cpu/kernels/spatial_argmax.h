@@ -204,8 +204,11 @@ static void argmax_spatial(const PlannedParams& a, const Group& group, T* scratc
 template <typename T>
 static void hard_spatial(const PlannedParams& a, const Group& group, T* scratch) {
   clear_matrix(group.output, group.rows, group.classes, a.plan.nontemporal);
-  search_spatial(a, group, false, scratch,
-                 [&](int64_t i, const Best& best) { mark_choice(group, i, best, group.output); });
+  search_spatial(a, group, false, scratch, [&](int64_t i, const Best& best) {
+    mark_choice(group, i, best, group.output);
+    const bool drawn = best.drawn() && math::valid_temperature(group.tau_of(i));
+    keep_choice(a, group.index + i, drawn ? best.index : 0);
+  });
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

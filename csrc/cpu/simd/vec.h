@@ -106,6 +106,10 @@ TG_STAGE Floats<parts> select_sign(const Words<parts>& bits, const Floats<parts>
       [&](int p) TG_INLINE { return (SignedWords)bits.part[p] < 0 ? set.part[p] : clear.part[p]; });
 }
 template <int parts>
+TG_STAGE Floats<parts> larger(const Floats<parts>& a, const Floats<parts>& b) {
+  return Floats<parts>::of([&](int p) TG_INLINE { return maximum(a.part[p], b.part[p]); });
+}
+template <int parts>
 TG_STAGE Floats<parts> zero_below(float least, const Floats<parts>& x, const Floats<parts>& value) {
   return Floats<parts>::of(
       [&](int p) TG_INLINE { return x.part[p] < least ? Vec<float>{} : value.part[p]; });

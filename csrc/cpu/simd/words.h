@@ -102,10 +102,10 @@ struct FoldedRounds {
   uint64_t next_c3;
 
   FoldedRounds(const WideRoundKeys& keys, uint32_t high, math::Plane plane) {
-    const auto c2 = static_cast<uint64_t>(plane);  // 0 or 1: its product has no upper half
-    const uint64_t product = (high ^ keys.key0[0]) * math::philox::kMultiplier0;
+    const uint64_t c2 = static_cast<uint64_t>(plane) * math::philox::kMultiplier1;
+    const uint64_t product = (high ^ (c2 >> 32) ^ keys.key0[0]) * math::philox::kMultiplier0;
     c2_key = keys.key1[0];
-    c0_key = (c2 * math::philox::kMultiplier1) ^ keys.key0[1];
+    c0_key = (c2 & 0xFFFFFFFF) ^ keys.key0[1];
     next_c2_key = (product >> 32) ^ keys.key1[1];
     next_c3 = product;
   }

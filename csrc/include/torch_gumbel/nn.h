@@ -23,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <string>
 
 namespace torch_gumbel::nn {
 
@@ -48,6 +49,10 @@ struct GumbelSoftmaxOptions {
   /// which must not be edited until then, instead of the soft sample.
   TORCH_ARG(bool, recompute) = false;
 
+  /// Of hard samples without recompute: the estimator of the gradient, as for
+  /// torch_gumbel::sample_one_hot; "zgr" has no temperature.
+  TORCH_ARG(std::string, estimator) = "gumbel";
+
   /// Learn the temperature, as its logarithm: it stays > 0.
   TORCH_ARG(bool, learnable_tau) = false;
 
@@ -60,7 +65,8 @@ struct GumbelSoftmaxOptions {
 /// captured CUDA graph follows set_tau if the module was moved to its device.
 class TORCH_GUMBEL_API GumbelSoftmaxImpl : public torch::nn::Cloneable<GumbelSoftmaxImpl> {
  public:
-  /// \throws c10::ValueError  tau not positive and finite.
+  /// \throws c10::ValueError  tau not positive and finite; an estimator of soft samples, or with
+  ///     recompute.
   explicit GumbelSoftmaxImpl(GumbelSoftmaxOptions options = {});
 
   void reset() override;

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -148,6 +149,10 @@ struct StraightThroughLookupFuncOptions {
 
   /// The drawn code, or the mean of the codes under the soft sample.
   TORCH_ARG(bool, hard) = true;
+
+  /// Of a hard lookup: the estimator of the gradient at the logits, as for sample_one_hot; those but
+  /// "gumbel" make a one-hot and a product.
+  TORCH_ARG(std::string, estimator) = "gumbel";
 
   /// Make the index where it costs something: a hard lookup has it.
   TORCH_ARG(bool, return_index) = false;

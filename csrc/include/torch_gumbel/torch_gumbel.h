@@ -27,6 +27,7 @@
 #include <torch_gumbel/keys.h>
 #include <torch_gumbel/lookup.h>
 #include <torch_gumbel/noise.h>
+#include <torch_gumbel/one_hot.h>
 #include <torch_gumbel/options.h>
 #include <torch_gumbel/probabilities.h>
 #include <torch_gumbel/sampling.h>

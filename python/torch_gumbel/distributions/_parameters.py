@@ -16,6 +16,7 @@ from torch.distributions.utils import lazy_property
 from torch.types import _size
 
 from torch_gumbel._arguments import real_number
+from torch_gumbel.estimators import sample_one_hot
 from torch_gumbel.functional import gumbel_softmax
 from torch_gumbel.probabilities import sample_categorical
 
@@ -154,6 +155,17 @@ class CategoricalParameters:
                 given, tau, hard, validate_args=False, generator=generator, key=key
             )
         return gumbel_softmax(given, tau, hard, generator=generator, key=key)
+
+    def draw_one_hot(
+        self, shape: torch.Size, estimator: str, generator: Generator | None, key: Tensor | None
+    ) -> Tensor:
+        """A one-hot sample of that shape, by another estimator than "gumbel"."""
+        given = self.given
+        if self.from_probs:
+            given = exact_log(given.to(compute_type(given)))
+        tau = None if estimator == "zgr" else self.tau_rows()
+        sample = sample_one_hot(given.expand(shape), estimator, tau, generator=generator, key=key)
+        return sample.to(self.given.dtype)
 
 
 def temperature_of(who: str, value: float | Tensor, given: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Generator, Tensor, nn
 
-from torch_gumbel._arguments import flag, integer
+from torch_gumbel._arguments import check_string, flag, integer
+from torch_gumbel.estimators import ESTIMATORS, sample_one_hot
 from torch_gumbel.functional import gumbel_softmax
 from torch_gumbel.nn._temperature import Tempered
 from torch_gumbel.schedules import TemperatureSchedule
@@ -32,13 +33,17 @@ class GumbelSoftmax(Tempered):
             ``"sample"``, as in training.
         recompute: as for :func:`torch_gumbel.gumbel_softmax`: the backward of a hard sample keeps
             logits and key, which must not be modified until then, instead of the soft sample.
+        estimator: of the gradient of a hard sample, by name, as for
+            :func:`torch_gumbel.sample_one_hot` with its other arguments at their defaults; at the
+            module's temperature, but for ``"zgr"``, which has none.
 
     Shape:
         logits ``[*, K, *]`` with classes along ``dim``; the result has the same shape and dtype.
 
     Raises:
         ValueError: tau not > 0 and finite; a schedule for a tau that is learned; an unknown
-            ``eval_mode``.
+            ``eval_mode`` or ``estimator``; an ``estimator`` of soft samples, or with
+            ``recompute``; a tau below 1 for ``"reinmax"``.
         TypeError: tau not a number.
 
     Example:
@@ -62,6 +67,7 @@ class GumbelSoftmax(Tempered):
         eval_mode: EvalMode = "argmax",
         *,
         recompute: bool = False,
+        estimator: str = "gumbel",
     ) -> None:
         dim, hard = integer("GumbelSoftmax", "dim", dim), flag("GumbelSoftmax", "hard", hard)
         super().__init__(tau, learnable_tau)
@@ -69,6 +75,9 @@ class GumbelSoftmax(Tempered):
             wanted = ", ".join(get_args(EvalMode))
             raise ValueError(f"GumbelSoftmax: eval_mode must be one of {wanted}, got {eval_mode!r}")
         self.dim, self.hard, self.eval_mode, self.recompute = dim, hard, eval_mode, recompute
+        self.estimator = _checked_estimator(estimator, hard, recompute)
+        if estimator == "reinmax" and not learnable_tau:
+            _check_reinmax_tau(float(self.tau))
         self.register_buffer("logits", None)
 
     @classmethod
@@ -83,6 +92,7 @@ class GumbelSoftmax(Tempered):
         learnable_tau: bool = False,
         eval_mode: EvalMode = "argmax",
         recompute: bool = False,
+        estimator: str = "gumbel",
         tolerance: float | None = None,
     ) -> GumbelSoftmax:
         """A layer with its own logits, log(probs), called without arguments.
@@ -98,6 +108,7 @@ class GumbelSoftmax(Tempered):
             learnable_tau: as for the class.
             eval_mode: as for the class.
             recompute: as for the class.
+            estimator: as for the class.
             tolerance: allowed deviation of the sum of a row from 1. Default: 1e-4 or, if larger,
                 the rounding unit of the dtype (float16: 9.8e-4, bfloat16: 7.8e-3).
 
@@ -117,7 +128,9 @@ class GumbelSoftmax(Tempered):
         """
         dim = integer("GumbelSoftmax.from_probabilities", "dim", dim)
         _check_probabilities(probs, dim, tolerance)
-        layer = cls(dim, tau, hard, learnable_tau, eval_mode, recompute=recompute)
+        layer = cls(
+            dim, tau, hard, learnable_tau, eval_mode, recompute=recompute, estimator=estimator
+        )
         logits = probs.detach().log()
         if learnable:
             del layer.logits
@@ -147,6 +160,8 @@ class GumbelSoftmax(Tempered):
         if logits is None:
             raise TypeError("GumbelSoftmax: logits are wanted, got none, and the layer holds none")
         if self.training or self.eval_mode == "sample":
+            if self.estimator != "gumbel":
+                return self._one_hot(logits, generator, key)
             return gumbel_softmax(
                 logits,
                 self._tau_for(logits),
@@ -160,14 +175,39 @@ class GumbelSoftmax(Tempered):
             return _softmax_without_noise(logits, self.tau, self.dim)
         return _one_hot_of_largest(logits, self.dim)
 
+    def _one_hot(self, logits: Tensor, generator: Generator | None, key: Tensor | None) -> Tensor:
+        tau = None if self.estimator == "zgr" else self._tau_for(logits)
+        return sample_one_hot(logits, self.estimator, tau, self.dim, generator=generator, key=key)
+
     def extra_repr(self) -> str:
         """Shown by ``repr``."""
         held = "" if self.logits is None else f", logits={list(self.logits.shape)}"
         lean = ", recompute=True" if self.recompute else ""
+        if self.estimator != "gumbel":
+            lean += f", estimator={self.estimator!r}"
         return (
             f"dim={self.dim}, tau={self._shown()}, hard={self.hard}, "
             f"learnable_tau={self.learnable_tau}, eval_mode={self.eval_mode!r}{lean}{held}"
         )
+
+
+def _checked_estimator(estimator: str, hard: bool, recompute: bool) -> str:
+    check_string("GumbelSoftmax", "estimator", estimator)
+    if estimator not in ESTIMATORS:
+        wanted = ", ".join(ESTIMATORS)
+        raise ValueError(f"GumbelSoftmax: estimator must be one of {wanted}, got {estimator!r}")
+    if estimator != "gumbel" and (not hard or recompute):
+        given = "recompute=True" if hard else "hard=False"
+        raise ValueError(
+            "GumbelSoftmax: estimator is an argument of hard samples without recompute, got "
+            f"{estimator!r} with {given}"
+        )
+    return estimator
+
+
+def _check_reinmax_tau(tau: float) -> None:
+    if not tau >= 1:
+        raise ValueError(f'GumbelSoftmax: tau of "reinmax" must be >= 1, got {tau}')
 
 
 def _one_hot_of_largest(logits: Tensor, dim: int) -> Tensor:

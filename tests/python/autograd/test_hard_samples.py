@@ -26,7 +26,7 @@ DRAWS = {
     "patched": patched,
     "a layer": lambda h, tau, hard: GumbelSoftmax(tau=tau, hard=hard)(h),
     "a distribution": lambda h, tau, hard: OneHotCategoricalStraightThrough(
-        logits=h, temperature=tau
+        logits=h, temperature=tau, estimator="gumbel"
     ).rsample(),
     "the op": lambda h, tau, hard: ops.gumbel_softmax(h, tau, hard),
 }

@@ -14,7 +14,13 @@ import device
 import run_ptx
 from interpreter import Module
 
-OPS = [*(kernel.__name__ for kernel in run_ptx.Runner.KERNELS), "gates", "fold_in", "write_key"]
+OPS = [
+    *(kernel.__name__ for kernel in run_ptx.Runner.KERNELS),
+    "gates",
+    "fold_in",
+    "one_hot_backward",
+    "write_key",
+]
 
 
 @pytest.fixture(scope="module")

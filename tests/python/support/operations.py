@@ -179,7 +179,26 @@ TABLE = [
             "default": lambda i: (i.logits, i.codebook, 0.7, False),
             "tensor_tau": lambda i: (i.logits, i.codebook, i.rows),
         },
-        variants=({"return_index": True}, {"hard": False, "return_index": True}),
+        variants=(
+            {"return_index": True},
+            {"hard": False, "return_index": True},
+            {"estimator": "straight-through"},
+        ),
+    ),
+    Operation(
+        "sample_one_hot",
+        lambda i: (i.logits,),
+        {
+            "default": lambda i: (i.logits, "reinmax"),
+            "tensor_tau": lambda i: (i.logits, i.rows, "gapped"),
+        },
+        variants=(
+            {"estimator": "gumbel", "return_index": True},
+            {"estimator": "gumbel-rao", "samples": 3},
+            {"estimator": "gapped"},
+            {"estimator": "decoupled", "tau_forward": 2.0},
+            {"uniform_mix": 0.1, "return_index": True},
+        ),
     ),
     Operation(
         "gumbel_like",
@@ -275,6 +294,14 @@ PRIVATE = {
     "_gumbel_max": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_argmax": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_noise": lambda t: ((t.x, t.key), t.place),
+    "_sample_one_hot": lambda t: (
+        (*of_draw(t), "straight-through"),
+        {"dtype": t.dtype, **t.place},
+    ),
+    "_sample_one_hot_backward": lambda t: (
+        (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
+        {"tau_grad": t.flag, **t.place},
+    ),
 }
 
 
@@ -284,3 +311,9 @@ def of_draw(t: SimpleNamespace) -> tuple:
 
 def of_gate(t: SimpleNamespace) -> tuple:
     return t.x, t.tau, t.key
+
+
+def index_of(t: SimpleNamespace) -> torch.Tensor:
+    """Class 0 of every row."""
+    shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
+    return torch.zeros(shape, dtype=torch.int64)
