@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The studies of examples/: what they measure is right, and each runs to its picture."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    threads = torch.get_num_threads()
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+    for name in ("estimators", "estimator_pictures", "l0_pruning", "categorical_vae"):
+        sys.modules.pop(name, None)
+
+
+def test_the_sum_over_codes_is_the_mean_of_draws(example):
+    study = example("estimators")
+    data = study.load_data()
+    torch.manual_seed(0)
+    model = study.SmallVAE(study.pixel_means(data.train))
+    images = data.train[:4]
+    with torch.no_grad():
+        logits = model.encode(images) * 4
+        exact = model.expected_reconstruction(logits, images)
+        draws = study.one_hot("zgr").sample(logits.expand(20_000, -1, -1, -1))
+        losses = model.reconstruction(draws, images)
+    error = losses.std(0) / len(losses) ** 0.5
+    assert ((losses.mean(0) - exact).abs() < 5 * error).all()  # fails once in 400,000 runs
+    assert (error < 0.02).all()
+
+
+def test_bias_and_deviation_of_the_estimators_are_in_their_known_order(example):
+    """On an untrained model, where the loss is nearly quadratic in the code."""
+    study = example("estimators")
+    data = study.load_data()
+    torch.manual_seed(0)
+    model = study.SmallVAE(study.pixel_means(data.train))
+
+    def measured(name, **options):
+        return study.measure(
+            model, data.train[:16], study.one_hot(name, "", **options).sample, 512, 64
+        )
+
+    gumbel, rao = measured("gumbel", tau=0.5), measured("gumbel-rao", tau=0.5, samples=10)
+    zgr, reinmax = measured("zgr"), measured("reinmax", tau=1.0)
+    assert zgr.bias < 0.1 < gumbel.bias
+    assert abs(zgr.deviation / reinmax.deviation - 1) < 0.1
+    assert rao.deviation < 0.8 * gumbel.deviation and rao.cosine > gumbel.cosine
+
+
+def test_the_estimator_study_prints_its_table_and_draws_its_picture(
+    example, tmp_path, capsys, monkeypatch
+):
+    study = example("estimators")
+    monkeypatch.setattr(study, "EPOCHS", 1)
+    monkeypatch.setattr(study, "POINTS", (0, 1))
+    monkeypatch.setattr(study.measure, "__defaults__", (128, 64))
+    study.main(["--seeds", "1", "--out", str(tmp_path / "estimators.png")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(study.ESTIMATORS) + 2
+    assert (tmp_path / "estimators.png").stat().st_size > 20_000
+
+
+def test_pruning_prints_its_table_and_draws_its_picture(example, tmp_path, capsys, monkeypatch):
+    study = example("l0_pruning")
+    monkeypatch.setattr(study, "PENALTIES", (0.1, 20.0))
+    study.main(["--epochs", "6", "--out", str(tmp_path / "pruning.png")])
+    rows = [line for line in capsys.readouterr().out.splitlines() if "hard concrete" in line]
+    few, many = (int(row.split()[3]) for row in reversed(rows))
+    assert few < many <= study.UNITS
+    assert (tmp_path / "pruning.png").stat().st_size > 10_000
