@@ -20,20 +20,23 @@ COPY = {"H200": 4.3e12, "H100": 3.0e12}  # bytes per second of a copy, assumed
 
 # Threads of the largest block that a kernel is launched with, by a part of its name: the first that
 # fits counts.
-THREADS = {
-    "BlockThreadGroup": 256,
-    "WarpThreadGroup": 128,
-    "sum_multi_block": 32,
-    "hard_backward_looped": 384,
-    "hard_looped": 256,
-    "hard_soft_looped": 384,
-    "argmax": 256,
-    "_looped_": 512,
-}
+# Threads of a block, by the first pattern that a symbol matches; else 256.
+THREADS = (
+    ("BlockThreadGroup", 256),
+    ("WarpThreadGroup", 128),
+    ("sum_multi_block", 32),
+    ("hard_backward_looped.*Lb1", 256),
+    ("hard_backward_looped", 320),
+    ("hard_soft_looped", 384),
+    ("soft_looped.*Lb1", 320),
+    ("hard_looped|argmax", 256),
+    ("hard_backward_spatial.*Float16|hard_soft_spatial.*Float16.*Lb1", 192),
+    ("_looped_", 512),
+)
 
 
 def threads_of(symbol):
-    return next((threads for part, threads in THREADS.items() if part in symbol), 256)
+    return next((threads for part, threads in THREADS if re.search(part, symbol)), 256)
 
 
 def blocks_of(kernel):
@@ -141,12 +144,13 @@ class Report:
 
     def unaligned_path(self, dtype, bytes_moved):
         """The loop of an argmax whose loads are of one element: 32 classes."""
-        kernel = self.kernel("argmax_looped", dtype, "(?:Lb0E)?", r"LNS0_5StageE0E", unaligned=True)
+        kernel = self.kernel("argmax_looped", dtype, self.key, r"LNS0_5StageE0E", unaligned=True)
         path = kernel.loop(4 * 32, LDG=0, STG=0, SHFL=0)
         assert path, f"argmax {dtype}: no loop of loads of one element"
         counts = machine_code.pipes(path)
         per_class = {pipe: counts[pipe] / 32 for pipe in PIPES}
-        return Path("argmax, long row off boundaries, read", dtype, per_class, bytes_moved)
+        name = "argmax, long row off boundaries, read"
+        return Path(name, dtype, per_class, bytes_moved, kernel.symbol)
 
     def spatial_path(self, name, dtype, reads, writes, bytes_moved):
         """The second read of spatial rows."""
