@@ -61,7 +61,8 @@ def at_the_rate_of_a_copy(task):
         (SOFT, shape_of(1024), "float32", 100),
         (SOFT, shape_of(32000), "float32", 67),  # two reads
         (SOFT, shape_of(32000), "bfloat16", 51),  # noise made twice
-        (SOFT, (300, 128256), "float32", 67 * 300 / 528),  # half of the second wave
+        (SOFT, (1100, 128256), "float32", 67 * 1100 / 1320),  # a sixth of the fifth wave
+        (SOFT, (300, 128256), "float32", None),  # shared by blocks
         (INDEX, shape_of(1024), "bfloat16", 51),
         (SOFT, (1, 128256), "float32", None),
         (SOFT, shape_of(2), "float32", None),
