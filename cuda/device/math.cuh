@@ -164,13 +164,13 @@ __device__ __forceinline__ void store_128(void* to, const Bits128& bits) {
 #endif
 }
 
-#ifndef __CUDA_ARCH__
+#ifndef __CUDACC__
 using FourFloats __attribute__((vector_size(16))) = float;
 #endif
 
 /// Four floats of shared memory, 16-byte aligned, in one access.
 __device__ __forceinline__ void load_four(const float* from, float* x) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   const float4 four = *reinterpret_cast<const float4*>(from);
   x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
 #else
@@ -179,7 +179,7 @@ __device__ __forceinline__ void load_four(const float* from, float* x) {
 #endif
 }
 __device__ __forceinline__ void store_four(float* to, const float* x) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
 #else
   *reinterpret_cast<FourFloats*>(to) = FourFloats{x[0], x[1], x[2], x[3]};
