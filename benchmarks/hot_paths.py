@@ -20,6 +20,17 @@ COPY = {"H200": 4.3e12, "H100": 3.0e12}  # bytes per second of a copy, assumed
 
 # Threads of the largest block that a kernel is launched with, by a part of its name: the first that
 # fits counts.
+# What a gate's kernel does, in the order of its GateKind, with vectors read and written.
+GATES = (
+    ("soft", 1, 1),
+    ("hard concrete", 1, 1),
+    ("hard", 1, 1),
+    ("hard, kept", 1, 2),
+    ("backward", 2, 1),
+    ("recomputed", 2, 1),
+)
+# Of these nvcc makes two loops, with and without the gradient at tau: no single path is counted.
+SPLIT_GATES = {("backward", "bfloat16"), ("recomputed", "float32")}
 # Threads of a block, by the first pattern that a symbol matches; else 256.
 THREADS = (
     ("BlockThreadGroup", 256),
@@ -229,12 +240,9 @@ class Report:
             yield self.tile_path("backward", dtype, 2, 1, 3 * size)
             yield self.tile_path("hard_backward", dtype, 2, 1, 3 * size)
             yield self.noise_path(dtype, size)
-            yield self.gate_path(0, "soft", dtype, 1, 1)
-            yield self.gate_path(1, "hard concrete", dtype, 1, 1)
-            yield self.gate_path(2, "hard", dtype, 1, 1)
-            yield self.gate_path(3, "hard, kept", dtype, 1, 2)
-            yield self.gate_path(4, "backward", dtype, 2, 1)
-            yield self.gate_path(5, "recomputed", dtype, 2, 1)
+            for kind, (what, reads, writes) in enumerate(GATES):
+                if (what, dtype) not in SPLIT_GATES:
+                    yield self.gate_path(kind, what, dtype, reads, writes)
 
 
 def label(symbol):

@@ -190,7 +190,7 @@ struct RaoRow {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads)
     gumbel_rao_generic_kernel(const __grid_constant__ Problem p) {
   __shared__ T scratch[kThreads];
   for_each_row(p, [&](const GenericRow& row) {

@@ -14,9 +14,6 @@ namespace {
 constexpr double kLower = -0.1, kUpper = 1.1, kThreshold = 0.3;
 
 bool is_half(DType type) { return size_of(type) == 2; }
-double epsilon(DType type) {
-  return type == DType::kBFloat16 ? 0x1p-8 : type == DType::kFloat16 ? 0x1p-11 : 0;
-}
 
 /// Uniform numbers of element i.
 double number(uint64_t stream, int64_t i) {
