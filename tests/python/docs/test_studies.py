@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studies of examples/: what they measure is right, and each runs to its picture."""
+"""The study of estimators: what it measures is right, and it runs to its picture."""
 
 import importlib
 import sys
@@ -17,7 +17,7 @@ def example(monkeypatch):
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    for name in ("estimators", "estimator_pictures", "l0_pruning", "categorical_vae"):
+    for name in ("estimators", "estimator_pictures", "categorical_vae"):
         sys.modules.pop(name, None)
 
 
@@ -67,13 +67,3 @@ def test_the_estimator_study_prints_its_table_and_draws_its_picture(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(study.ESTIMATORS) + 2
     assert (tmp_path / "estimators.png").stat().st_size > 20_000
-
-
-def test_pruning_prints_its_table_and_draws_its_picture(example, tmp_path, capsys, monkeypatch):
-    study = example("l0_pruning")
-    monkeypatch.setattr(study, "PENALTIES", (0.1, 20.0))
-    study.main(["--epochs", "6", "--out", str(tmp_path / "pruning.png")])
-    rows = [line for line in capsys.readouterr().out.splitlines() if "hard concrete" in line]
-    few, many = (int(row.split()[3]) for row in reversed(rows))
-    assert few < many <= study.UNITS
-    assert (tmp_path / "pruning.png").stat().st_size > 10_000
