@@ -51,7 +51,7 @@ def test_bias_and_deviation_of_the_estimators_are_in_their_known_order(example):
 
     gumbel, rao = measured("gumbel", tau=0.5), measured("gumbel-rao", tau=0.5, samples=10)
     zgr, reinmax = measured("zgr"), measured("reinmax", tau=1.0)
-    assert zgr.bias < 0.1 < gumbel.bias
+    assert zgr.bias < 0.12 < 0.2 < measured("gumbel", tau=1.0).bias
     assert abs(zgr.deviation / reinmax.deviation - 1) < 0.1
     assert rao.deviation < 0.8 * gumbel.deviation and rao.cosine > gumbel.cosine
 
