@@ -165,7 +165,7 @@ class LogitRelaxedBernoulli(KeyedSamples, TorchLogitRelaxedBernoulli):
         return torch.where(infinite, logits.detach(), scaled.to(logits.dtype))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density at the logit z: log tau - d - 2 log(1 + exp(-d)), d = |logits - tau z|.
+        """Log density at the logit z: log tau - d - 2 log(1 + exp(-d)), d = abs(logits - tau z).
 
         Args:
             value: ``[*]``, broadcast with the batch shape.
