@@ -112,6 +112,26 @@ TEST_P(Lengths, KeysOnTheDeviceAgreeWithTheCpu) {
   }
 }
 
+/// Looped over by the words' vectors, with loads of one element: by one block and by several, for
+/// keys of the host and of the device.
+TEST_P(Lengths, IndicesOffAVectorsBoundaryAgreeWithTheCpu) {
+  if (std::get<0>(GetParam()) != Op::kArgmax) return;
+  static const uint64_t key[] = {7, uint64_t{1} << 33};
+  for (const int64_t classes : {600, 40'001})
+    for (const int lead : {1, 3})
+      for (const bool on_device : {false, true}) {
+        Case wanted = base(1, classes);
+        wanted.input_lead = lead;
+        wanted.key = {key[0], key[1]};
+        check_on_model(wanted, [&](Problem& problem) {
+          if (!on_device) return;
+          problem.arguments().key = key;
+          problem.arguments().host_key = {};
+        });
+        if (HasFailure()) return;
+      }
+}
+
 TEST_P(Lengths, EveryTemperatureAgreesWithTheCpu) {
   for (const double tau : {0.1, 0.5, 3.0, 10.0})
     for (const int64_t classes : {5, 64, 300, 3000, 9000}) {
