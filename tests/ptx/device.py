@@ -150,7 +150,9 @@ def kernels_ptx():
     """The kernels' PTX for the newest of the architectures that have it, "" if none has."""
     listing = machine_code.run("cuobjdump", "-ptx", RECORDER)
     parts = re.split(r"(?m)^Fatbin ptx code:\n=+\narch = sm_(\d+)", listing)[1:]
-    texts = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
+    texts = {}
+    for architecture, text in zip(map(int, parts[::2]), parts[1::2], strict=True):
+        texts[architecture] = texts.get(architecture, "") + text  # of each source
     return texts[max(texts)] if texts else ""
 
 

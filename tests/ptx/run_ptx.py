@@ -266,7 +266,8 @@ class Runner:
         for dtype in [torch.float32, torch.float64]:
             for number, estimator in enumerate(ESTIMATORS):
                 run = partial(self.one_hot_backward, number, estimator, dtype)
-                yield Job(f"one_hot_backward, {estimator} {dtype}", run, 105)
+                name = "gumbel_rao" if estimator == "gumbel-rao" else "one_hot_backward"
+                yield Job(f"{name}, {estimator} {dtype}", run, 105)
 
         yield Job("write_key, numbers", partial(self.write_key, 9, 2**34 + 4), 2)
         words = [torch.tensor([value], dtype=torch.uint64) for value in (2**64 - 1, 2**40)]

@@ -19,6 +19,10 @@ OPS = [
     "gates",
     "fold_in",
     "one_hot_backward",
+    pytest.param(
+        "gumbel_rao",
+        marks=pytest.mark.xfail(strict=True, reason="the interpreter has no local memory"),
+    ),
     "write_key",
 ]
 

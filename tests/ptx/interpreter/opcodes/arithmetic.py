@@ -124,7 +124,7 @@ def _from_float64(function: Callable[[Array], Array]) -> Callable[[Array], Array
 _ONE_OPERAND: dict[str, tuple[Callable[[Array], Any], tuple[str, ...]]] = {
     "neg": (np.negative, ("ftz",)),
     "abs": (np.abs, ("ftz",)),
-    "rcp": (_reciprocal, FLOAT_MODIFIERS),
+    "rcp": (_reciprocal, (*FLOAT_MODIFIERS, "approx", "ftz")),
     "sqrt": (np.sqrt, FLOAT_MODIFIERS),
     "ex2": (_from_float64(np.exp2), ("approx", "ftz")),
     "lg2": (_from_float64(np.log2), ("approx", "ftz")),
