@@ -21,14 +21,8 @@ COPY = {"H200": 4.3e12, "H100": 3.0e12}  # bytes per second of a copy, assumed
 # Threads of the largest block that a kernel is launched with, by a part of its name: the first that
 # fits counts.
 # What a gate's kernel does, in the order of its GateKind, with vectors read and written.
-GATES = (
-    ("soft", 1, 1),
-    ("hard concrete", 1, 1),
-    ("hard", 1, 1),
-    ("hard, kept", 1, 2),
-    ("backward", 2, 1),
-    ("recomputed", 2, 1),
-)
+GATES = (("soft", 1, 1), ("hard concrete", 1, 1), ("hard", 1, 1), ("hard, kept", 1, 2),
+         ("backward", 2, 1), ("recomputed", 2, 1))  # fmt: skip
 # Of these nvcc makes two loops, with and without the gradient at tau: no single path is counted.
 SPLIT_GATES = {("backward", "bfloat16"), ("recomputed", "float32")}
 # Threads of a block, by the first pattern that a symbol matches; else 256.

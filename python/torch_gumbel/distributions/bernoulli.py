@@ -14,7 +14,6 @@ from torch.distributions import (
     SigmoidTransform,
     TransformedDistribution,
     constraints,
-    register_kl,
 )
 from torch.distributions import RelaxedBernoulli as TorchRelaxedBernoulli
 from torch.distributions.distribution import Distribution
@@ -291,27 +290,3 @@ def _log_density(made: LogitRelaxedBernoulli, z: Tensor) -> Tensor:
     far = (made.logits.to(z) - tau * z).abs()
     density: Tensor = tau.log() - far - 2 * torch.log1p(torch.exp(-far))
     return density
-
-
-def _kl_relaxed(p: LogitRelaxedBernoulli, q: LogitRelaxedBernoulli) -> Tensor:
-    """d coth(d / 2) - 2 with d the difference of the logits, of equal temperatures."""
-    s, t = p._tau(), q._tau()
-    if s is not t and not bool((s.to(t.device) == t).all()):
-        raise NotImplementedError(
-            "kl_divergence: relaxed Bernoulli distributions of different temperatures have no "
-            "closed form"
-        )
-    same = p.logits == q.logits  # infinite ones too
-    d = (p.logits - q.logits).masked_fill(same, 0.0).abs()
-    small, e = d < 0.1, torch.exp(-d)
-    series = d * d * (1 / 6 - d * d * (1 / 360 - d * d / 15120))
-    wide = d * (1 + e) / torch.where(small, 1.0, -torch.expm1(-d)) - 2
-    return torch.where(small, series, wide)
-
-
-def _kl_gates(p: RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
-    return _kl_relaxed(p.base_dist, q.base_dist)
-
-
-register_kl(LogitRelaxedBernoulli, LogitRelaxedBernoulli)(_kl_relaxed)
-register_kl(RelaxedBernoulli, RelaxedBernoulli)(_kl_gates)

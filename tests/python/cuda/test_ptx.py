@@ -11,11 +11,11 @@ import pytest
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "ptx"))
 import device
-import run_ptx
 from interpreter import Module
+from runner import Runner
 
 OPS = [
-    *(kernel.__name__ for kernel in run_ptx.Runner.KERNELS),
+    *(kernel.__name__ for kernel in Runner.KERNELS),
     "gates",
     "fold_in",
     "one_hot_backward",
@@ -31,7 +31,7 @@ OPS = [
 def runner():
     if reason := device.missing():
         pytest.skip(reason)
-    return run_ptx.Runner()
+    return Runner()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from common import make_key
 from dtensor_checks import distributed
-from operations import TABLE, Inputs
+from operation import Inputs
+from operations import TABLE
 from torch.distributed.tensor import Replicate, Shard
 
 from torch_gumbel import gumbel_argmax, gumbel_softmax

@@ -12,15 +12,8 @@ import pytest
 import torch
 from common import assert_same_results, make_key
 from compiling import compiled
-from operations import (
-    ALL,
-    AT_TEMPERATURE,
-    FORMS,
-    SAMPLE_GUMBEL,
-    Inputs,
-    form_id,
-    parameters_of,
-)
+from operation import Inputs, parameters_of
+from operations import ALL, AT_TEMPERATURE, FORMS, SAMPLE_GUMBEL, form_id
 from torch.utils._pytree import tree_leaves
 
 import torch_gumbel as tg

@@ -4,7 +4,8 @@
 import pytest
 import torch
 from common import DTYPES, make_key, ops
-from operations import FORMS, TABLE, Inputs, form_id
+from operation import Inputs
+from operations import FORMS, TABLE, form_id
 from torch.utils._pytree import tree_map_only
 
 KEY = make_key(5)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from common import DTYPES, assert_same_results, make_key
 from compiling import compiled
-from operations import ALL, FORMS, OVERLOADS, SAMPLE_GUMBEL, TABLE, Inputs, form_id, ops
+from operation import Inputs
+from operations import ALL, FORMS, OVERLOADS, SAMPLE_GUMBEL, TABLE, form_id, ops
 from test_registration import opcheck
 from torch.utils._pytree import tree_leaves, tree_map
 

@@ -5,7 +5,8 @@ import operations
 import pytest
 import torch
 from common import assert_same_bits, assert_same_results, make_key
-from operations import Inputs, form_id
+from operation import Inputs
+from operations import form_id
 from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_leaves, tree_map
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an entry of operations.py is, and the tensors that its arguments are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_args, get_type_hints
+
+import torch
+
+import torch_gumbel
+
+
+@dataclasses.dataclass
+class Inputs:
+    """Tensors of 3 rows with 4 classes, or of another shape with its classes along `dim`."""
+
+    dtype: torch.dtype = torch.float32
+    requires_grad: bool = False
+    shape: tuple[int, ...] = (3, 4)
+    dim: int = -1
+
+    def made(self, values: torch.Tensor) -> torch.Tensor:
+        return values.to(self.dtype).requires_grad_(self.requires_grad)
+
+    def __post_init__(self) -> None:
+        classes = self.shape[self.dim]
+        rows = [1 if i == self.dim % len(self.shape) else n for i, n in enumerate(self.shape)]
+        self.logits = self.made(torch.randn(self.shape))
+        self.probs = self.made(torch.rand(self.shape) + 0.1)
+        self.rows = self.made(torch.rand(rows) + 0.5)  # temperatures
+        self.codebook = self.made(torch.randn(classes, 2))
+        self.prior = self.made(torch.rand(classes) + 0.1)
+        self.log_likelihood = self.made(-torch.rand(self.shape[:-1]))
+
+
+Arguments = Callable[[Inputs], tuple[Any, ...]]
+
+
+@functools.cache
+def parameters_of(function: Callable[..., Any]) -> dict[str, tuple[Any, ...]]:
+    """The types that each parameter takes, by its annotation."""
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    return {p: get_args(hints[p]) or (hints[p],) for p in inspect.signature(function).parameters}
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """`arguments`: of the Python function; the first is the tensor that gives dtype and batch.
+
+    `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
+    with code paths of their own. `takes_zero`: its temperature may be 0. `elementwise`: it is of
+    elements, and not of rows of classes.
+    """
+
+    name: str
+    arguments: Arguments
+    overloads: Mapping[str, Arguments]
+    random: bool = True
+    differentiable: bool = True
+    takes_dtensors: bool = False
+    variants: tuple[Mapping[str, Any], ...] = ()
+    takes_zero: bool = False
+    elementwise: bool = False
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return getattr(torch_gumbel, self.name)
+
+    @property
+    def parameters(self) -> dict[str, tuple[Any, ...]]:
+        return parameters_of(self.function)
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.parameters))
+
+    @property
+    def temperature(self) -> str | None:
+        """The parameter that takes a number, or a tensor with one value per row."""
+        return next((p for p, t in self.parameters.items() if {float, torch.Tensor} <= {*t}), None)
+
+    def given(self, inputs: Inputs, **changes: Any) -> dict[str, Any]:
+        """The arguments by name, along `inputs.dim`, some of them changed."""
+        signature = inspect.signature(self.function)
+        dim = {"dim": inputs.dim} if "dim" in self.parameters else {}
+        return {**signature.bind(*self.arguments(inputs)).arguments, **dim, **changes}
+
+    def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"key": key} if self.random else {}
