@@ -26,6 +26,8 @@ void register_gumbel_softmax(torch::Library& m);
 void register_gates(torch::Library& m);
 void register_gumbel_argmax(torch::Library& m);
 void register_gumbel_topk(torch::Library& m);
+void register_gumbel_posterior(torch::Library& m);
+void register_topk_log_prob(torch::Library& m);
 void register_sample_categorical(torch::Library& m);
 void register_lookup(torch::Library& m);
 void register_kl(torch::Library& m);
@@ -35,9 +37,10 @@ void register_sample_one_hot(torch::Library& m);
 namespace {
 
 void register_composite(torch::Library& m) {
-  for (const auto each : {register_gumbel_softmax, register_gates, register_gumbel_argmax,
-                          register_gumbel_topk, register_sample_categorical, register_lookup,
-                          register_kl, register_sample_gumbel, register_sample_one_hot})
+  for (const auto each :
+       {register_gumbel_softmax, register_gates, register_gumbel_argmax, register_gumbel_topk,
+        register_gumbel_posterior, register_topk_log_prob, register_sample_categorical,
+        register_lookup, register_kl, register_sample_gumbel, register_sample_one_hot})
     each(m);
 }
 
@@ -74,6 +77,20 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def(
       "gumbel_topk(Tensor logits, SymInt k, int dim=-1, *, Scalar temperature=1.0, "
       "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
+      pure);
+
+  // Perturbed logits given the class of the largest; the log-probability of an ordered draw.
+  m.def(
+      "gumbel_posterior(Tensor logits, Tensor index, int dim=-1, *, Tensor? max_value=None, "
+      "SymInt? num_samples=None, Generator? generator=None, Tensor? key=None) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_topk_log_prob.tensor_temperature(Tensor logits, Tensor indices, Tensor temperature, "
+      "int dim=-1) -> Tensor",
+      pure);
+  m.def(
+      "gumbel_topk_log_prob(Tensor logits, Tensor indices, int dim=-1, *, Scalar temperature=1.0) "
+      "-> Tensor",
       pure);
 
   // Gates, element by element.

@@ -12,6 +12,7 @@ import importlib as _importlib
 from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
+from torch_gumbel.conditional import gumbel_posterior, gumbel_topk_log_prob
 from torch_gumbel.estimators import sample_one_hot
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.gates import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
@@ -50,9 +51,11 @@ __all__ = [
     "fold_in",
     "gumbel_argmax",
     "gumbel_like",
+    "gumbel_posterior",
     "gumbel_sigmoid",
     "gumbel_softmax",
     "gumbel_topk",
+    "gumbel_topk_log_prob",
     "hard_concrete",
     "hard_concrete_penalty",
     "key",

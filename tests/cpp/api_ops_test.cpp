@@ -45,6 +45,26 @@ TEST(Topk, IsTheLargestScoresInOrder) {
   EXPECT_THROW(gumbel_topk(x, 0, 1), c10::ValueError);
 }
 
+TEST(Posterior, HasItsLargestAtTheIndex) {
+  const Tensor x = logits(), index = x.argmin(1);
+  const Tensor drawn = gumbel_posterior(x, index, 1, nullopt, nullopt, nullopt, key(5));
+  EXPECT_TRUE(at::equal(drawn.argmax(1), index));
+  const Tensor known = gumbel_posterior(x, index, 1, at::tensor(0.5), 2, nullopt, key(5));
+  EXPECT_EQ(known.sizes(), (std::vector<int64_t>{2, 3, 4, 5}));
+  EXPECT_TRUE((known.amax(2) == 0.5).all().item<bool>());
+  EXPECT_THROW(gumbel_posterior(x, index), c10::ValueError);
+  EXPECT_THROW(gumbel_posterior(x, index.to(at::kInt), 1), c10::TypeError);
+}
+
+TEST(TopkLogProb, IsThatOfDrawsFromWhatIsLeft) {
+  const Tensor x = at::tensor({0.5, 0.3, 0.2}).log();
+  const Tensor draw = at::tensor({2, 0}, at::kLong);
+  EXPECT_NEAR(gumbel_topk_log_prob(x, draw).exp().item<double>(), 0.2 * 0.5 / 0.8, 1e-7);
+  EXPECT_NEAR(gumbel_topk_log_prob(x, draw, at::tensor(1.0)).exp().item<double>(), 0.125, 1e-7);
+  EXPECT_THROW(gumbel_topk_log_prob(x, draw.unsqueeze(0)), c10::ValueError);
+  EXPECT_THROW(gumbel_topk_log_prob(x, draw, 0, 0.0), c10::ValueError);
+}
+
 TEST(Gates, AreTheirOptionsAndTheirFormula) {
   const Tensor x = logits().set_requires_grad(true);
   const Tensor y = gumbel_sigmoid(x, 0.5, false, 0.5, false, nullopt, key(5));

@@ -50,6 +50,21 @@ TABLE = [
         takes_zero=True,
     ),
     Operation(
+        "gumbel_posterior",
+        lambda i: (i.logits, i.index),
+        {"default": lambda i: (i.logits, i.index)},
+        variants=({"max_value": 0.5}, {"num_samples": 3}),
+    ),
+    Operation(
+        "gumbel_topk_log_prob",
+        lambda i: (i.logits, i.drawn),
+        {
+            "default": lambda i: (i.logits, i.drawn),
+            "tensor_temperature": lambda i: (i.logits, i.drawn, i.rows),
+        },
+        random=False,
+    ),
+    Operation(
         "gumbel_sigmoid",
         lambda i: (i.logits, 0.7),
         {
