@@ -32,6 +32,8 @@ class Inputs:
         self.logits = self.made(torch.randn(self.shape))
         self.probs = self.made(torch.rand(self.shape) + 0.1)
         self.rows = self.made(torch.rand(rows) + 0.5)  # temperatures
+        of_rows = [n for i, n in enumerate(self.shape) if i != self.dim % len(self.shape)]
+        self.index = torch.randint(max(classes, 1), of_rows)
         self.codebook = self.made(torch.randn(classes, 2))
         self.prior = self.made(torch.rand(classes) + 0.1)
         self.log_likelihood = self.made(-torch.rand(self.shape[:-1]))
