@@ -31,16 +31,17 @@ void register_topk_log_prob(torch::Library& m);
 void register_sample_categorical(torch::Library& m);
 void register_lookup(torch::Library& m);
 void register_kl(torch::Library& m);
+void register_log_prob(torch::Library& m);
 void register_sample_gumbel(torch::Library& m);
 void register_sample_one_hot(torch::Library& m);
 
 namespace {
 
 void register_composite(torch::Library& m) {
-  for (const auto each :
-       {register_gumbel_softmax, register_gates, register_gumbel_argmax, register_gumbel_topk,
-        register_gumbel_posterior, register_topk_log_prob, register_sample_categorical,
-        register_lookup, register_kl, register_sample_gumbel, register_sample_one_hot})
+  for (const auto each : {register_gumbel_softmax, register_gates, register_gumbel_argmax,
+                          register_gumbel_topk, register_gumbel_posterior, register_topk_log_prob,
+                          register_sample_categorical, register_lookup, register_kl,
+                          register_log_prob, register_sample_gumbel, register_sample_one_hot})
     each(m);
 }
 
@@ -166,6 +167,16 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def("categorical_elbo(Tensor log_likelihood, Tensor logits, Tensor? prior=None) -> Tensor",
         pure);
   m.def("perplexity(Tensor codes, int dim=-1, int[]? over=None) -> Tensor", pure);
+
+  // Log-probability of one class per row, and entropy.
+  m.def(
+      "log_prob_entropy.tensor_temperature(Tensor logits, Tensor index, Tensor temperature, "
+      "int dim=-1) -> (Tensor log_prob, Tensor entropy)",
+      pure);
+  m.def(
+      "log_prob_entropy(Tensor logits, Tensor index, int dim=-1, *, Scalar temperature=1.0) "
+      "-> (Tensor log_prob, Tensor entropy)",
+      pure);
 
   // The noise itself; the anchor carries the device.
   m.def(
@@ -298,6 +309,20 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "_kl_categorical_backward(Tensor grad_rows, Tensor values, Tensor kl_rows, "
       "Tensor base_rows, Tensor log_sum_rows, Tensor? log_prior, int dim, bool from_probs) "
       "-> Tensor",
+      pure);
+
+  // index: of size 1 at dim, as rows are; max, sum, and mean are for the backward, and have no
+  // gradient: csrc/math/log_prob.h.
+  m.def(
+      "_log_prob_entropy(Tensor logits, Tensor index, Tensor temperature, int dim) "
+      "-> (Tensor log_prob_rows, Tensor entropy_rows, Tensor max_rows, Tensor sum_rows, "
+      "Tensor mean_rows)",
+      pure);
+  m.def(
+      "_log_prob_entropy_backward(Tensor? grad_log_prob, Tensor? grad_entropy, Tensor logits, "
+      "Tensor index, Tensor temperature, Tensor max_rows, Tensor sum_rows, Tensor mean_rows, "
+      "int dim, *, bool temperature_grad=False) "
+      "-> (Tensor grad_logits, Tensor grad_temperature_rows)",
       pure);
 }
 

@@ -18,6 +18,7 @@ from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.gates import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
 from torch_gumbel.information import categorical_elbo, kl_categorical, perplexity
 from torch_gumbel.keys import fold_in, key, new_key, split
+from torch_gumbel.log_prob import log_prob_entropy
 from torch_gumbel.lookup import straight_through_lookup
 from torch_gumbel.noise import gumbel_like, sample_gumbel
 from torch_gumbel.probabilities import sample_categorical
@@ -60,6 +61,7 @@ __all__ = [
     "hard_concrete_penalty",
     "key",
     "kl_categorical",
+    "log_prob_entropy",
     "new_key",
     "nn",
     "patch",

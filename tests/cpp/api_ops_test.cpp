@@ -116,6 +116,27 @@ TEST(Information, ElboAndPerplexity) {
   EXPECT_EQ(perplexity(x.softmax(-1), -1, at::IntArrayRef{0}).sizes(), (at::IntArrayRef{4}));
 }
 
+TEST(LogProbEntropy, IsItsFormulaWithItsGradients) {
+  const Tensor x = logits().set_requires_grad(true), y = logits().set_requires_grad(true);
+  const Tensor t = at::full({}, 0.7, at::kDouble).set_requires_grad(true);
+  const Tensor index = gumbel_argmax(x, 1, false, nullopt, 0.7, nullopt, key(5));
+  const auto [log_prob, entropy] = log_prob_entropy(x, index, t, 1);
+  const Tensor log_p = (y / 0.7).log_softmax(1);
+  const Tensor chosen = log_p.gather(1, index.unsqueeze(1)).squeeze(1);
+  EXPECT_TRUE(at::allclose(log_prob, chosen));
+  EXPECT_TRUE(at::allclose(entropy, -(log_p.exp() * log_p).sum(1)));
+  (log_prob.sum() + entropy.sum()).backward();
+  (chosen.sum() - (log_p.exp() * log_p).sum()).backward();
+  EXPECT_TRUE(at::allclose(x.grad(), y.grad()));
+  EXPECT_TRUE(t.grad().abs().item<double>() > 0);
+  const auto by_number = log_prob_entropy(x.detach(), index, 1, 0.7);
+  EXPECT_TRUE(at::equal(std::get<0>(by_number), log_prob.detach()));
+  EXPECT_THROW(log_prob_entropy(x, index + 100, 1), c10::IndexError);
+  EXPECT_THROW(log_prob_entropy(x, index.to(at::kInt), 1), c10::TypeError);
+  EXPECT_THROW(log_prob_entropy(x, index.unsqueeze(0), 1), c10::ValueError);
+  EXPECT_THROW(log_prob_entropy(x, index, 1, 0.0), c10::ValueError);
+}
+
 TEST(Lookup, IsTheProductWithTheOneHot) {
   const Tensor codes = at::arange(10, at::kDouble).view({5, 2}).cos();
   const auto run = [&](auto&& look) {

@@ -26,6 +26,7 @@
 #include <torch_gumbel/gates.h>
 #include <torch_gumbel/information.h>
 #include <torch_gumbel/keys.h>
+#include <torch_gumbel/log_prob.h>
 #include <torch_gumbel/lookup.h>
 #include <torch_gumbel/noise.h>
 #include <torch_gumbel/one_hot.h>

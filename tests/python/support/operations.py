@@ -149,6 +149,16 @@ TABLE = [
         random=False,
     ),
     Operation(
+        "log_prob_entropy",
+        lambda i: (i.logits, i.index),
+        {
+            "default": lambda i: (i.logits, i.index),
+            "tensor_temperature": lambda i: (i.logits, i.index, i.rows),
+        },
+        random=False,
+        takes_dtensors=True,
+    ),
+    Operation(
         "perplexity",
         lambda i: (i.probs,),
         {"default": lambda i: (i.probs,)},
@@ -232,6 +242,11 @@ PRIVATE = {
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
         {"tau_grad": t.flag, **t.place},
     ),
+    "_log_prob_entropy": lambda t: ((t.x, index_of(t), t.tau, t.dim), {}),
+    "_log_prob_entropy_backward": lambda t: (
+        (of_rows(t), None, t.x, index_of(t), t.tau, *[of_rows(t)] * 3, t.dim),
+        {"temperature_grad": t.flag},
+    ),
 }
 
 
@@ -247,3 +262,8 @@ def index_of(t: SimpleNamespace) -> torch.Tensor:
     """Class 0 of every row."""
     shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
     return torch.zeros(shape, dtype=torch.int64)
+
+
+def of_rows(t: SimpleNamespace) -> torch.Tensor:
+    """1 for every row."""
+    return torch.ones_like(index_of(t), dtype=torch.float32)
