@@ -22,6 +22,7 @@
 #pragma once
 
 #include <torch_gumbel/conditional.h>
+#include <torch_gumbel/draws.h>
 #include <torch_gumbel/export.h>
 #include <torch_gumbel/gates.h>
 #include <torch_gumbel/information.h>
