@@ -24,8 +24,9 @@ build() {
   shift 2
   mkdir -p "$folder"
   {
-    echo "$exact -DTG_ISA=generic -c csrc/cpu/kernels.cpp -o $folder/kernels.o"
-    echo "$exact -DTG_ISA=generic -c csrc/cpu/log_prob_kernels.cpp -o $folder/log_prob_kernels.o"
+    for source in kernels filter_kernels log_prob_kernels; do
+      echo "$exact -DTG_ISA=generic -c csrc/cpu/$source.cpp -o $folder/$source.o"
+    done
     echo "-c csrc/cpu/plan.cpp -o $folder/plan.o"
     echo "-c csrc/cpu/log_prob_plan.cpp -o $folder/log_prob_plan.o"
     echo "-c csrc/cpu/isa_dispatch.cpp -o $folder/isa_dispatch.o"
@@ -36,7 +37,7 @@ build() {
     done
   } | sed 's/-DTG_PROBE \(-c tests.cpp.isa_probe.cpp\)/-DTG_ISA=probe_generic \1/' |
     xargs -P "$(nproc)" -I{} sh -c "$compiler $common {}"
-  $compiler -static "$folder"/{digest,problem,elements,kernels,plan,isa_dispatch,gtest}.o \
+  $compiler -static "$folder"/{digest,problem,elements,kernels,filter_kernels,plan,isa_dispatch,gtest}.o \
     -o "$folder/digest" -pthread
 }
 
