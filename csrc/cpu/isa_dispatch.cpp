@@ -5,38 +5,43 @@
 #include <stdexcept>
 #include <string>
 
+#include "filter_params.h"
 #include "kernels.h"
 
 namespace torch_gumbel::cpu {
 
 extern const Kernels kernels_generic;
+void filter_generic(const FilterParams& a, int64_t begin, int64_t end, void* scratch);
 #ifdef TORCH_GUMBEL_X86
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512;
+void filter_avx2(const FilterParams& a, int64_t begin, int64_t end, void* scratch);
+void filter_avx512(const FilterParams& a, int64_t begin, int64_t end, void* scratch);
 #endif
 
 namespace {
 
 struct Build {
   const Kernels* kernels;
+  FilterKernel filter;
   bool runs_here;
 };
 
 #ifdef TORCH_GUMBEL_X86
 const Build* builds(int& count) {
   static const Build all[] = {
-      {&kernels_generic, true},
-      {&kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-      {&kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512bw")},
+      {&kernels_generic, filter_generic, true},
+      {&kernels_avx2, filter_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {&kernels_avx512, filter_avx512,
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")},
   };
   count = sizeof all / sizeof *all;
   return all;
 }
 #else
 const Build* builds(int& count) {
-  static const Build all[] = {{&kernels_generic, true}};
+  static const Build all[] = {{&kernels_generic, filter_generic, true}};
   count = 1;
   return all;
 }
@@ -71,6 +76,14 @@ const Kernels* kernels_by_name(const char* name) {
   const Build* all = builds(count);
   for (int i = 0; i < count; ++i)
     if (all[i].runs_here && std::strcmp(all[i].kernels->name, name) == 0) return all[i].kernels;
+  return nullptr;
+}
+
+FilterKernel filter_kernel(const Kernels& kernels) {
+  int count = 0;
+  const Build* all = builds(count);
+  for (int i = 0; i < count; ++i)
+    if (all[i].kernels == &kernels) return all[i].filter;
   return nullptr;
 }
 

@@ -31,12 +31,16 @@ void real_tensor(const char* who, const char* name, const at::Tensor& value) {
                    " must be a strided tensor, got layout ", value.layout());
 }
 
-/// A temperature on the logits' device, or of no dimensions on the CPU; integers become float64.
-at::Tensor placed_floating(const char* who, const char* name, const at::Tensor& value,
-                           const at::Tensor& logits) {
+/// On the logits' device, or of no dimensions on the CPU.
+void check_place(const char* who, const char* name, const at::Tensor& value,
+                 const at::Tensor& logits) {
   TORCH_CHECK_VALUE(value.device() == logits.device() || (value.dim() == 0 && value.is_cpu()), who,
                     ": ", name, " must be on ", logits.device(), " or a 0-d CPU tensor, got shape ",
                     value.sym_sizes(), " on ", value.device());
+}
+
+/// Integers become float64.
+at::Tensor floating(const at::Tensor& value) {
   return at::isFloatingType(value.scalar_type()) ? value : value.to(at::kDouble);
 }
 
@@ -89,16 +93,21 @@ bool broadcasts_to_rows(const at::Tensor& temperature, const at::Tensor& logits,
   return true;
 }
 
-at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
-                       const at::Tensor& logits, int64_t dim) {
+at::Tensor per_row(const char* who, const char* name, const at::Tensor& value,
+                   const at::Tensor& logits, int64_t dim) {
   real_tensor(who, name, value);
   const bool broadcasts = broadcasts_to_rows(value, logits, dim);
   TORCH_CHECK_VALUE(broadcasts || has_shape_of_rows(value, logits, dim), who, ": ", name,
                     " must have one value, or one per row (size 1 at dim ", dim,
                     ", or that dimension left out) for logits of shape ", logits.sym_sizes(),
                     ", got shape ", value.sym_sizes());
-  const at::Tensor floating = placed_floating(who, name, value, logits);
-  return broadcasts ? floating : floating.unsqueeze(dim);
+  check_place(who, name, value, logits);
+  return broadcasts ? value : value.unsqueeze(dim);
+}
+
+at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
+                       const at::Tensor& logits, int64_t dim) {
+  return floating(per_row(who, name, value, logits, dim));
 }
 
 at::Tensor elementwise_temperature(const char* who, const char* name, const at::Tensor& value,
@@ -107,7 +116,8 @@ at::Tensor elementwise_temperature(const char* who, const char* name, const at::
   TORCH_CHECK_VALUE(broadcasts_to_rows(value, logits, /*dim=*/logits.dim()), who, ": ", name,
                     " must broadcast to logits of shape ", logits.sym_sizes(), ", got shape ",
                     value.sym_sizes());
-  return placed_floating(who, name, value, logits);
+  check_place(who, name, value, logits);
+  return floating(value);
 }
 
 void source(const char* who, const at::Tensor& logits,

@@ -37,7 +37,11 @@ void count(const char* who, const char* name, const c10::SymInt& value);
 at::Tensor temperature(const char* who, const char* name, const at::Tensor& value,
                        const at::Tensor& logits, int64_t dim);
 
-/// The same of functions of elements: of any shape that broadcasts to logits.
+/// A parameter of rows given as a tensor, of such a shape and place; its type stays.
+at::Tensor per_row(const char* who, const char* name, const at::Tensor& value,
+                   const at::Tensor& logits, int64_t dim);
+
+/// The temperature of functions of elements: of any shape that broadcasts to logits.
 at::Tensor elementwise_temperature(const char* who, const char* name, const at::Tensor& value,
                                    const at::Tensor& logits);
 

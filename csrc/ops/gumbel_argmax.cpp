@@ -8,6 +8,7 @@
 #include "keys.h"
 #include "ops.h"
 #include "results.h"
+#include "several.h"
 
 namespace torch_gumbel {
 namespace {
@@ -17,26 +18,14 @@ using std::optional;
 
 constexpr const char* kName = "gumbel_argmax";
 
-/// The shape of logits with one more dimension of that size.
-Tensor repeated(const Tensor& logits, int64_t at, const c10::SymInt& times) {
-  c10::SymDimVector shape(logits.sym_sizes().begin(), logits.sym_sizes().end());
-  shape.insert(shape.begin() + at, times);
-  return logits.unsqueeze(at).expand_symint(shape);
-}
-
-/// Draws with replacement, [num_samples, *]: one call on logits that are repeated and not copied.
-/// The repetition comes after the batch of keys, whose slices draw as if alone.
+/// Draws with replacement, [num_samples, *].
 Tensor draw_several(const Tensor& logits, const Tensor& temperature, const Tensor& key, int64_t dim,
                     bool keepdim, const c10::SymInt& num_samples) {
   if (logits.dim() == 0)
     return draw_several(logits.unsqueeze(-1), temperature, key, dim, false, num_samples);
-  const int64_t batch = key.dim() - 1, unbatched_dim = logits.dim() - batch;
-  const bool reaches_batch = temperature.dim() > unbatched_dim;
-  const Tensor rows =
-      reaches_batch ? temperature.unsqueeze(temperature.dim() - unbatched_dim) : temperature;
-  const Tensor index = ops::argmax().call(repeated(logits, batch, num_samples), rows, key, dim + 1,
-                                          keepdim, std::nullopt, std::nullopt);
-  return batch == 0 ? index : index.movedim(batch, 0).contiguous();
+  const ops::Several several(logits, key, num_samples);
+  return several.samples_first(ops::argmax().call(several.logits(), several.rows(temperature), key,
+                                                  dim + 1, keepdim, std::nullopt, std::nullopt));
 }
 
 struct Draw {

@@ -124,6 +124,25 @@ Tensor kl_backward_meta(const Tensor&, const Tensor& values, const Tensor&, cons
   return empty_like_shape(values, values.scalar_type());
 }
 
+FilterResult sample_logits_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
+                                const std::optional<Tensor>&, const std::optional<Tensor>&,
+                                const std::optional<Tensor>&, bool log_prob, bool entropy, SymShape,
+                                SymShape) {
+  check_meta(logits);
+  const auto type = opmath_type(logits.scalar_type());
+  const auto rows = [&](bool wanted) {
+    return wanted ? empty_rows(logits, dim, type) : no_rows(logits);
+  };
+  return {empty_rows(logits, dim, at::kLong), rows(log_prob), rows(entropy)};
+}
+
+Tensor filter_logits_meta(const Tensor& logits, const Tensor&, int64_t,
+                          const std::optional<Tensor>&, const std::optional<Tensor>&,
+                          const std::optional<Tensor>&) {
+  check_meta(logits);
+  return empty_like_shape(logits, logits.scalar_type());
+}
+
 Tensor new_key_meta(const Tensor& anchor, std::optional<at::Generator>) {
   return at::empty({2}, anchor.options().dtype(at::kUInt64));
 }
@@ -155,6 +174,8 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward_meta));
   m.impl("_kl_categorical", TORCH_FN(kl_meta));
   m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_meta));
+  m.impl("_sample_logits", TORCH_FN(sample_logits_meta));
+  m.impl("_filter_logits", TORCH_FN(filter_logits_meta));
   m.impl("_new_key", TORCH_FN(new_key_meta));
   m.impl("_split_key", TORCH_FN(split_meta));
   m.impl("_fold_in_key", TORCH_FN(fold_in_meta));

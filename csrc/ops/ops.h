@@ -18,6 +18,9 @@ using TensorPair = std::tuple<Tensor, Tensor>;
 using LookupResult = std::tuple<Tensor, Tensor, Tensor>;
 /// One value per row: KL, and what its backward needs (see KlParams in csrc/cpu/kl_params.h).
 using KlResult = std::tuple<Tensor, Tensor, Tensor>;
+/// One value per row, of size 1 at dim: the choice, its log-probability, and the entropy; empty ones
+/// were not asked for.
+using FilterResult = std::tuple<Tensor, Tensor, Tensor>;
 
 template <typename Signature>
 c10::TypedOperatorHandle<Signature> find(const char* name, const char* overload = "") {
@@ -68,6 +71,14 @@ using LookupSignature = LookupResult(const Tensor&, const Tensor&, const Tensor&
 using KlSignature = KlResult(const Tensor&, const std::optional<Tensor>&, int64_t, bool);
 using KlBackwardSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                    const Tensor&, const std::optional<Tensor>&, int64_t, bool);
+using SampleLogitsSignature = FilterResult(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                                           const std::optional<Tensor>&,
+                                           const std::optional<Tensor>&,
+                                           const std::optional<Tensor>&, bool, bool,
+                                           OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using FilterLogitsSignature = Tensor(const Tensor&, const Tensor&, int64_t,
+                                     const std::optional<Tensor>&, const std::optional<Tensor>&,
+                                     const std::optional<Tensor>&);
 using NewKeySignature = Tensor(const Tensor&, std::optional<at::Generator>);
 using SplitKeySignature = Tensor(const Tensor&, c10::SymInt);
 using FoldInKeySignature = Tensor(const Tensor&, c10::SymInt);
@@ -97,6 +108,8 @@ TG_OP(one_hot_backward, OneHotBackwardSignature, "_sample_one_hot_backward")
 TG_OP(lookup, LookupSignature, "_straight_through_lookup")
 TG_OP(kl, KlSignature, "_kl_categorical")
 TG_OP(kl_backward, KlBackwardSignature, "_kl_categorical_backward")
+TG_OP(sample_logits, SampleLogitsSignature, "_sample_logits")
+TG_OP(filter_logits, FilterLogitsSignature, "_filter_logits")
 TG_OP(new_key, NewKeySignature, "_new_key")
 TG_OP(split_key, SplitKeySignature, "_split_key")
 TG_OP(fold_in_key, FoldInKeySignature, "_fold_in_key")

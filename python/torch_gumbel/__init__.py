@@ -12,6 +12,7 @@ import importlib as _importlib
 from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
+from torch_gumbel.draws import filter_logits, sample_logits
 from torch_gumbel.estimators import sample_one_hot
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.gates import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
@@ -47,6 +48,7 @@ __all__ = [
     "categorical_elbo",
     "cmake_prefix_path",
     "distributions",
+    "filter_logits",
     "fold_in",
     "gumbel_argmax",
     "gumbel_like",
@@ -63,6 +65,7 @@ __all__ = [
     "perplexity",
     "sample_categorical",
     "sample_gumbel",
+    "sample_logits",
     "sample_one_hot",
     "schedules",
     "split",

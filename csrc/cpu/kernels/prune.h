@@ -101,6 +101,10 @@ static inline Highest bound_scores(const float* x, const uint32_t* words, int64_
 #endif
 }
 
+/// Where exp1 is about v, a bound is above its score by less than this. So the best is nearly always
+/// among the elements this close to the highest bound, and then no other can reach it.
+constexpr float kGuessedBelow = 0.22f * math::kOctave;
+
 /// Best score of a part; `best` holds what earlier parts of the row gave.
 static void prune_part(const Bounded& part, const Highest& of_part, const WordRun& run,
                        int64_t first_class, Best& best) {
@@ -113,10 +117,8 @@ static void prune_part(const Bounded& part, const Highest& of_part, const WordRu
       if (part.x[k] == __builtin_inff()) return best.invalidate();
   const float threshold = pruning_threshold(best);
   if (highest < threshold) return;
-  // Where exp1 is about v, a bound is above its score by less than this. So the best is nearly
-  // always among the elements this close to the highest bound, and then no other can reach it.
-  constexpr float kGuess = 0.22f * math::kOctave;
-  const float near = highest - kGuess > threshold ? highest - kGuess : threshold;
+  const float guess = highest - kGuessedBelow;
+  const float near = guess > threshold ? guess : threshold;
   offer_survivors(part, run, first_class, near, best);
   const float tightened = pruning_threshold(best);
   if (tightened < near) offer_survivors(part, run, first_class, tightened, best);

@@ -21,6 +21,7 @@
 /// (absent: the device's default generator).
 #pragma once
 
+#include <torch_gumbel/draws.h>
 #include <torch_gumbel/export.h>
 #include <torch_gumbel/gates.h>
 #include <torch_gumbel/information.h>

@@ -29,7 +29,7 @@ def drawn(operation, options, inputs, t, **changes):
     """The results at temperatures t."""
     temperature = {operation.temperature: t}
     given = operation.given(inputs, **temperature, **options, **changes)
-    return operation.function(**given, key=KEY)
+    return operation.function(**given, **operation.options(KEY))
 
 
 CASES = [

@@ -116,6 +116,32 @@ TABLE = [
         ),
     ),
     Operation(
+        "sample_logits",
+        lambda i: (i.logits,),
+        {
+            "default": lambda i: (i.logits,),
+            "tensor_temperature": lambda i: (i.logits, i.rows.detach()),
+        },
+        differentiable=False,
+        variants=(
+            {"top_p": 0.8},
+            {"top_k": 2, "min_p": 0.1, "return_log_prob": True, "return_entropy": True},
+            {"top_p": 0.7, "num_samples": 3},
+        ),
+        takes_zero=True,
+    ),
+    Operation(
+        "filter_logits",
+        lambda i: (i.logits,),
+        {
+            "default": lambda i: (i.logits,),
+            "tensor_temperature": lambda i: (i.logits, i.rows),
+        },
+        random=False,
+        variants=({"top_k": 3, "top_p": 0.9, "min_p": 0.1},),
+        takes_zero=True,
+    ),
+    Operation(
         "gumbel_like",
         lambda i: (i.logits,),
         {"default": lambda i: (i.logits.detach(),)},
@@ -209,6 +235,14 @@ PRIVATE = {
     "_gumbel_max": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_argmax": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_noise": lambda t: ((t.x, t.key), t.place),
+    "_sample_logits": lambda t: (
+        (*of_draw(t), None, t.tau.detach() / 2, t.tau.detach() / 9, t.flag, True),
+        t.place,
+    ),
+    "_filter_logits": lambda t: (
+        (t.x, t.tau, t.dim, index_of(t) + 2, t.tau.detach() / 2, None),
+        {},
+    ),
     "_sample_one_hot": lambda t: (
         (*of_draw(t), "straight-through"),
         {"dtype": t.dtype, **t.place},
