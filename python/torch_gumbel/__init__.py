@@ -39,7 +39,7 @@ def build_info() -> dict[str, str]:
 
 def __getattr__(name: str) -> object:
     """Imports the submodules that are loaded on first use."""
-    if name in ("distributed", "plots"):
+    if name in ("distributed", "integrations", "plots"):
         return _importlib.import_module(f"torch_gumbel.{name}")
     raise AttributeError(f"module 'torch_gumbel' has no attribute {name!r}")
 

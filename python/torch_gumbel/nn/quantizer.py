@@ -113,7 +113,8 @@ class GumbelVectorQuantizer(Tempered):
             codes = self._look_up(index)
             one_hot = nn.functional.one_hot(index, self.num_codes).to(logits.dtype)
             used = self._perplexity(one_hot, mask)
-        return codes.flatten(-2).to(hidden_states.dtype), used
+        dtype = torch.promote_types(hidden_states.dtype, self.codevectors.dtype)  # as of a product
+        return codes.flatten(-2).to(dtype), used
 
     def indices(self, hidden_states: Tensor) -> Tensor:
         """The most likely code of every group: ``[*, in_features]`` -> int64 ``[*, groups]``."""

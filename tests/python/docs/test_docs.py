@@ -149,6 +149,7 @@ def test_the_reference_names_everything_public():
     documented = set(re.findall(r"auto\w+:: torch_gumbel\.([\w.]+)", reference))
     namespaces = {"": torch_gumbel}
     namespaces |= {f"{n}.": getattr(torch_gumbel, n) for n in ("nn", "distributions", "schedules")}
+    namespaces["integrations.transformers."] = torch_gumbel.integrations.transformers
     for prefix, module in namespaces.items():
         for name in module.__all__:
             if not name.startswith("__"):

@@ -30,8 +30,10 @@ def test_a_default_device_does_not_move_a_call():
 def test_submodules_are_loaded_when_they_are_asked_for():
     code = """
 import sys, torch, torch_gumbel
-loaded = [name for name in ("distributed", "plots") if f"torch_gumbel.{name}" in sys.modules]
+lazy = ("distributed", "integrations", "plots")
+loaded = [name for name in lazy if f"torch_gumbel.{name}" in sys.modules]
 print(loaded, torch_gumbel.distributed.rank_key.__name__, torch_gumbel.plots.__name__)
+print(torch_gumbel.integrations.transformers.__name__, "transformers" in sys.modules)
 try:
     torch_gumbel.nothing
 except AttributeError as error:
@@ -39,6 +41,7 @@ except AttributeError as error:
 """
     assert run_python(code).stdout.splitlines() == [
         "[] rank_key torch_gumbel.plots",
+        "torch_gumbel.integrations.transformers False",
         "module 'torch_gumbel' has no attribute 'nothing'",
     ]
 

@@ -16,32 +16,13 @@ import torch
 import torch.nn.functional as F
 from patching import ORIGINAL, every_test_leaves_the_original  # noqa: F401
 from scipy import stats
+from speech import CODES, CONFIG, GROUPS, training_inputs
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
-from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
+from transformers import Wav2Vec2ForPreTraining
 
 from torch_gumbel import patch
 
-STEPS, BATCH, SAMPLES = 40, 4, 4000
-CODES, GROUPS = 20, 2
-CONFIG = Wav2Vec2Config(
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=64,
-    conv_dim=(32, 32, 32),
-    conv_stride=(5, 4, 4),
-    conv_kernel=(10, 8, 4),
-    num_conv_pos_embeddings=16,
-    num_conv_pos_embedding_groups=4,
-    num_codevectors_per_group=CODES,
-    num_codevector_groups=GROUPS,
-    codevector_dim=CODES * GROUPS,
-    proj_codevector_dim=32,
-    num_negatives=10,
-    mask_time_prob=0.5,
-    layerdrop=0.0,
-)
+STEPS = 40
 
 
 @pytest.fixture(autouse=True)
@@ -51,25 +32,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def chirps():
-    """Signals of rising pitch with a little noise, normalized as the model requires."""
-    t = torch.arange(SAMPLES) / 16000
-    voices = [torch.sin(2 * math.pi * (200 + 150 * i + 300 * i * t) * t) for i in range(BATCH)]
-    sound = torch.stack(voices) + 0.05 * torch.randn(BATCH, SAMPLES)
-    return (sound - sound.mean(1, True)) / sound.std(1, keepdim=True)
-
-
-def training_inputs(model):
-    shape = (BATCH, int(model._get_feat_extract_output_lengths(SAMPLES)))
-    mask = wav2vec2._compute_mask_indices(shape, CONFIG.mask_time_prob, mask_length=4)
-    negatives = wav2vec2._sample_negative_indices(shape, CONFIG.num_negatives, mask)
-    return {
-        "input_values": chirps().to(model.dtype),
-        "mask_time_indices": torch.from_numpy(mask),
-        "sampled_negative_indices": torch.from_numpy(negatives),
-    }
 
 
 class Counter(TorchDispatchMode):
