@@ -15,7 +15,9 @@
 #include "../csrc/ops/checks.h"
 #include "../csrc/ops/gate_backend.h"
 #include "../csrc/ops/keys.h"
+#include "../csrc/ops/log_prob_backend.h"
 #include "kernels.h"
+#include "log_prob.h"
 
 namespace torch_gumbel::cuda {
 namespace {
@@ -49,6 +51,16 @@ struct GateBackend {
   static void run(GateOp op, const GateParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
     gates(op, a, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+struct LogProbBackend {
+  static void check_index(const Tensor&, int64_t) {}  // rows of others are NaN
+
+  static void run(bool backward, const LogProbParams& a, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    (backward ? log_prob_backward : log_prob)(a, c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
@@ -137,6 +149,7 @@ Tensor fold_in_tensor_cuda(const Tensor& key, const Tensor& data) {
 TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   ops::PrivateOps<Backend>::register_on(m);
   ops::GateOps<GateBackend>::register_on(m);
+  ops::LogProbOps<LogProbBackend>::register_on(m);
   m.impl("_new_key", TORCH_FN(new_key_cuda));
   m.impl("_split_key", TORCH_FN(split_cuda));
   m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));

@@ -52,6 +52,19 @@ struct LogProbRow {
   TG_HD double entropy() const { return log_normal(sum) - mean / tau; }
 };
 
+/// A temperature, and its divisions.
+template <typename T>
+struct LogProbScale {
+  double tau;
+  double inverse64;
+  Exponent<T> scale;
+  T inverse;
+
+  TG_HD static LogProbScale of(double tau) {
+    return {tau, 1 / tau, exponent_scale<T>(tau), inverse_temperature<T>(tau)};
+  }
+};
+
 /// Gradients of a row, of which max, S, and m are given: of (a, b) as above.
 template <typename T>
 struct LogProbGradient {
@@ -62,9 +75,10 @@ struct LogProbGradient {
   T own;          // and this of the chosen class
   T centre;       // m / T
 
-  /// `x`: logit of the chosen class.
-  TG_HD static LogProbGradient of(const LogProbRow& row, double x, double a, double b) {
-    const double inverse = 1 / row.tau, share = inverse / row.sum, centre = row.mean * inverse;
+  /// `x`: logit of the chosen class; `of_tau`: of row.tau.
+  TG_HD static LogProbGradient of(const LogProbRow& row, const LogProbScale<T>& of_tau, double x,
+                                  double a, double b) {
+    const double inverse = of_tau.inverse64, share = inverse / row.sum, centre = row.mean * inverse;
     const double at_log_prob = x == -__builtin_inf() ? 0.0 : a;
     return {static_cast<T>(row.max),         exponent_scale<T>(row.tau),
             inverse_temperature<T>(row.tau), static_cast<T>((b * centre - at_log_prob) * share),

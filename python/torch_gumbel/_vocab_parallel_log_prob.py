@@ -47,7 +47,7 @@ class _VocabParallel(torch.autograd.Function):
         best = top.amax(0)
         tau = temperature.to(best)
         d = torch.where(top > -math.inf, top - best, 0)
-        share = torch.where(top == -math.inf, 0, (d / tau).exp() * total)
+        share = (d / tau).exp() * total  # 0 without a finite class, NaN with one that is NaN
         whole = share.sum(0)
         mean = torch.where(share == 0, 0, share * (centre + d)).sum(0) / whole
         right = (index >= 0) & (index < classes) & (whole > 0) & (whole < math.inf)

@@ -21,6 +21,7 @@ from params import (
     ROOT,
     GateParams,
     KernelParams,
+    LogProbParams,
     make_rows,
     word_strides,
 )
@@ -98,7 +99,8 @@ class Device:
         self._library.workspace_bytes.restype = ctypes.c_int64
         self._library.problem_bytes.restype = ctypes.c_int64
         self._library.workspace_offset.restype = ctypes.c_int64
-        self._library.gate_problem_bytes.restype = ctypes.c_int64
+        for sizes in ("gate_problem_bytes", "log_prob_problem_bytes", "log_prob_rows_offset"):
+            getattr(self._library, sizes).restype = ctypes.c_int64
         self.ran = set()
         self._recorded = None  # kernels, while they are recorded instead of run
 
@@ -157,10 +159,17 @@ class Device:
             key = ctypes.c_uint64.from_address(arguments[1]).value
             return [[("u64", word) for word in words], addresses.of(key)]
         gates, library = "gate" in symbol, self._library
-        size = library.gate_problem_bytes() if gates else library.problem_bytes()
-        words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
-        for offset in pointers if gates else [*pointers, library.workspace_offset()]:
+        if gates:
+            size = library.gate_problem_bytes()
+        elif "log_prob" in symbol:
+            size, first = library.log_prob_problem_bytes(), library.log_prob_rows_offset()
+            pointers += [first + 8 * i for i in range(len(LogProbParams.ROWS))]
+        else:
+            size = library.problem_bytes()
+            pointers.append(library.workspace_offset())
+        words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
+        for offset in pointers:
             words[offset // 8] = addresses.of(words[offset // 8])
         problem = [("u64", word) for word in words]
         if "gate_generic" not in symbol:
@@ -268,3 +277,21 @@ class Device:
             workspace.value = buffers["workspace"].ctypes.data
         self._call(buffers, order, self._library.run_op, op, ctypes.byref(a), workspace,
                    multiprocessors)  # fmt: skip
+
+    def log_prob(self, backward, dim, order, *, tau=1.0, **tensors):
+        """Log-probabilities and entropies of `input` and `index`, which write log_prob, entropy,
+        max, sum, and mean, or their backward, which reads the last three and writes `output`."""
+        of, x = LogProbParams(), tensors["input"]
+        a = of.a
+        a.host_tau = 1.0 if isinstance(tau, torch.Tensor) else tau
+        if isinstance(tau, torch.Tensor):
+            tensors["tau"] = tau
+        strides = {"word": word_strides(list(x.shape), 0, None, None)[0]}
+        for operand in {"input", "output", "tau"} & tensors.keys():
+            strides[operand] = tensors[operand].expand(x.shape).stride()
+            setattr(a, f"{operand}_type", DTYPES.index(tensors[operand].dtype))
+        a.rows = make_rows(list(x.shape), dim, strides, 0)
+        for name, tensor in tensors.items():
+            setattr(of if name in LogProbParams.ROWS else a, name, tensor.data_ptr())
+        buffers = {name: memory(tensor) for name, tensor in tensors.items()}
+        self._call(buffers, order, self._library.run_log_prob, backward, ctypes.byref(of))

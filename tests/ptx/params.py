@@ -59,6 +59,13 @@ class GateParams(ctypes.Structure):
     ]
 
 
+class LogProbParams(ctypes.Structure):
+    """csrc/math/log_prob.h: LogProbParams."""
+
+    ROWS: ClassVar = ["log_prob", "entropy", "max", "sum", "mean", "grad_log_prob", "grad_entropy"]
+    _fields_: ClassVar = [("a", KernelParams), *[(name, ctypes.c_uint64) for name in ROWS]]
+
+
 def word_strides(shape, batch_dims, full_shape, start):
     """Strides in words of every dimension, and the position of the first element."""
     full = list(full_shape or shape[batch_dims:])

@@ -7,8 +7,10 @@
 #include <string>
 
 #include "../../cuda/device/gate_problem.h"
+#include "../../cuda/device/log_prob_problem.h"
 #include "../../cuda/device/problem.h"
 #include "../../cuda/kernels.h"
+#include "../../cuda/log_prob.h"
 
 namespace {
 
@@ -77,6 +79,13 @@ void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors)
 
 int64_t gate_problem_bytes() { return sizeof(cuda::GateProblem); }
 void run_gates(int op, const GateParams* a) { cuda::gates(static_cast<GateOp>(op), *a, nullptr); }
+
+int64_t log_prob_problem_bytes() { return sizeof(cuda::LogProbProblem); }
+/// Of the first value of rows: seven pointers.
+int64_t log_prob_rows_offset() { return offsetof(cuda::LogProbProblem, log_prob); }
+void run_log_prob(bool backward, const LogProbParams* a) {
+  (backward ? cuda::log_prob_backward : cuda::log_prob)(*a, nullptr);
+}
 
 void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t per_key,
                  const uint64_t* number, uint64_t* out) {

@@ -140,13 +140,14 @@ struct GradientOfRow {
   double at_log_prob, at_entropy;
   math::LogProbGradient<T> gradient;
 
-  GradientOfRow(const LogProbCall& a, const Group& group, int64_t i)
+  GradientOfRow(const LogProbCall& a, const Group& group, int64_t i,
+                const math::LogProbScale<T>& of_tau)
       : row{row_value<T>(a.max, group.index + i), row_value<T>(a.sum, group.index + i),
-            row_value<T>(a.mean, group.index + i), group.tau_of(i)},
+            row_value<T>(a.mean, group.index + i), of_tau.tau},
         chosen(a, group, i),
         at_log_prob(row_value<T>(a.grad_log_prob, group.index + i)),
         at_entropy(row_value<T>(a.grad_entropy, group.index + i)),
-        gradient(math::LogProbGradient<T>::of(row, chosen.x, at_log_prob, at_entropy)) {}
+        gradient(math::LogProbGradient<T>::of(row, of_tau, chosen.x, at_log_prob, at_entropy)) {}
 
   /// 0 where another shard of the row has the class.
   double at_choice() const { return chosen.index < 0 ? 0.0 : at_log_prob; }
@@ -190,21 +191,24 @@ static void store_gradients(const GradientOfRow<float>& row, const float* x, int
   int64_t k = min64(head, count);
   part(0, k);
   const int64_t choice = row.chosen.index < 0 ? -1 : row.chosen.index - first;
-  for (; k + kBlock <= count; k += kBlock) {
-    constexpr VecIndex<4> kBlockIndex{0};
-    alignas(kLine) Element block[kBlock];
-    kBlockIndex.store(row.gradient.at(kBlockIndex.load(x + k)), wide);
-    if (choice >= k && choice < k + kBlock) wide[choice - k] += row.gradient.own;
-    for (int64_t j = 0; j < kBlock; ++j) block[j] = narrow<Element>(wide[j]);
-    for (int64_t j = 0; j < kBlock; j += kLine / static_cast<int64_t>(sizeof(float)))
+  const auto lines = [&](auto at) TG_INLINE {
+    constexpr int64_t kCount = sizeof(at.load(x)) / sizeof(float);
+    alignas(kLine) Element block[kCount];
+    at.store(row.gradient.at(at.load(x + k)), wide);
+    if (choice >= k && choice < k + kCount) wide[choice - k] += row.gradient.own;
+    for (int64_t j = 0; j < kCount; ++j) block[j] = narrow<Element>(wide[j]);
+    for (int64_t j = 0; j < kCount; j += kLine / static_cast<int64_t>(sizeof(float)))
       __builtin_prefetch(x + k + kFetchAhead + j);
-    for (int64_t j = 0; j < kBlock; j += kStep)
+    for (int64_t j = 0; j < kCount; j += kStep)
       if (nontemporal)
         store_line_nontemporal(block + j, to + k + j);
       else
         memcpy(to + k + j, block + j, kLine);
-  }
-  for (; k < count; k += kStep) part(k, min64(kStep, count - k));
+    k += kCount;
+  };
+  while (k + kBlock <= count) lines(VecIndex<4>{0});
+  while (k + kStep <= count) lines(VecIndex<kStep / kVecSize>{0});
+  part(k, count - k);
 }
 
 #endif
@@ -232,12 +236,14 @@ static void log_prob_backward(const LogProbCall& a, int64_t begin, int64_t end, 
   double spreads[kKlRows];
   const bool direct = kVectorized<T> && a.plan.direct_gradients;
   for_each_group(a, begin, end, a.plan.rows_per_group, [&](const Group& group) {
+    const auto shared = math::LogProbScale<T>::of(group.tau);
     for (int64_t k = 0; k < group.classes; k += kTile) {
       const Group tile = classes_of(group, k, min64(kTile, group.classes - k));
       const int64_t count = tile.classes;
       const T* values = values_of(tile, tile.input, scratch);
       for (int64_t i = 0; i < group.rows; ++i) {
-        const GradientOfRow<T> row(a, group, i);
+        const GradientOfRow<T> row(
+            a, group, i, group.uniform_tau() ? shared : math::LogProbScale<T>::of(group.tau_of(i)));
         gradients_of_row(a, tile, i, row, values + i * count, gradients);
         if (a.row_value == nullptr) continue;
         if (k == 0) spreads[i] = 0;

@@ -20,6 +20,7 @@ OPS = [
     "fold_in",
     "one_hot_backward",
     "gumbel_rao",
+    "log_prob",
     "write_key",
 ]
 

@@ -75,10 +75,14 @@ def check_log_probabilities_over_a_process_group(rank):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
     ones = [torch.ones(6)] * 2
     (right,) = torch.autograd.grad(wanted, leaf, ones)
-    found, sent, _ = collectives(lambda: torch.autograd.grad(got, own, ones, retain_graph=True))
+    (found, at_tau), sent, _ = collectives(lambda: torch.autograd.grad(got, (own, tau), ones))
+    assert sent == 1
+    torch.testing.assert_close(found, mine(right, rank)[0], equal_nan=True)
+    assert at_tau.isnan()
+    alone = vocab_parallel_log_prob_entropy(own, index, temperature=0.7, **place)
+    found, sent, _ = collectives(lambda: torch.autograd.grad(alone, own, ones))
     assert sent == 0
     torch.testing.assert_close(found[0], mine(right, rank)[0], equal_nan=True)
-    assert collectives(lambda: torch.autograd.grad(got, tau, ones))[1] == 1
 
 
 def check_second_derivatives_of_log_probabilities(rank):
