@@ -12,26 +12,30 @@ command -v "$clang" > /dev/null || { echo "clang: $clang is missing (see the hea
 mkdir -p "$out"
 
 flags="-std=c++20 -O3 -Icsrc -Itests/cpp -Wall -Wextra -Werror"
-kernels="$flags -ffp-contract=off -fno-math-errno -fno-trapping-math -c csrc/cpu/kernels.cpp"
+exact="$flags -ffp-contract=off -fno-math-errno -fno-trapping-math"
 sets=generic
 if [ "$(uname -m)" = x86_64 ]; then
   sets="generic avx2 avx512"
   flags+=" -DTORCH_GUMBEL_X86"
 fi
 {
-  echo "$kernels -DTG_ISA=generic -o $out/generic.o"
-  if [ "$(uname -m)" = x86_64 ]; then
-    echo "$kernels -DTG_ISA=avx2 -mavx2 -mfma -mf16c -o $out/avx2.o"
-    echo "$kernels -DTG_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c" \
-      "-mprefer-vector-width=512 -o $out/avx512.o"
-  fi
+  for source in kernels filter_kernels; do
+    kernels="$exact -c csrc/cpu/$source.cpp"
+    echo "$kernels -DTG_ISA=generic -o $out/${source}_generic.o"
+    if [ "$(uname -m)" = x86_64 ]; then
+      echo "$kernels -DTG_ISA=avx2 -mavx2 -mfma -mf16c -o $out/${source}_avx2.o"
+      echo "$kernels -DTG_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c" \
+        "-mprefer-vector-width=512 -o $out/${source}_avx512.o"
+    fi
+  done
   for source in csrc/cpu/plan csrc/cpu/isa_dispatch tests/arm64/digest tests/cpp/problem tests/cpp/elements; do
     echo "$flags -ffp-contract=off -c $source.cpp -o $out/$(basename $source).o"
   done
 } | xargs -P "${MAX_JOBS:-$(nproc)}" -I{} sh -c "$clang {}"
 
 problem="$out/digest.o $out/problem.o $out/elements.o"
-all=$(for name in $sets plan isa_dispatch; do echo "$out/$name.o"; done)
+all=$(for name in $sets; do echo "$out/kernels_$name.o $out/filter_kernels_$name.o"; done
+  for name in plan isa_dispatch; do echo "$out/$name.o"; done)
 "$clang" $problem $all -lgtest -pthread -o "$out/digest_here"
 "$clang" $problem -L$library -ltorch_gumbel_kernels -Wl,-rpath,"$PWD/$library" -lgtest -pthread \
   -o "$out/digest_library"

@@ -33,7 +33,7 @@ for name in VERSION LIBTORCH_VERSION CUDA_VERSION CUDA_ARCHITECTURES; do
 done
 common+=" -isystem $("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')"
 # The kernels have no Torch in them.
-sources=$(find csrc -name '*.cpp' ! -path csrc/cpu/kernels.cpp ! -path 'csrc/cmake/*')
+sources=$(find csrc -name '*.cpp' ! -path 'csrc/cpu/*kernels.cpp' ! -path 'csrc/cmake/*')
 if nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null); then
   common+=" -isystem $(dirname "$(dirname "$(realpath "$nvcc")")")/include"
   sources+=" cuda/register.cpp"

@@ -73,8 +73,8 @@ TG_HD F hard_gate(F logit, const Sides<F, Bits>& v) {
   constexpr auto kOne = exponent_of_one<F>();
   // Beyond 60 the noise cannot decide.
   const F x = at_most(F(60.0f), flip_sign(logit, v.upper)), odds = exp_scaled(x, kOne);
-  // In the lower half negative where near odds > far, in the upper half where near odds < far.
-  const F sign = fma(flip_sign(-v.near, v.upper), odds, flip_sign(v.far, v.upper));
+  // In the lower half negative where near odds > far, in the upper half where near odds <= far.
+  const F sign = flip_sign(fma(-v.near, odds, v.far), v.upper);
   return fma(odds, F(0.0f), select_negative(sign, F(1.0f), F(0.0f)));  // NaN of NaN
 }
 

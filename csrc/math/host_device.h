@@ -84,10 +84,22 @@ TG_HD double select_sign(uint32_t bits, double set, double clear) {
 }
 TG_HD double zero_below(float least, double x, double value) { return x < least ? 0.0 : value; }
 /// -|x|
-TG_HD float minus_magnitude(float x) { return float_of(bits_of(x) | 0x80000000u); }
+TG_HD float minus_magnitude(float x) {
+#ifdef __CUDA_ARCH__
+  return -fabsf(x);  // a modifier of the instruction that reads it
+#else
+  return float_of(bits_of(x) | 0x80000000u);
+#endif
+}
 TG_HD double minus_magnitude(double x) { return x < 0 ? x : -x; }
 /// |x|
-TG_HD float magnitude(float x) { return float_of(bits_of(x) & 0x7FFFFFFFu); }
+TG_HD float magnitude(float x) {
+#ifdef __CUDA_ARCH__
+  return fabsf(x);
+#else
+  return float_of(bits_of(x) & 0x7FFFFFFFu);
+#endif
+}
 /// x, or the bound that it is beyond; NaN stays NaN.
 TG_HD float at_most(float most, float x) { return most < x ? most : x; }
 TG_HD double at_most(double most, double x) { return most < x ? most : x; }

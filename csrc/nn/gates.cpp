@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <c10/core/InferenceMode.h>
+#include <torch/serialize/input-archive.h>
 #include <torch/utils.h>
 #include <torch_gumbel/gates.h>
 #include <torch_gumbel/nn_gates.h>
 
 #include <cmath>
+#include <memory>
+#include <optional>
 #include <utility>
 
 namespace torch_gumbel::nn {
@@ -51,7 +55,7 @@ GumbelSigmoidImpl::GumbelSigmoidImpl(GumbelSigmoidOptions given) : options(std::
 }
 
 void GumbelSigmoidImpl::reset() {
-  number_ = log_temperature_ = at::Tensor();
+  number_ = log_temperature_ = kept_ = at::Tensor();
   if (options.learnable_tau())
     log_temperature_ = register_parameter("log_temperature", torch::empty({1}));
   else
@@ -76,38 +80,72 @@ at::Tensor GumbelSigmoidImpl::tau() const {
 void GumbelSigmoidImpl::set_tau(double value) {
   const torch::NoGradGuard guard;
   checked_tau("GumbelSigmoid", value);
-  options.learnable_tau() ? log_temperature_.fill_(std::log(value)) : number_.fill_(value);
+  if (options.learnable_tau()) {
+    log_temperature_.fill_(std::log(value));
+    return;
+  }
+  number_.fill_(value);
+  if (kept_.defined()) kept_.fill_(kept_value_ = value);
 }
 
 // The number stays as it is: a cast would change it, and a copy on a device be read from there.
-void GumbelSigmoidImpl::keep_number(double number) {
-  if (!options.learnable_tau()) number_.set_data(torch::scalar_tensor(number, torch::kDouble));
+template <class Move>
+void GumbelSigmoidImpl::move(const Move& to, std::optional<torch::Device> device) {
+  const double number = options.learnable_tau() ? 0 : number_.item<double>();
+  to();
+  if (options.learnable_tau()) return;
+  number_.set_data(torch::scalar_tensor(number, torch::kDouble));
+  if (device) keep_on(*device);
 }
 
 void GumbelSigmoidImpl::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {
-  const double number = options.learnable_tau() ? 0 : number_.item<double>();
-  Cloneable::to(device, dtype, non_blocking);
-  keep_number(number);
+  move([&] { Cloneable::to(device, dtype, non_blocking); }, device);
 }
 
 void GumbelSigmoidImpl::to(torch::Dtype dtype, bool non_blocking) {
-  const double number = options.learnable_tau() ? 0 : number_.item<double>();
-  Cloneable::to(dtype, non_blocking);
-  keep_number(number);
+  move([&] { Cloneable::to(dtype, non_blocking); }, std::nullopt);
 }
 
 void GumbelSigmoidImpl::to(torch::Device device, bool non_blocking) {
-  const double number = options.learnable_tau() ? 0 : number_.item<double>();
-  Cloneable::to(device, non_blocking);
-  keep_number(number);
+  move([&] { Cloneable::to(device, non_blocking); }, device);
+}
+
+std::shared_ptr<torch::nn::Module> GumbelSigmoidImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  auto copy = Cloneable::clone(device);
+  auto& module = static_cast<GumbelSigmoidImpl&>(*copy);
+  const auto place = device ? device : kept_.defined() ? kept_.device() : device;
+  module.move([] {}, place);
+  return copy;
+}
+
+void GumbelSigmoidImpl::load(torch::serialize::InputArchive& archive) {
+  if (options.learnable_tau()) return Cloneable::load(archive);
+  at::Tensor saved;
+  archive.read(kNumber, saved, /*is_buffer=*/true);
+  set_tau(saved.item<double>());
+}
+
+// A graph that is captured reads the number where its device can follow it.
+void GumbelSigmoidImpl::keep_on(torch::Device device) {
+  const c10::InferenceMode guard(false);
+  kept_value_ = number_.item<double>();
+  kept_ = device.is_cuda() ? number_.to(device) : at::Tensor();
+}
+
+at::Tensor GumbelSigmoidImpl::tau_for(const at::Tensor& logits) {
+  if (!kept_.defined() || kept_.device() != logits.device()) return tau();
+  // The buffer may have been written by its name.
+  if (number_.item<double>() != kept_value_) set_tau(number_.item<double>());
+  return kept_;
 }
 
 at::Tensor GumbelSigmoidImpl::forward(const at::Tensor& logits,
                                       std::optional<at::Generator> generator,
                                       std::optional<at::Tensor> key) {
   if (is_training() || options.eval_mode() == GateEvalMode::kSample)
-    return gumbel_sigmoid(logits, tau(), options.hard(), options.threshold(), options.recompute(),
-                          std::move(generator), key);
+    return gumbel_sigmoid(logits, tau_for(logits), options.hard(), options.threshold(),
+                          options.recompute(), std::move(generator), key);
   if (options.eval_mode() == GateEvalMode::kSoft) return sigmoid_without_noise(logits, tau());
   const at::Tensor share = logits.detach().to(torch::kDouble).sigmoid();
   return (share > options.threshold())

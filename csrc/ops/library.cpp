@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of contents: every op of torch_gumbel.
+// The table of contents of torch_gumbel: here the ops that give samples with gradients, in
+// library_draws.cpp draws, laws, noise, and keys.
 //
 // Public ops check their arguments, make a key, and call private ones. Private ops are pure
 // functions of tensors, so a tracer can record them and a recompute repeats them. Compilers keep
@@ -24,20 +25,15 @@ namespace torch_gumbel::ops {
 // Composite ops, which are made of other ops, by the file that has them: csrc/ops/NAME.cpp.
 void register_gumbel_softmax(torch::Library& m);
 void register_gates(torch::Library& m);
-void register_gumbel_argmax(torch::Library& m);
-void register_gumbel_topk(torch::Library& m);
 void register_sample_categorical(torch::Library& m);
-void register_lookup(torch::Library& m);
-void register_kl(torch::Library& m);
-void register_sample_gumbel(torch::Library& m);
 void register_sample_one_hot(torch::Library& m);
+void register_lookup(torch::Library& m);
 
 namespace {
 
 void register_composite(torch::Library& m) {
-  for (const auto each : {register_gumbel_softmax, register_gates, register_gumbel_argmax,
-                          register_gumbel_topk, register_sample_categorical, register_lookup,
-                          register_kl, register_sample_gumbel, register_sample_one_hot})
+  for (const auto each : {register_gumbel_softmax, register_gates, register_sample_categorical,
+                          register_sample_one_hot, register_lookup})
     each(m);
 }
 
@@ -45,7 +41,6 @@ using at::Tag;
 
 TORCH_LIBRARY(torch_gumbel, m) {
   const std::vector<Tag> pure = {Tag::pt2_compliant_tag};
-  const std::vector<Tag> random = {Tag::nondeterministic_seeded, Tag::pt2_compliant_tag};
 
   // The tensor overload comes first: torch.ops tries overloads in order, and would turn a 0-d tau
   // into a number.
@@ -56,24 +51,6 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def(
       "gumbel_softmax(Tensor logits, Scalar tau=1, bool hard=False, int dim=-1, *, "
       "bool recompute=False, Generator? generator=None, Tensor? key=None) -> Tensor",
-      pure);
-  m.def(
-      "gumbel_argmax.tensor_temperature(Tensor logits, Tensor temperature, int dim=-1, bool "
-      "keepdim=False, *, SymInt? num_samples=None, "
-      "Generator? generator=None, Tensor? key=None) -> Tensor",
-      pure);
-  m.def(
-      "gumbel_argmax(Tensor logits, int dim=-1, bool keepdim=False, *, Scalar temperature=1.0, "
-      "SymInt? num_samples=None, Generator? generator=None, Tensor? key=None) -> Tensor",
-      pure);
-  // k different classes, and their perturbed logits.
-  m.def(
-      "gumbel_topk.tensor_temperature(Tensor logits, Tensor temperature, SymInt k, int dim=-1, *, "
-      "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
-      pure);
-  m.def(
-      "gumbel_topk(Tensor logits, SymInt k, int dim=-1, *, Scalar temperature=1.0, "
-      "Generator? generator=None, Tensor? key=None) -> (Tensor values, Tensor indices)",
       pure);
 
   // Gates, element by element.
@@ -141,37 +118,8 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "-> (Tensor output, Tensor index)",
       pure);
 
-  // Relative entropy to a prior, and what is made of it.
-  m.def(
-      "kl_categorical(Tensor? logits=None, Tensor? probs=None, Tensor? prior=None, int dim=-1) "
-      "-> Tensor",
-      pure);
-  m.def("categorical_elbo(Tensor log_likelihood, Tensor logits, Tensor? prior=None) -> Tensor",
-        pure);
-  m.def("perplexity(Tensor codes, int dim=-1, int[]? over=None) -> Tensor", pure);
-
-  // The noise itself; the anchor carries the device.
-  m.def(
-      "sample_gumbel(Tensor anchor, SymInt[] size, *, ScalarType? dtype=None, "
-      "Generator? generator=None, Tensor? key=None) -> Tensor",
-      pure);
-  m.def(
-      "gumbel_like(Tensor like, *, ScalarType? dtype=None, Generator? generator=None, "
-      "Tensor? key=None) -> Tensor",
-      pure);
-
   m.def("_build_info() -> Dict(str, str)", pure);
   m.impl("_build_info", TORCH_FN(build_info));
-
-  // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from
-  // merging two draws.
-  // CONSERVATIVE: TorchScript, which knows no tags, must not fold a draw into a constant either.
-  m.def(torch::schema("_new_key(Tensor anchor, Generator? generator) -> Tensor",
-                      c10::AliasAnalysisKind::CONSERVATIVE),
-        random);
-  m.def("_split_key(Tensor key, SymInt num) -> Tensor", pure);
-  m.def("_fold_in_key(Tensor key, SymInt data) -> Tensor", pure);
-  m.def("_fold_in_key.tensor(Tensor key, Tensor data) -> Tensor", pure);
 
   // softmax((logits + g) / tau), or its one-hot; with the log-sum-exp rows; and the backward of
   // each. A hard sample of _gumbel_softmax keeps logits and key for its backward; that of
@@ -236,21 +184,6 @@ TORCH_LIBRARY(torch_gumbel, m) {
       "-> (Tensor grad_logits, Tensor grad_tau)",
       pure);
 
-  // First maximum of logits / temperature + g, as torch.max and torch.argmax; and the noise g alone
-  // (shape, device, and opmath type of `like`).
-  m.def(
-      "_gumbel_max(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
-      "SymInt[]? full_shape=None, SymInt[]? start=None) -> (Tensor value, Tensor index)",
-      pure);
-  m.def(
-      "_gumbel_argmax(Tensor logits, Tensor temperature, Tensor key, int dim, bool keepdim, *, "
-      "SymInt[]? full_shape=None, SymInt[]? start=None) -> Tensor",
-      pure);
-  m.def(
-      "_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) "
-      "-> Tensor",
-      pure);
-
   // A one-hot sample with the gradient of an estimator (csrc/math/estimators.h), and its classes,
   // of size 1 at dim. They are those of _gumbel_argmax.
   m.def(
@@ -270,17 +203,6 @@ TORCH_LIBRARY(torch_gumbel, m) {
   m.def(
       "_straight_through_lookup(Tensor logits, Tensor codebook, Tensor tau, Tensor key) "
       "-> (Tensor output, Tensor index, Tensor defined)",
-      pure);
-
-  // Relative entropy of rows; base and log_sum are for its backward, and have no gradient.
-  m.def(
-      "_kl_categorical(Tensor values, Tensor? log_prior, int dim, bool from_probs) "
-      "-> (Tensor kl_rows, Tensor base_rows, Tensor log_sum_rows)",
-      pure);
-  m.def(
-      "_kl_categorical_backward(Tensor grad_rows, Tensor values, Tensor kl_rows, "
-      "Tensor base_rows, Tensor log_sum_rows, Tensor? log_prior, int dim, bool from_probs) "
-      "-> Tensor",
       pure);
 }
 

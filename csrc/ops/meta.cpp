@@ -5,6 +5,7 @@
 
 #include "backend.h"
 #include "keys.h"
+#include "log_prob.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -124,6 +125,19 @@ Tensor kl_backward_meta(const Tensor&, const Tensor& values, const Tensor&, cons
   return empty_like_shape(values, values.scalar_type());
 }
 
+LogProbResult log_prob_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim) {
+  check_meta(logits);
+  const auto rows = [&] { return empty_rows(logits, dim, opmath_type(logits.scalar_type())); };
+  return {rows(), rows(), rows(), rows(), rows()};
+}
+
+TensorPair log_prob_backward_meta(const std::optional<Tensor>&, const std::optional<Tensor>&,
+                                  const Tensor& logits, const Tensor&, const Tensor& temperature,
+                                  const Tensor&, const Tensor&, const Tensor&, int64_t dim,
+                                  bool temperature_grad) {
+  return backward_meta(logits, logits, temperature, dim, std::nullopt, temperature_grad);
+}
+
 FilterResult sample_logits_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
                                 const std::optional<Tensor>&, const std::optional<Tensor>&,
                                 const std::optional<Tensor>&, bool log_prob, bool entropy, SymShape,
@@ -174,6 +188,8 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward_meta));
   m.impl("_kl_categorical", TORCH_FN(kl_meta));
   m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_meta));
+  m.impl("_log_prob_entropy", TORCH_FN(log_prob_meta));
+  m.impl("_log_prob_entropy_backward", TORCH_FN(log_prob_backward_meta));
   m.impl("_sample_logits", TORCH_FN(sample_logits_meta));
   m.impl("_filter_logits", TORCH_FN(filter_logits_meta));
   m.impl("_new_key", TORCH_FN(new_key_meta));

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "batching.h"
+#include "log_prob.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -189,6 +190,41 @@ Tensor kl_backward_batch(const Tensor& grad_rows, const Tensor& values, const Te
   return level.wrap(gradient, false);
 }
 
+LogProbResult log_prob_batch(const Tensor& logits, const Tensor& index, const Tensor& temperature,
+                             int64_t dim) {
+  const RuleLevel level;
+  if (!level.any({&logits, &index, &temperature}))
+    return log_prob().call(logits, index, temperature, dim);
+  const Tensor x = level.operand(logits);
+  return level.wrap(
+      log_prob().call(x, level.operand(index), level.temperature(temperature, x), dim + 1),
+      level.rank(logits) == 0);
+}
+
+TensorPair log_prob_backward_batch(const std::optional<Tensor>& grad_log_prob,
+                                   const std::optional<Tensor>& grad_entropy, const Tensor& logits,
+                                   const Tensor& index, const Tensor& temperature,
+                                   const Tensor& max, const Tensor& sum, const Tensor& mean,
+                                   int64_t dim, bool temperature_grad) {
+  const RuleLevel level;
+  const auto batched = [&](const std::optional<Tensor>& rows) {
+    return rows.has_value() && level.any({&*rows});
+  };
+  if (!batched(grad_log_prob) && !batched(grad_entropy) &&
+      !level.any({&logits, &index, &temperature, &max, &sum, &mean}))
+    return log_prob_backward().call(grad_log_prob, grad_entropy, logits, index, temperature, max,
+                                    sum, mean, dim, temperature_grad);
+  const auto rows_of = [&](const std::optional<Tensor>& rows) {
+    return rows.has_value() ? std::optional<Tensor>(level.operand(*rows)) : std::nullopt;
+  };
+  const Tensor x = level.operand(logits);
+  const auto gradients = log_prob_backward().call(
+      rows_of(grad_log_prob), rows_of(grad_entropy), x, level.operand(index),
+      level.temperature(temperature, x), level.operand(max), level.operand(sum),
+      level.operand(mean), dim + 1, temperature_grad);
+  return wrap_gradients(level, gradients, level.rank(logits) == 0, temperature_grad);
+}
+
 Tensor split_key_batch(const Tensor& key, SymInt num) {
   const RuleLevel level;
   if (!level.any({&key})) return split_key().call(key, std::move(num));
@@ -248,6 +284,8 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_straight_through_lookup", TORCH_FN(lookup_batch));
   m.impl("_kl_categorical", TORCH_FN(kl_batch));
   m.impl("_kl_categorical_backward", TORCH_FN(kl_backward_batch));
+  m.impl("_log_prob_entropy", TORCH_FN(log_prob_batch));
+  m.impl("_log_prob_entropy_backward", TORCH_FN(log_prob_backward_batch));
   m.impl("_split_key", TORCH_FN(split_key_batch));
   m.impl("_fold_in_key", TORCH_FN(fold_in_key_batch));
   m.impl("_fold_in_key.tensor", TORCH_FN(fold_in_key_tensor_batch));

@@ -57,6 +57,18 @@ __device__ __forceinline__ float max_or_nan(float x, float y) {
 #endif
 }
 
+/// The smaller one; NaN if one is NaN.
+__device__ __forceinline__ float min_or_nan(float x, float y) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  float z;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+  return z;
+#else
+  const float smaller = x < y ? x : y;
+  return x != x ? x : (y != y ? y : smaller);
+#endif
+}
+
 /// The larger one; if one is NaN, the other.
 __device__ __forceinline__ float max_number(float x, float y) { return fmaxf(x, y); }
 __device__ __forceinline__ double max_number(double x, double y) { return fmax(x, y); }

@@ -124,10 +124,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-// Gumbel-Rao. A pass over a row's classes gives the sums of several draws, the next one their
-// gradient; more draws are added to the output.
-
-constexpr int kDrawsAtOnce = 8;
+// Gumbel-Rao. Of each draw, one pass over a row's classes gives the sums, and the next one adds its
+// gradient to the output, which is no half type. Draws side by side would lie in local memory, or
+// in unrolled code that makes as many random words.
 
 __device__ __forceinline__ float conditional_exp1(uint32_t word, uint32_t extension, float) {
   return word < math::kExtendBelow ? math::exp1(word, extension) : math::exp1(word);
@@ -204,29 +203,18 @@ __global__ void __launch_bounds__(kThreads)
     const T inverse = math::inverse_temperature<T>(of.tau);
     const T share = T{1} / static_cast<T>(p.a.draws);
     KahanSum<T> at_tau;
-    for (int32_t first = 0; first < p.a.draws; first += kDrawsAtOnce) {
-      DrawnRow<T> draws[kDrawsAtOnce];
-      RowDistribution<T> y[kDrawsAtOnce];
-      const int32_t left = p.a.draws - first;
-      for (int32_t m = 0; m < kDrawsAtOnce; ++m) {
-        draws[m] = rao.draw(first + m);
-        y[m] = {T{0}, T{0}};
-        if (m < left)
-          y[m] = distribution_of(p.a, row, of.undefined, scratch,
-                                 [&](int64_t k) { return rao.weight(draws[m], k); });
-      }
+#pragma unroll 1
+    for (int32_t m = 0; m < p.a.draws; ++m) {
+      const DrawnRow<T> draw = rao.draw(m);
+      const auto y = distribution_of(p.a, row, of.undefined, scratch,
+                                     [&](int64_t k) { return rao.weight(draw, k); });
       for_each_class(row, [&](int64_t k) {
-        const T g = load_grad<T>(p.a, row.row, k);
-        T sum = 0;
-        for (int32_t m = 0; m < kDrawsAtOnce && m < left; ++m) {
-          const T probability = rao.weight(draws[m], k) * y[m].factor;
-          const T gradient = probability * (g - y[m].mean) * inverse * share;
-          sum += gradient;
-          at_tau.add(-gradient * math::log_probability(probability));
-        }
+        const T probability = rao.weight(draw, k) * y.factor;
+        const T gradient = probability * (load_grad<T>(p.a, row.row, k) - y.mean) * inverse * share;
+        at_tau.add(-gradient * math::log_probability(probability));
         const int64_t at = row.row[Operand::kOutput] + k * p.a.rows.step(Operand::kOutput);
-        if (first > 0) sum += load_generic<T>(p.a.output, p.a.output_type, at);
-        store_output(p.a, p.a.output, row.row, k, sum);
+        const T before = m > 0 ? load_generic<T>(p.a.output, p.a.output_type, at) : T{0};
+        store_output(p.a, p.a.output, row.row, k, before + gradient);
       });
     }
     write_tau_gradient(p.a, row, at_tau.sum, scratch);

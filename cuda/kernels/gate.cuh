@@ -74,18 +74,18 @@ __global__ void __launch_bounds__(kThreads, 2)
     gate_element<T>(op, p.a, i);
 }
 
-// Vectors, by the GPU's own exponential, logarithm, and reciprocal. Words that are extended, and
-// hard gates that a rounding could decide, are taken again by the formulas above.
+// Vectors, by the GPU's own exponential, logarithm, and reciprocal. Vectors with a word that is
+// extended, or a hard gate that a rounding could decide, are taken again by the formulas above.
 
 /// The temperature and the limits of all elements.
 struct FastGate {
-  float scale, factor, shift;  // log2(e) / tau; of gradients; hard: taken from the logits
+  float slope, factor, shift;  // -log2(e) / tau; of gradients; hard: taken from the logits
   math::Stretch<float> stretch;
 
   __device__ __forceinline__ FastGate(GateOp op, const GateParams& a)
       : stretch(stretch_of<float>(a)) {
     const double tau = tau_of(a, Row{});
-    scale = math::exponent_scale<float>(tau).high;
+    slope = -math::exponent_scale<float>(tau).high;
     factor = math::gate_factor<float>(op, a, tau);
     shift = math::GateSettings<float>::shift_of(a.threshold, tau);
   }
@@ -98,94 +98,117 @@ __device__ __forceinline__ float fast_gate_score(float logit,
   return math::fma(noise, -kMinusLn2, logit);
 }
 
-__device__ __forceinline__ math::GateOdds<float> fast_odds(float score, float scale) {
-  const float e = exp2_fast(math::minus_magnitude(score) * scale);
-  return {math::select_negative(score, e, 1.0f), math::select_negative(score, 1.0f, e)};
+/// (1 - y) / y of a score
+__device__ __forceinline__ float fast_odds(float score, float slope) {
+  return exp2_fast(score * slope);
 }
 
-__device__ __forceinline__ float fast_share(const math::GateOdds<float>& odds) {
-  return odds.open * reciprocal_fast(odds.open + odds.closed);
+/// y of these.
+__device__ __forceinline__ float fast_share(float odds) { return reciprocal_fast(1.0f + odds); }
+
+/// math::clamped_gate; NaN stays NaN.
+__device__ __forceinline__ float clamped(float y, math::Stretch<float> stretch) {
+  return min_or_nan(1.0f, max_or_nan(0.0f, math::fma(y, stretch.width, stretch.lower)));
 }
 
-/// math::hard_gate, but for what a rounding decides, and for NaN: `near` is then below kDecided.
-constexpr float kDecided = 0x1p-16f;
-__device__ __forceinline__ float fast_hard_gate(float logit, const math::Sides<float, uint32_t>& v,
-                                                float& near) {
-  constexpr float kLog2E = 0x1.715476p+0f;
-  const float odds = exp2_fast(min_number(60.0f, math::flip_sign(logit, v.upper)) * kLog2E);
-  const float sign =
-      math::fma(math::flip_sign(-v.near, v.upper), odds, math::flip_sign(v.far, v.upper));
-  near = logit != logit ? 0.0f : fabsf(sign);
-  return math::select_negative(sign, 1.0f, 0.0f);
-}
+/// What decides whether a vector's values are those of the formulas: the words' distance from both
+/// ends, and the hard gates' from their decision, NaN of a NaN.
+struct Closest {
+  float word = 1.0f, decision = 1.0f;
 
-/// A gate, and what is kept of it in kKeep. `exact`: whether the value is that of the CPU's formula.
-struct FastValue {
-  float output, kept;
-  bool exact;
+  /// Distances of words that are extended are smaller, and so are those of what a rounding decides.
+  __device__ __forceinline__ bool exact() const {
+    return word >= math::kExtendBelow * 0x1p-32f && decision >= 0x1p-16f;
+  }
 };
 
+/// math::hard_gate, but for what a rounding decides, and for NaN.
+__device__ __forceinline__ float fast_hard_gate(float logit, const math::Sides<float, uint32_t>& v,
+                                                Closest& closest) {
+  constexpr float kLog2E = 0x1.715476p+0f;
+  const float odds = exp2_fast(math::flip_sign(logit, v.upper) * kLog2E);
+  // In the lower half positive where the gate is open, in the upper half where it is not.
+  const float sign = math::fma(v.near, odds, -v.far);
+  closest.decision = min_or_nan(closest.decision, fabsf(sign));
+  return math::select_sign(math::bits_of(sign) ^ v.upper, 0.0f, 1.0f);
+}
+
+/// The same of half types: y, and y or y - 1.
+__device__ __forceinline__ math::NearGate<float> fast_near_gate(float score, float slope) {
+  const float odds = fast_odds(fabsf(score), slope), near = odds * fast_share(odds);
+  const float kept = math::select_negative(score, near, -near);
+  return {math::select_negative(score, near, 1.0f - near), kept};
+}
+
+/// A gate, and what is kept of it in kKeep.
 template <GateKind kKind, bool kHalf>
-__device__ __forceinline__ FastValue fast_value(const GateParams& a, const FastGate& gate,
-                                                float logit, uint32_t word) {
+__device__ __forceinline__ math::GateValue<float> fast_value(const GateParams& a,
+                                                             const FastGate& gate, float logit,
+                                                             uint32_t word, Closest& closest) {
   const auto v = math::sides_of(word);
-  float near = 1.0f;
-  FastValue value = {0.0f, 0.0f, true};
+  closest.word = min_number(closest.word, v.near);
+  math::GateValue<float> value = {0.0f, 0.0f};
   if (kKind != GateKind::kHard) {
-    const auto odds = fast_odds(fast_gate_score(logit, v), gate.scale);
-    const float y = fast_share(odds);
-    value.output = kKind == GateKind::kSoft ? y : math::clamped_gate(y, gate.stretch);
-    value.kept = value.output;
+    const float score = fast_gate_score(logit, v);
     if (kKind == GateKind::kKeep && kHalf) {
-      const float other = odds.closed * reciprocal_fast(odds.open + odds.closed);
-      value.kept = math::zero_if_clamped(y, gate.stretch, y <= other ? y : -other);
+      const auto near = fast_near_gate(score, gate.slope);
+      value = {clamped(near.y, gate.stretch), near.kept};
+      value.kept = math::zero_if_clamped(near.y, gate.stretch, near.kept);
+    } else {
+      const float y = fast_share(fast_odds(score, gate.slope));
+      value.output = kKind == GateKind::kSoft ? y : clamped(y, gate.stretch);
+      value.kept = value.output;
     }
   }
   if (kKind == GateKind::kHard || (kKind == GateKind::kKeep && a.hard))
-    value.output = fast_hard_gate(logit - gate.shift, v, near);
-  value.exact = near >= kDecided && !math::is_extended_gate(word);
+    value.output = fast_hard_gate(logit - gate.shift, v, closest);
   return value;
 }
 
+/// `block`: of its first word.
 template <typename Element, GateKind kKind, typename Key>
 __device__ __forceinline__ void sample_vector(const GateParams& a, const FastGate& gate,
-                                              const Key& keys, uint64_t offset, int64_t vector) {
+                                              const Key& keys, uint64_t block, int64_t vector) {
   constexpr int kWidth = Element::kWidth;
   const int64_t first = vector * kWidth, bytes = vector * 16;
   float x[kWidth], kept[kWidth];
   Element::unpack(load_128(static_cast<const char*>(a.input) + bytes), x);
-  const uint64_t block = offset + (a.rows.first_word + static_cast<uint64_t>(first)) / 4;
-  bool exact[kWidth], all = true;
+  Closest closest;
 #pragma unroll
   for (int i = 0; i < kWidth; i += 4) {
     const math::Block words =
         math::philox4x32(math::counter_block(block + static_cast<uint64_t>(i / 4)), keys);
 #pragma unroll
     for (int j = i; j < i + 4; ++j) {
-      const FastValue value = fast_value<kKind, kWidth == 8>(a, gate, x[j], words.word[j - i]);
+      const auto value = fast_value<kKind, kWidth == 8>(a, gate, x[j], words.word[j - i], closest);
       x[j] = value.output, kept[j] = value.kept;
-      exact[j] = value.exact, all &= value.exact;
     }
   }
   store_128(static_cast<char*>(a.output) + bytes, Element::pack(x));
   if (kKind == GateKind::kKeep)
     store_128(static_cast<char*>(a.one_hot) + bytes, Element::pack(kept));
-  if (all) return;
-#pragma unroll
-  for (int j = 0; j < kWidth; ++j)
-    if (!exact[j]) gate_element<float>(GateOp::kSample, a, first + j);
+  if (closest.exact()) return;
+#pragma unroll 1
+  for (int j = 0; j < kWidth; ++j) gate_element<float>(GateOp::kSample, a, first + j);
+}
+
+/// A gradient made from the noise again; `score`: logit + L.
+__device__ __forceinline__ math::GateGradient<float> fast_gradient(float score, float grad,
+                                                                   const FastGate& gate) {
+  const float odds = fast_odds(fabsf(score), gate.slope), share = fast_share(odds);
+  const float slope = odds * share * share, logit = grad * (slope * gate.factor);
+  return {logit, slope == 0.0f ? 0.0f : -logit * (score * gate.factor)};
 }
 
 template <typename Element, GateKind kKind, typename Key>
 __device__ __forceinline__ void differentiate_vector(const GateParams& a, const FastGate& gate,
-                                                     const Key& keys, uint64_t offset,
+                                                     const Key& keys, uint64_t block,
                                                      int64_t vector) {
   constexpr int kWidth = Element::kWidth;
   const int64_t first = vector * kWidth, bytes = vector * 16;
   float x[kWidth], grad[kWidth], at_tau[kWidth];
   Element::unpack(load_128(static_cast<const char*>(a.input) + bytes), x);
   Element::unpack(load_128(static_cast<const char*>(a.grad) + bytes), grad);
-  const uint64_t block = offset + (a.rows.first_word + static_cast<uint64_t>(first)) / 4;
 #pragma unroll
   for (int i = 0; i < kWidth; i += 4) {
     math::Block words = {};
@@ -200,11 +223,7 @@ __device__ __forceinline__ void differentiate_vector(const GateParams& a, const 
         if (math::is_extended_gate(word))
           v = sides_at(key_of(a, Row{}), a.rows.first_word + static_cast<uint64_t>(first + j),
                        0.0f);
-        const float score = fast_gate_score(x[j], v);
-        const auto odds = fast_odds(score, gate.scale);
-        const float share = fast_share(odds) * fast_share({odds.closed, odds.open});
-        gradient.logit = grad[j] * (share * gate.factor);
-        gradient.tau = share == 0.0f ? 0.0f : -gradient.logit * (score * gate.factor);
+        gradient = fast_gradient(fast_gate_score(x[j], v), grad[j], gate);
       } else {
         gradient = kWidth == 8 ? math::near_gate_gradient(x[j], grad[j], gate.factor)
                                : math::gate_gradient(x[j], grad[j], gate.factor, gate.stretch);
@@ -229,11 +248,14 @@ __device__ __forceinline__ void run_vectors(const GateProblem& p, const Key& key
   const FastGate gate(kOp, p.a);
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  for (int64_t i = thread; i < p.vectors; i += stride)
+  const uint64_t first_block = offset + p.a.rows.first_word / 4;  // a whole number: gate.cu
+  for (int64_t i = thread; i < p.vectors; i += stride) {
+    const uint64_t block = first_block + static_cast<uint64_t>(i) * (Element::kWidth / 4);
     if constexpr (kSamples)
-      sample_vector<Element, kKind>(p.a, gate, keys, offset, i);
+      sample_vector<Element, kKind>(p.a, gate, keys, block, i);
     else
-      differentiate_vector<Element, kKind>(p.a, gate, keys, offset, i);
+      differentiate_vector<Element, kKind>(p.a, gate, keys, block, i);
+  }
   const int64_t rest = p.vectors * Element::kWidth + thread;
   if (rest < p.a.rows.count) gate_element<float>(kOp, p.a, rest);
 }

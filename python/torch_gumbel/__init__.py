@@ -12,12 +12,14 @@ import importlib as _importlib
 from torch_gumbel import distributions, nn, schedules
 from torch_gumbel._library import _C, __version__, cmake_prefix_path
 from torch_gumbel._patch import patch
+from torch_gumbel.conditional import gumbel_posterior, gumbel_topk_log_prob
 from torch_gumbel.draws import filter_logits, sample_logits
 from torch_gumbel.estimators import sample_one_hot
 from torch_gumbel.functional import gumbel_argmax, gumbel_softmax
 from torch_gumbel.gates import gumbel_sigmoid, hard_concrete, hard_concrete_penalty
 from torch_gumbel.information import categorical_elbo, kl_categorical, perplexity
 from torch_gumbel.keys import fold_in, key, new_key, split
+from torch_gumbel.log_prob import log_prob_entropy
 from torch_gumbel.lookup import straight_through_lookup
 from torch_gumbel.noise import gumbel_like, sample_gumbel
 from torch_gumbel.probabilities import sample_categorical
@@ -52,13 +54,16 @@ __all__ = [
     "fold_in",
     "gumbel_argmax",
     "gumbel_like",
+    "gumbel_posterior",
     "gumbel_sigmoid",
     "gumbel_softmax",
     "gumbel_topk",
+    "gumbel_topk_log_prob",
     "hard_concrete",
     "hard_concrete_penalty",
     "key",
     "kl_categorical",
+    "log_prob_entropy",
     "new_key",
     "nn",
     "patch",

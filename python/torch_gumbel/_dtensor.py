@@ -19,8 +19,9 @@ from torch import Generator, Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
-from torch_gumbel import _global_checks, _vocab_parallel
-from torch_gumbel._arguments import check_types
+from torch_gumbel import _global_checks, _vocab_parallel, _vocab_parallel_log_prob
+from torch_gumbel._arguments import check_tensor, check_types
+from torch_gumbel.keys import unpadded
 
 # torch 2.11 compiles an autograd.Function between DTensors to a gradient of zero.
 _COMPILES_WHOLE_ROWS = torch.__version__ < "2.12"
@@ -77,11 +78,57 @@ def gumbel_argmax(
     return _as_dtensor_of_rows(index, logits, part.placements, dim, keepdim)
 
 
+def log_prob_entropy(
+    logits: DTensor, index: Tensor, dim: int, temperature: float | Tensor
+) -> tuple[DTensor, DTensor]:
+    """Log-probabilities and entropies with the placements of the rows."""
+    check_types("log_prob_entropy", logits, temperature, "temperature", None, None)
+    check_tensor("log_prob_entropy", "index", index)
+    on_meta = torch.empty(index.shape, dtype=index.dtype, device="meta")
+    checked = _for_checks(temperature)
+    _global_checks.check_log_prob(logits.shape, logits, on_meta, dim, checked)
+    of_rows = _global_checks.temperature_tensor(temperature, logits.shape, dim)
+    if _is_outside(logits):
+        none = torch.empty(0, dtype=torch.float32, device=logits.device)
+        outside = _as_dtensor_of_rows(none, logits, logits.placements, dim, False)
+        return outside, outside
+    # Nothing is drawn: any key will do.
+    key = torch.zeros(2, dtype=torch.int64)
+    part = _local(logits, dim, None, key, index=True)
+    tau, classes = _local_tau(of_rows, part), logits.size(dim) if logits.dim() > 0 else 1
+    local_index = _local_index(index, logits, part, dim)
+    at = part.shard.dim
+    if part.shard.group is None:
+        local = torch.ops.torch_gumbel.log_prob_entropy.tensor_temperature(
+            part.local, local_index, tau, at
+        )
+    else:
+        rows = local_index.unsqueeze(at)
+        both = _vocab_parallel_log_prob.log_prob_entropy(part.local, rows, tau, classes, part.shard)
+        local = both[0].squeeze(at), both[1].squeeze(at)
+    log_prob, entropy = (
+        _as_dtensor_of_rows(each, logits, part.placements, dim, False) for each in local
+    )
+    return log_prob, entropy
+
+
+def _local_index(index: Tensor, logits: DTensor, part: _Local, dim: int) -> Tensor:
+    """The classes of the local rows."""
+    if not isinstance(index, DTensor):
+        whole = [Replicate()] * part.mesh.ndim
+        index = DTensor.from_local(index, part.mesh, whole, run_check=False)
+    at = dim % max(logits.dim(), 1)
+    local: Tensor = index.redistribute(
+        part.mesh, [_of_rows(p, at, False) for p in part.placements]
+    ).to_local()
+    return local
+
+
 def _repeated(
     logits: DTensor, dim: int, num_samples: int, key: Tensor | None
 ) -> tuple[DTensor, int]:
     """Logits expanded by a leading dimension of samples, and the class dimension of the result."""
-    if key is not None and _global_checks.unpadded(key, logits.dim()).dim() > 1:
+    if key is not None and unpadded(key, logits.dim()).dim() > 1:
         raise ValueError("gumbel_argmax: num_samples of a DTensor needs one key, got batched keys")
     if logits.dim() == 0:
         raise ValueError("gumbel_argmax: num_samples of a DTensor needs a dimension, got a scalar")
@@ -120,7 +167,7 @@ def _local(
         _global_checks.reserve(shape, torch.int64 if index else local.dtype, local.device)
         groups = [mesh.get_group(i) for i in range(mesh.ndim)]
         key = _global_checks.common_key(generator, local.device, groups)
-    key = _global_checks.unpadded(key, rank)
+    key = unpadded(key, rank)
     ranks = [(mesh.size(i), mesh.get_local_rank(i)) for i in range(mesh.ndim)]
     start = shard_start(logits.shape, placements, ranks)
     batch = key.dim() - 1

@@ -61,6 +61,19 @@ def check_argmax(
         _ops.gumbel_argmax.default(anchor, dim, temperature=taken, **options)
 
 
+def check_log_prob(
+    shape: Sequence[int], logits: Tensor, index: Tensor, dim: int, temperature: float | Tensor
+) -> None:
+    """Raises what ``log_prob_entropy`` of a tensor of that shape would raise, but for values."""
+    who = "log_prob_entropy"
+    anchor = torch.empty(shape, dtype=logits.dtype, device="meta")
+    taken = checked_call(who, anchor, _meta(temperature), "temperature", None, None)
+    if isinstance(taken, Tensor):
+        _ops.log_prob_entropy.tensor_temperature(anchor, index.to("meta"), taken, dim)
+    else:
+        _ops.log_prob_entropy.default(anchor, index.to("meta"), dim, temperature=taken)
+
+
 def _checked_generator(generator: Generator | None, key: Tensor | None) -> Generator | None:
     """The generator, if it is checked against a key; without one, drawing the key checks it."""
     return None if key is None else generator
@@ -107,16 +120,6 @@ def output_type(logits: Tensor) -> torch.dtype:
     half = logits.dtype in (torch.float16, torch.bfloat16)
     wide = half and logits.is_cuda and torch.is_autocast_enabled("cuda")
     return torch.float32 if wide else logits.dtype
-
-
-def unpadded(key: Tensor, rank: int) -> Tensor:
-    """A key without the trailing batch sizes of 1 that pad it to the rank of logits."""
-    if key.dim() - 1 < rank:
-        return key
-    batch = list(key.shape[:-1])
-    while batch and batch[-1] == 1:
-        batch.pop()
-    return key.reshape(*batch, 2)
 
 
 def _meta(tau: float | Tensor) -> float | Tensor:

@@ -102,8 +102,10 @@ def sample_logits(
     taken = checked_call(who, logits, temperature, "temperature", generator, key, zero=True)
     if num_samples is not None:
         check_integer(who, "num_samples", num_samples)
-    asked = (flag(who, "return_log_prob", return_log_prob),)
-    asked += (flag(who, "return_entropy", return_entropy),)
+    asked = (
+        flag(who, "return_log_prob", return_log_prob),
+        flag(who, "return_entropy", return_entropy),
+    )
     options = {"num_samples": num_samples, "generator": generator, "key": key}
     options |= dict(zip(("return_log_prob", "return_entropy"), asked, strict=True))
     results = _call(who, logits, taken, dim, top_k, top_p, min_p, options)

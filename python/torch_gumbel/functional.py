@@ -144,6 +144,8 @@ def gumbel_argmax(
         num_samples: number of draws with replacement, > 0; only their indices are allocated (twice
             with batched keys). The words are those of the shape ``[num_samples, *logits.shape]``;
             with batched keys each slice draws independently, by ``[num_samples, *slice.shape]``.
+            Every draw takes a pass over the row: for many, :class:`distributions.Categorical` sums
+            the probabilities once.
         temperature: >= 0 and finite: a number, a tensor with one value, or a tensor with one value
             per row, as ``tau`` of :func:`gumbel_softmax`. Logits are multiplied by the float32
             number 1 / temperature. 0 is greedy; in a tensor, for its rows. A tensor is never read

@@ -127,3 +127,13 @@ def _as_int64(who: str, name: str, value: int) -> int:
         raise ValueError(f"{who}: {name} must be in [-2**63, 2**64), got {value}")
     # Symbolic integers are below 2**63; larger numbers are concrete.
     return number if number < 2**63 else operator.index(number) - 2**64
+
+
+def unpadded(key: Tensor, rank: int) -> Tensor:
+    """A key without the trailing batch sizes of 1 that pad it to the rank of logits."""
+    if key.dim() - 1 < rank:
+        return key
+    batch = list(key.shape[:-1])
+    while batch and batch[-1] == 1:
+        batch.pop()
+    return key.reshape(*batch, 2)

@@ -15,7 +15,7 @@ test -d "$gtest" || { echo "arm64: no GoogleTest source in $gtest; set GTEST_SOU
 exact="-ffp-contract=off -fno-math-errno -fno-trapping-math -fno-tree-reassoc -Wno-psabi"
 common="-std=c++20 -O3 -Icsrc -Itests/cpp -I$gtest/include"
 tests="argmax_test spatial_test convert_test elements extended_positions extended_words_test
-  gumbel_test kernels_test layouts_test philox_test plan_stores_test plan_test problem reference
+  gumbel_test kernels_test layouts_test log_prob_test philox_test plan_stores_test plan_test problem reference
   rows_test sanitizer_test softmax_test special_rows_test tiles_test words_test"
 
 # build COMPILER FOLDER SOURCES...: objects of the kernels, of GoogleTest, and of tests/cpp/SOURCES
@@ -24,8 +24,11 @@ build() {
   shift 2
   mkdir -p "$folder"
   {
-    echo "$exact -DTG_ISA=generic -c csrc/cpu/kernels.cpp -o $folder/kernels.o"
+    for source in kernels filter_kernels log_prob_kernels; do
+      echo "$exact -DTG_ISA=generic -c csrc/cpu/$source.cpp -o $folder/$source.o"
+    done
     echo "-c csrc/cpu/plan.cpp -o $folder/plan.o"
+    echo "-c csrc/cpu/log_prob_plan.cpp -o $folder/log_prob_plan.o"
     echo "-c csrc/cpu/isa_dispatch.cpp -o $folder/isa_dispatch.o"
     echo "-ffp-contract=off -c tests/arm64/digest.cpp -o $folder/digest.o"
     echo "-I$gtest -c $gtest/src/gtest-all.cc -o $folder/gtest.o"
@@ -34,7 +37,7 @@ build() {
     done
   } | sed 's/-DTG_PROBE \(-c tests.cpp.isa_probe.cpp\)/-DTG_ISA=probe_generic \1/' |
     xargs -P "$(nproc)" -I{} sh -c "$compiler $common {}"
-  $compiler -static "$folder"/{digest,problem,elements,kernels,plan,isa_dispatch,gtest}.o \
+  $compiler -static "$folder"/{digest,problem,elements,kernels,filter_kernels,plan,isa_dispatch,gtest}.o \
     -o "$folder/digest" -pthread
 }
 

@@ -8,6 +8,7 @@
 #include <torch_gumbel/torch_gumbel.h>
 
 #include <cmath>
+#include <memory>
 #include <sstream>
 
 namespace torch_gumbel {
@@ -41,6 +42,16 @@ TEST(GateModule, ItsTemperatureIsSavedCastAndLearned) {
   std::stringstream file;
   torch::save(gate, file);
   torch::load(loaded, file);
+  EXPECT_EQ(loaded->tau().item<double>(), 0.1);
+  gate->set_tau(0.25);
+  const auto copy = std::dynamic_pointer_cast<nn::GumbelSigmoidImpl>(gate->clone());
+  gate->set_tau(3);
+  EXPECT_EQ(copy->tau().item<double>(), 0.25);
+  torch::serialize::OutputArchive archive;
+  archive.write("_extra_state", torch::tensor(0.0, torch::kDouble), /*is_buffer=*/true);
+  std::stringstream wrong;
+  archive.save_to(wrong);
+  EXPECT_THROW(torch::load(loaded, wrong), c10::ValueError);
   EXPECT_EQ(loaded->tau().item<double>(), 0.1);
   GumbelSigmoid learned(GumbelSigmoidOptions().tau(0.5).learnable_tau(true));
   learned->forward(logits()).sum().backward();

@@ -45,6 +45,26 @@ TEST(Topk, IsTheLargestScoresInOrder) {
   EXPECT_THROW(gumbel_topk(x, 0, 1), c10::ValueError);
 }
 
+TEST(Posterior, HasItsLargestAtTheIndex) {
+  const Tensor x = logits(), index = x.argmin(1);
+  const Tensor drawn = gumbel_posterior(x, index, 1, nullopt, nullopt, nullopt, key(5));
+  EXPECT_TRUE(at::equal(drawn.argmax(1), index));
+  const Tensor known = gumbel_posterior(x, index, 1, at::tensor(0.5), 2, nullopt, key(5));
+  EXPECT_EQ(known.sizes(), (std::vector<int64_t>{2, 3, 4, 5}));
+  EXPECT_TRUE((known.amax(2) == 0.5).all().item<bool>());
+  EXPECT_THROW(gumbel_posterior(x, index), c10::ValueError);
+  EXPECT_THROW(gumbel_posterior(x, index.to(at::kInt), 1), c10::TypeError);
+}
+
+TEST(TopkLogProb, IsThatOfDrawsFromWhatIsLeft) {
+  const Tensor x = at::tensor({0.5, 0.3, 0.2}).log();
+  const Tensor draw = at::tensor({2, 0}, at::kLong);
+  EXPECT_NEAR(gumbel_topk_log_prob(x, draw).exp().item<double>(), 0.2 * 0.5 / 0.8, 1e-7);
+  EXPECT_NEAR(gumbel_topk_log_prob(x, draw, at::tensor(1.0)).exp().item<double>(), 0.125, 1e-7);
+  EXPECT_THROW(gumbel_topk_log_prob(x, draw.unsqueeze(0)), c10::ValueError);
+  EXPECT_THROW(gumbel_topk_log_prob(x, draw, 0, 0.0), c10::ValueError);
+}
+
 TEST(Gates, AreTheirOptionsAndTheirFormula) {
   const Tensor x = logits().set_requires_grad(true);
   const Tensor y = gumbel_sigmoid(x, 0.5, false, 0.5, false, nullopt, key(5));
@@ -94,6 +114,27 @@ TEST(Information, ElboAndPerplexity) {
   const Tensor codes = at::eye(4).index_select(0, at::tensor({0, 1, 0, 1}, at::kLong));
   EXPECT_NEAR(perplexity(codes).item<double>(), 2, 1e-6);
   EXPECT_EQ(perplexity(x.softmax(-1), -1, at::IntArrayRef{0}).sizes(), (at::IntArrayRef{4}));
+}
+
+TEST(LogProbEntropy, IsItsFormulaWithItsGradients) {
+  const Tensor x = logits().set_requires_grad(true), y = logits().set_requires_grad(true);
+  const Tensor t = at::full({}, 0.7, at::kDouble).set_requires_grad(true);
+  const Tensor index = gumbel_argmax(x, 1, false, nullopt, 0.7, nullopt, key(5));
+  const auto [log_prob, entropy] = log_prob_entropy(x, index, t, 1);
+  const Tensor log_p = (y / 0.7).log_softmax(1);
+  const Tensor chosen = log_p.gather(1, index.unsqueeze(1)).squeeze(1);
+  EXPECT_TRUE(at::allclose(log_prob, chosen));
+  EXPECT_TRUE(at::allclose(entropy, -(log_p.exp() * log_p).sum(1)));
+  (log_prob.sum() + entropy.sum()).backward();
+  (chosen.sum() - (log_p.exp() * log_p).sum()).backward();
+  EXPECT_TRUE(at::allclose(x.grad(), y.grad()));
+  EXPECT_TRUE(t.grad().abs().item<double>() > 0);
+  const auto by_number = log_prob_entropy(x.detach(), index, 1, 0.7);
+  EXPECT_TRUE(at::equal(std::get<0>(by_number), log_prob.detach()));
+  EXPECT_THROW(log_prob_entropy(x, index + 100, 1), c10::IndexError);
+  EXPECT_THROW(log_prob_entropy(x, index.to(at::kInt), 1), c10::TypeError);
+  EXPECT_THROW(log_prob_entropy(x, index.unsqueeze(0), 1), c10::ValueError);
+  EXPECT_THROW(log_prob_entropy(x, index, 1, 0.0), c10::ValueError);
 }
 
 TEST(Lookup, IsTheProductWithTheOneHot) {

@@ -5,6 +5,7 @@
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAGuard.h>
+#include <torch_gumbel/nn.h>
 #include <torch_gumbel/torch_gumbel.h>
 
 #include <functional>
@@ -117,6 +118,24 @@ TEST_F(GpuGraph, AKeyOnTheDeviceIsReadByEveryReplay) {
     held.copy_(key(seed));
     const at::Tensor wanted = gumbel_softmax(logits, 0.7, true, -1, false, nullopt, key(seed));
     EXPECT_TRUE(same_bits(replay(graph, hard), wanted)) << seed;
+  }
+}
+
+TEST_F(GpuGraph, FollowsTheTemperatureOfAModule) {
+  const at::Tensor logits = some_logits({64, 10}), there = on_gpu(logits), held = on_gpu(key(3));
+  nn::GumbelSoftmax classes;
+  nn::GumbelSigmoid gates;
+  classes->to(at::kCUDA), gates->to(at::kCUDA);
+  at::cuda::CUDAGraph of_classes, of_gates;
+  const at::Tensor y = capture(of_classes, [&] { return classes->forward(there, {}, held); });
+  const at::Tensor z = capture(of_gates, [&] { return gates->forward(there, {}, held); });
+  for (const double tau : {0.5, 2.0}) {
+    classes->set_tau(tau), gates->set_tau(tau);
+    EXPECT_TRUE(at::allclose(replay(of_classes, y),
+                             gumbel_softmax(logits, tau, false, -1, false, nullopt, key(3)), 1e-5));
+    EXPECT_TRUE(at::allclose(replay(of_gates, z),
+                             gumbel_sigmoid(logits, tau, false, 0.5, false, nullopt, key(3)),
+                             1e-5));
   }
 }
 

@@ -8,8 +8,11 @@
 namespace torch_gumbel::testing {
 namespace {
 
-std::vector<uint64_t> run_on(const Case& wanted, Estimator estimator, int32_t draws,
+std::vector<uint64_t> run_on(Case wanted, Estimator estimator, int32_t draws,
                              cuda_model::Order order) {
+  // Draws are added up in the output, which is no half type then: csrc/ops/backend.h.
+  if (estimator == Estimator::kGumbelRao && wanted.output != DType::kFloat64)
+    wanted.output = DType::kFloat32;
   OneHotProblem one(wanted, estimator, draws);
   cuda_model::settings() = {order, tally().cases, true};
   try {
@@ -54,7 +57,7 @@ TEST(OneHotOnModel, EveryLayoutMatchesTheReference) {
     }
 }
 
-TEST(OneHotOnModel, MoreDrawsThanOnePassTakesAddUp) {
+TEST(OneHotOnModel, ManyDrawsAddUp) {
   for (const double tau : {0.5, 1.0, 2.0}) {
     Case wanted = case_of(DType::kFloat32, {3, 20}, 1);
     wanted.tau = tau, wanted.key_batch = 1;

@@ -89,6 +89,9 @@ TG_STAGE WeightSums<T> weigh_tile(T* to, const T* grad, int64_t count, Make&& ma
   return {sum_of(to, count), dot_of(to, grad, count)};
 }
 
+/// Rows up to here stay in the second-level cache beside the next one, gradients, and weights.
+constexpr int64_t kFetchedRow = 40960;
+
 /// The same of a row, by tiles: make(first class of the tile) gives a tile's `make`.
 template <typename T, typename Make>
 TG_STAGE WeightSums<T> weigh_row(const OneHotRow<T>& row, T* to, Make&& make) {
@@ -96,9 +99,12 @@ TG_STAGE WeightSums<T> weigh_row(const OneHotRow<T>& row, T* to, Make&& make) {
     return weigh_tile(to, row.grad, row.classes, make(row.x), row.x + row.classes,
                       row.grad + row.classes);
   WeightSums<T> sums;
+  const bool fetches = row.classes <= kFetchedRow;
+  const T *next = fetches ? row.x + row.classes : nullptr, *next_grad = row.grad + row.classes;
   for (int64_t k = 0; k < row.classes; k += kTile) {
     const auto tile =
-        weigh_tile(to + k, row.grad + k, min64(kTile, row.classes - k), make(row.x + k));
+        weigh_tile(to + k, row.grad + k, min64(kTile, row.classes - k), make(row.x + k),
+                   fetches ? next + k : nullptr, next_grad + k);
     sums.sum += tile.sum, sums.dot += tile.dot;
   }
   return sums;

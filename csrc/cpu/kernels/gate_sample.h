@@ -8,6 +8,19 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
+/// Where a loop's results go: a tile of memory, past the caches if `streams`, or scratch.
+struct GateResults {
+  float* at;
+  bool streams = false;
+
+  template <typename At, typename V>
+  TG_MEMBER void store(At index, V values) const {
+    if constexpr (requires { index.stream(values, at); })
+      if (streams) return index.stream(values, at);
+    index.store(values, at);
+  }
+};
+
 /// Neighbouring elements, at most kTile, and their operands as a row.
 struct GateTile {
   const GateParams& a;
@@ -29,6 +42,14 @@ struct GateTile {
   T* place_of(const Strided& operand, T* buffer) const {
     T* place = a.nontemporal ? nullptr : packed_values<T>(row_of(operand), 1, count);
     return place != nullptr ? place : buffer;
+  }
+  /// The same of a loop over vectors, which stores them past the caches itself where they end with
+  /// its lines.
+  GateResults results_of(const Strided& operand, float* buffer) const {
+    float* place = packed_values<float>(row_of(operand), 1, count);
+    const bool fits = kVectorized<float> && reinterpret_cast<uintptr_t>(place) % kVectorBytes == 0;
+    if (place == nullptr || (a.nontemporal && !fits)) return {buffer};
+    return {place, a.nontemporal};
   }
   template <typename T>
   void store_row(const T* values, const Strided& operand) const {
@@ -76,6 +97,29 @@ static inline bool any_extended_gate(const uint32_t* words, int64_t count) {
   return least < 2 * math::kExtendBelow;
 }
 
+/// Whether a loop over a tile sees a word that is extended, or nearly one: v is then so near to 0 or
+/// 1 that the greatest distance from the other end is 1 - 2^-24 or more.
+struct ExtendedGates {
+#if defined(__AVX2__)
+  Vec<float> farthest = {};
+
+  template <typename At, int parts>
+  TG_MEMBER void update(At at, const math::Sides<Floats<parts>, Words<parts>>& v) {
+    const Floats<parts> far = at.here(v.far, 0.0f);
+    for (int p = 0; p < parts; ++p) farthest = maximum(far.part[p], farthest);
+  }
+  bool any(const uint32_t*, int64_t) const {
+    bool found = false;
+    for (int j = 0; j < kVecSize; ++j) found |= farthest[j] >= 1.0f - 0x1p-24f;
+    return found;
+  }
+#else
+  template <typename At, typename V>
+  TG_MEMBER void update(At, const V&) {}
+  bool any(const uint32_t* words, int64_t count) const { return any_extended_gate(words, count); }
+#endif
+};
+
 /// What may vary from element to element.
 template <typename T>
 struct GateScales {
@@ -109,13 +153,18 @@ TG_STAGE void with_scales(const GateTile& tile, const math::GateSettings<float>&
 /// f(odds at an index) of soft gates.
 template <typename F>
 TG_STAGE void with_odds(const GateTile& tile, const math::GateSettings<float>& s,
-                        const float* logits, const uint32_t* words, float* noise, F&& f) {
+                        const float* logits, const uint32_t* words, float* noise,
+                        ExtendedGates& extended, F&& f) {
   if (s.at_one)
-    return f([=](auto at) TG_INLINE {
-      return math::gate_odds(at.load(logits), math::sides_of(at.load(words)));
+    return f([=, &extended](auto at) TG_INLINE {
+      const auto v = math::sides_of(at.load(words));
+      extended.update(at, v);
+      return math::gate_odds(at.load(logits), v);
     });
   for_each_vec<float>(0, tile.count, [&](auto at) TG_INLINE {
-    at.store(math::logistic(math::sides_of(at.load(words))), noise);
+    const auto v = math::sides_of(at.load(words));
+    extended.update(at, v);
+    at.store(math::logistic(v), noise);
   });
   with_scales(tile, s, [&](auto scale, auto) TG_INLINE {
     f([=](auto at)
@@ -144,31 +193,35 @@ TG_STAGE void near_gates(const GateTile& tile, const math::GateSettings<float>& 
                         [&](auto at) TG_INLINE { at.store(math::near_gate(odds(at)).y, output); });
 }
 
+/// `soft`: of half types the sample, beside what is kept of it.
 static void soft_gates(const GateTile& tile, const math::GateSettings<float>& s,
-                       const float* logits, const uint32_t* words, float* noise, float* output,
-                       float* kept) {
-  with_odds(tile, s, logits, words, noise, [&](auto odds) TG_INLINE {
-    if (s.near) return near_gates(tile, s, odds, output, kept);
+                       const float* logits, const uint32_t* words, float* noise,
+                       ExtendedGates& extended, const GateResults& soft, float* kept) {
+  with_odds(tile, s, logits, words, noise, extended, [&](auto odds) TG_INLINE {
+    if (s.near) return near_gates(tile, s, odds, soft.at, kept);
     if (s.stretched)
       return for_each_vec<float>(0, tile.count, [&](auto at) TG_INLINE {
-        at.store(math::clamped_gate(math::share_of(odds(at)), s.stretch), output);
+        soft.store(at, math::clamped_gate(math::share_of(odds(at)), s.stretch));
       });
     for_each_vec<float>(0, tile.count,
-                        [&](auto at) TG_INLINE { at.store(math::share_of(odds(at)), output); });
+                        [&](auto at) TG_INLINE { soft.store(at, math::share_of(odds(at))); });
   });
 }
 
 static void hard_gates(const GateTile& tile, const math::GateSettings<float>& s,
-                       const float* logits, const uint32_t* words, float* output) {
+                       const float* logits, const uint32_t* words, ExtendedGates& extended,
+                       const GateResults& to) {
+  const auto choose = [&](auto at, auto logit) TG_INLINE {
+    const auto v = math::sides_of(at.load(words));
+    extended.update(at, v);
+    to.store(at, math::hard_gate(logit, v));
+  };
   if (tile.a.threshold == 0 && tile.group.uniform_tau() && s.shift == 0)
-    return for_each_vec<float>(0, tile.count, [&](auto at) TG_INLINE {
-      at.store(math::hard_gate(at.load(logits), math::sides_of(at.load(words))), output);
-    });
+    return for_each_vec<float>(0, tile.count,
+                               [&](auto at) TG_INLINE { choose(at, at.load(logits)); });
   with_scales(tile, s, [&](auto, auto shift) TG_INLINE {
-    for_each_vec<float>(0, tile.count, [&](auto at) TG_INLINE {
-      const auto logit = at.load(logits) - shift(at);
-      at.store(math::hard_gate(logit, math::sides_of(at.load(words))), output);
-    });
+    for_each_vec<float>(0, tile.count,
+                        [&](auto at) TG_INLINE { choose(at, at.load(logits) - shift(at)); });
   });
 }
 
@@ -191,17 +244,19 @@ static void sample_gates(const GateTile& tile, float) {
   const bool keeps = tile.keeps();
   const GateWords words(tile);
   const float* logits = tile.values_of_row(tile.group.input, logit_buffer);
-  float* output = tile.place_of(tile.group.output, output_buffer);
-  float* kept = keeps ? tile.place_of(tile.group.one_hot, kept_buffer) : kept_buffer;
+  const GateResults output = tile.results_of(tile.group.output, output_buffer);
+  const GateResults kept =
+      keeps ? tile.results_of(tile.group.one_hot, kept_buffer) : GateResults{kept_buffer};
+  ExtendedGates extended;
   // Of float32 a soft sample is kept as it is, beside its 0 or 1; of half types in its own form.
-  float* soft = s.hard && !s.near ? kept : output;
-  if (!s.hard || keeps) soft_gates(tile, s, logits, words.get(), noise, soft, kept);
-  if (s.hard) hard_gates(tile, s, logits, words.get(), output);
-  if (!s.hard && !s.near && keeps) memcpy(kept, output, tile.count * sizeof(float));
-  if (any_extended_gate(words.get(), tile.count))
-    redo_extended_gates(tile, logits, words.get(), output, kept);
-  tile.store_row(output, tile.group.output);
-  if (keeps) tile.store_row(kept, tile.group.one_hot);
+  const GateResults soft = s.hard && !s.near ? kept : output;
+  if (!s.hard || keeps) soft_gates(tile, s, logits, words.get(), noise, extended, soft, kept.at);
+  if (s.hard) hard_gates(tile, s, logits, words.get(), extended, output);
+  if (!s.hard && !s.near && keeps) memcpy(kept.at, output.at, tile.count * sizeof(float));
+  if (extended.any(words.get(), tile.count))
+    redo_extended_gates(tile, logits, words.get(), output.at, kept.at);
+  tile.store_row(output.at, tile.group.output);
+  if (keeps) tile.store_row(kept.at, tile.group.one_hot);
 }
 
 static void sample_gates(const GateTile& tile, double) {

@@ -227,23 +227,15 @@ static void apply_group_noise(const Group& group, const T* x, T* result,
                                result + i * classes);
 }
 
-/// Bytes to prefetch with each word of a tile, so that the next tile is in cache: tiles of a row
-/// differ in length.
-static inline int64_t bytes_per_word(const Group& group, int64_t size) {
-  const int64_t classes = group.classes, left = group.row_classes - group.begin - classes;
-  if (classes >= group.row_classes) return size;
-  const int64_t following = min64(kTile, left > 0 ? left : group.row_classes);
-  const int64_t bytes = (size * following + classes / 2) / classes;
-  return bytes < 2 ? 2 : min64(bytes, 4 * size);
-}
-
 /// Prefetch of what follows a group in an operand: the next to be read if rows are processed in
-/// order.
+/// order. Tiles of a row prefetch at a distance of kTile elements whatever their own length, so that
+/// a row's short last tile has no more to fetch per word than the others.
 static inline Prefetch prefetch_after(const Group& group, const Strided& operand) {
   if (operand.data == nullptr || !operand.packed(group.rows, group.classes)) return {};
+  const bool whole_rows = group.classes >= group.row_classes;
   const int64_t size = element_size(operand.type);
-  return {static_cast<const char*>(operand.data) + group.rows * group.classes * size,
-          bytes_per_word(group, size)};
+  const int64_t distance = whole_rows ? group.rows * group.classes : kTile;
+  return {static_cast<const char*>(operand.data) + distance * size, size};
 }
 
 static inline PrefetchSet prefetch_set(const Group& group, const float* output = nullptr) {

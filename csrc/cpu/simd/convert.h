@@ -208,6 +208,11 @@ static void store_spatial(const T* from, int64_t rows, int64_t classes, Element*
 template <typename T>
 static void load_matrix(const Strided& from, int64_t rows, int64_t classes, T* to) {
   dispatch_dtype(from, [&](const auto* data) {
+    if (from.class_step == 0 && (rows == 1 || from.row_step == 0)) {  // as the gradient of a sum
+      const T value = static_cast<T>(widen(*data));
+      for (int64_t k = 0; k < rows * classes; ++k) to[k] = value;
+      return;
+    }
     if (from.class_step != 1 && rows > 1) return load_spatial(data, from, rows, classes, to);
     if (from.class_step == 1 && (rows == 1 || from.row_step == classes))
       return load_run(data, rows * classes, to);

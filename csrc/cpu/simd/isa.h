@@ -59,6 +59,17 @@ TG_STAGE void storeu(const V& values, T* to) {
   *reinterpret_cast<typename VecOf<T>::memory*>(to) = values;
 }
 
+#if defined(__AVX2__)
+/// Past the caches, to where a vector begins.
+TG_STAGE void stream_vec(Vec<float> values, float* to) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, (__m512)values);
+#else
+  _mm256_stream_ps(to, (__m256)values);
+#endif
+}
+#endif
+
 /// a * b + c with one rounding.
 template <typename V>
 TG_STAGE V fma(V a, V b, V c) {

@@ -117,7 +117,14 @@ TG_STAGE Floats<parts> zero_below(float least, const Floats<parts>& x, const Flo
 
 template <int parts>
 TG_STAGE Floats<parts> flip_sign(const Floats<parts>& x, const Words<parts>& bits) {
+#if defined(__AVX512F__)
+  return Floats<parts>::of([&](int p) TG_INLINE {  // x ^ (bits & sign) is one instruction
+    return (Vec<float>)_mm512_ternarylogic_epi32((__m512i)x.part[p], (__m512i)bits.part[p],
+                                                 _mm512_set1_epi32(INT32_MIN), 0x78);
+  });
+#else
   return float_of(bits_of(x) ^ (bits & 0x80000000u));
+#endif
 }
 template <int parts>
 TG_STAGE Floats<parts> select_negative(const Floats<parts>& x, const Floats<parts>& set,

@@ -28,6 +28,10 @@ struct VecIndex {
   TG_MEMBER void store(const Floats<parts>& values, float* to) const {
     for (int p = 0; p < parts; ++p) storeu(values.part[p], to + k + p * kVecSize);
   }
+  /// Past the caches; `to` is where a vector begins.
+  TG_MEMBER void stream(const Floats<parts>& values, float* to) const {
+    for (int p = 0; p < parts; ++p) stream_vec(values.part[p], to + k + p * kVecSize);
+  }
 };
 
 /// Index of the tail, fewer elements than a vector. Absent elements count as 0 and, of words, as

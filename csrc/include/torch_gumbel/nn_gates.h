@@ -13,6 +13,7 @@
 #include <torch_gumbel/export.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <utility>
@@ -49,7 +50,8 @@ struct GumbelSigmoidOptions {
 
 /// Samples of logits of any shape in training; in evaluation what `eval_mode` says. Its temperature is
 /// saved with it, under the names of the Python module: a buffer `_extra_state`, float64 and on the CPU
-/// whatever `to` does, or a parameter `log_temperature` [1] if it is learned.
+/// whatever `to` does, or a parameter `log_temperature` [1] if it is learned. A captured CUDA graph follows
+/// set_tau if the module was moved to its device.
 class TORCH_GUMBEL_API GumbelSigmoidImpl : public torch::nn::Cloneable<GumbelSigmoidImpl> {
  public:
   /// \throws c10::ValueError  tau not positive and finite, threshold not in (0, 1).
@@ -67,6 +69,11 @@ class TORCH_GUMBEL_API GumbelSigmoidImpl : public torch::nn::Cloneable<GumbelSig
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Device device, bool non_blocking = false) override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  /// \throws c10::ValueError  a saved temperature that is not positive and finite.
+  void load(torch::serialize::InputArchive& archive) override;
 
   /// The temperature, a 0-d tensor; on the CPU if it is not learned.
   at::Tensor tau() const;
@@ -82,10 +89,15 @@ class TORCH_GUMBEL_API GumbelSigmoidImpl : public torch::nn::Cloneable<GumbelSig
                            {2, torch::nn::AnyValue(std::optional<at::Tensor>())})
 
  private:
-  void keep_number(double number);
+  template <class Move>
+  void move(const Move& to, std::optional<torch::Device> device);
+  void keep_on(torch::Device device);
+  at::Tensor tau_for(const at::Tensor& logits);
 
   at::Tensor number_;           // the buffer; undefined if the temperature is learned
   at::Tensor log_temperature_;  // the parameter
+  at::Tensor kept_;             // the number on the CUDA device that the module is on
+  double kept_value_ = 0;
 };
 
 TORCH_MODULE(GumbelSigmoid);

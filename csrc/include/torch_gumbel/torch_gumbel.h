@@ -21,11 +21,13 @@
 /// (absent: the device's default generator).
 #pragma once
 
+#include <torch_gumbel/conditional.h>
 #include <torch_gumbel/draws.h>
 #include <torch_gumbel/export.h>
 #include <torch_gumbel/gates.h>
 #include <torch_gumbel/information.h>
 #include <torch_gumbel/keys.h>
+#include <torch_gumbel/log_prob.h>
 #include <torch_gumbel/lookup.h>
 #include <torch_gumbel/noise.h>
 #include <torch_gumbel/one_hot.h>

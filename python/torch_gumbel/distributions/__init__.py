@@ -7,11 +7,13 @@ probabilities of zero at exactly zero, and score relaxed samples in log space.
 
 from torch_gumbel.distributions import kl  # noqa: F401  (registers the divergences)
 from torch_gumbel.distributions.bernoulli import LogitRelaxedBernoulli, RelaxedBernoulli
+from torch_gumbel.distributions.categorical import Categorical
 from torch_gumbel.distributions.gumbel import Gumbel
 from torch_gumbel.distributions.one_hot import OneHotCategoricalStraightThrough
 from torch_gumbel.distributions.relaxed import ExpRelaxedCategorical, RelaxedOneHotCategorical
 
 __all__ = [
+    "Categorical",
     "ExpRelaxedCategorical",
     "Gumbel",
     "LogitRelaxedBernoulli",

@@ -22,7 +22,10 @@ class Simplex(constraints.Constraint):
 
 
 class WithoutMoments(Distribution):
-    """Moments without a closed form; the distribution of the class, ``categorical``, has them."""
+    """Moments without a closed form; the discrete distribution below it has them."""
+
+    _discrete = "categorical"  # the property that is this distribution
+    _choice = "class"  # what it is of
 
     @property
     def mean(self) -> Tensor:
@@ -41,5 +44,5 @@ class WithoutMoments(Distribution):
     def _without(self, name: str) -> NotImplementedError:
         return NotImplementedError(
             f"{type(self).__name__}: the {name} of the relaxed distribution has no closed form; "
-            f"that of its class is in .categorical"
+            f"that of its {self._choice} is in .{self._discrete}"
         )

@@ -32,13 +32,18 @@ from torch_gumbel.distributions._parameters import (
     exact_log,
     temperature_of,
 )
+from torch_gumbel.distributions._relaxed import WithoutMoments
 from torch_gumbel.gates import gumbel_sigmoid
 
 _ARGUMENTS = {"probs": constraints.unit_interval, "logits": constraints.real}
 _FAR = 40.0  # from which no noise reaches the other end
 
 
-class LogitRelaxedBernoulli(KeyedSamples, TorchLogitRelaxedBernoulli):
+class _WithoutMoments(WithoutMoments):
+    _discrete, _choice = "bernoulli", "rounded sample"
+
+
+class LogitRelaxedBernoulli(_WithoutMoments, KeyedSamples, TorchLogitRelaxedBernoulli):
     r"""The logit of a :class:`RelaxedBernoulli` sample: (logits + L) / temperature.
 
     At low temperatures samples on [0, 1] round to 0 and 1. In logit space nothing is lost: draw and
@@ -177,7 +182,7 @@ class LogitRelaxedBernoulli(KeyedSamples, TorchLogitRelaxedBernoulli):
         return _log_density(self, value.to(compute_type(value))).to(value.dtype)
 
 
-class RelaxedBernoulli(KeyedSamples, TorchRelaxedBernoulli):
+class RelaxedBernoulli(_WithoutMoments, KeyedSamples, TorchRelaxedBernoulli):
     r"""The binary Concrete distribution: sigmoid((logits + L) / temperature), on [0, 1].
 
     A draw is :func:`torch_gumbel.gumbel_sigmoid`. ``base_dist`` is the same distribution of the

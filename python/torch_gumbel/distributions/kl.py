@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: allow-untyped-calls
-"""``torch.distributions.kl_divergence``: of one-hot categoricals, with exact zeros; of gates."""
+"""``torch.distributions.kl_divergence``: of categoricals, with exact zeros; of gates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import OneHotCategorical, register_kl
 
 from torch_gumbel.distributions.bernoulli import LogitRelaxedBernoulli, RelaxedBernoulli
+from torch_gumbel.distributions.categorical import Categorical
 from torch_gumbel.distributions.one_hot import OneHotCategoricalStraightThrough
+
+_ops = torch.ops.torch_gumbel
 
 
 def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
@@ -22,7 +26,21 @@ def _kl_one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
     return (p.probs * difference).sum(-1)
 
 
-def _is_zero(q: OneHotCategorical) -> Tensor:
+def _kl_categorical(p: TorchCategorical, q: TorchCategorical) -> Tensor:
+    """The same over class indices, in one pass over p's logits and the logarithms of q."""
+    scores = p._param if isinstance(p, Categorical) else _exact_logits(p)
+    log_q = q.logits if isinstance(q, Categorical) else _exact_logits(q)
+    scores, log_q = torch.broadcast_tensors(scores, log_q)
+    wide = scores.to(torch.promote_types(scores.dtype, log_q.dtype))
+    rows: Tensor = _ops._kl_categorical(wide, log_q, wide.dim() - 1, False)[0]
+    return rows.squeeze(-1)
+
+
+def _exact_logits(q: TorchCategorical) -> Tensor:
+    return q.logits.masked_fill(_is_zero(q), -math.inf)
+
+
+def _is_zero(q: OneHotCategorical | TorchCategorical) -> Tensor:
     """Mask of the classes with probability exactly zero, without those that underflow.
 
     torch's distributions have the logit log(eps) at ``probs`` of zero.
@@ -56,3 +74,6 @@ register_kl(OneHotCategoricalStraightThrough, OneHotCategorical)(_kl_one_hot)
 register_kl(OneHotCategorical, OneHotCategoricalStraightThrough)(_kl_one_hot)
 register_kl(LogitRelaxedBernoulli, LogitRelaxedBernoulli)(_kl_relaxed)
 register_kl(RelaxedBernoulli, RelaxedBernoulli)(_kl_gates)
+register_kl(Categorical, Categorical)(_kl_categorical)
+register_kl(Categorical, TorchCategorical)(_kl_categorical)
+register_kl(TorchCategorical, Categorical)(_kl_categorical)

@@ -19,10 +19,7 @@ OPS = [
     "gates",
     "fold_in",
     "one_hot_backward",
-    pytest.param(
-        "gumbel_rao",
-        marks=pytest.mark.xfail(strict=True, reason="the interpreter has no local memory"),
-    ),
+    "gumbel_rao",
     "write_key",
 ]
 

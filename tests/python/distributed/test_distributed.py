@@ -8,6 +8,7 @@ import sys
 
 import dtensor_checks
 import dtensor_ops_checks
+import log_prob_checks
 import module_checks
 import process_group_checks
 import pytest
@@ -19,6 +20,7 @@ MODULES = [
     dtensor_ops_checks,
     vocab_parallel_checks,
     process_group_checks,
+    log_prob_checks,
     module_checks,
 ]
 CHECKS = [f"{m.__name__}.{name}" for m in MODULES for name in two_ranks.checks_of(m)]

@@ -179,6 +179,18 @@ def test_the_divergence_at_one_temperature_has_its_closed_value(family):
 
 
 @families
+def test_moments_without_a_closed_form_name_the_distribution_of_the_rounded_sample(family):
+    probs = torch.tensor([0.2, 1.0])
+    made = family(0.7, probs=probs)
+    for name in ("mean", "variance", "stddev", "entropy"):
+        with pytest.raises(NotImplementedError, match=rf"^{family.__name__}: .* \.bernoulli$"):
+            value = getattr(made, name)
+            value()
+    torch.testing.assert_close(made.bernoulli.mean, probs)
+    assert made.expand((3, 2)).bernoulli.batch_shape == (3, 2)
+
+
+@families
 def test_wrong_parameters_are_named(family):
     who, value = family.__name__, torch.zeros(3)
     for error, message, arguments in (

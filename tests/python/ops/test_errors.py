@@ -32,7 +32,7 @@ def refuses(who, error, message, x, t=None, **options):
     generator = options.get("generator")
     mine = generator.get_state() if generator is not None else None
     temperature = {} if t is None else {who.temperature: t}
-    given = who.given(Inputs())
+    given = who.given(Inputs(dim=0 if options.get("dim") == 0 else -1))
     if isinstance(x, torch.Tensor):
         given = tree_map_only(torch.Tensor, lambda other: other.to(x.device), given)
     given |= {who.first: x, **temperature, **options}

@@ -32,8 +32,11 @@ class Inputs:
         self.logits = self.made(torch.randn(self.shape))
         self.probs = self.made(torch.rand(self.shape) + 0.1)
         self.rows = self.made(torch.rand(rows) + 0.5)  # temperatures
+        of_rows = [n for i, n in enumerate(self.shape) if i != self.dim % len(self.shape)]
+        self.index = torch.randint(max(classes, 1), of_rows)
         self.codebook = self.made(torch.randn(classes, 2))
         self.prior = self.made(torch.rand(classes) + 0.1)
+        self.drawn = torch.rand(self.shape).argsort(self.dim)  # all classes, in an order
         self.log_likelihood = self.made(-torch.rand(self.shape[:-1]))
 
 
@@ -81,7 +84,7 @@ class Operation:
     @property
     def temperature(self) -> str | None:
         """The parameter that takes a number, or a tensor with one value per row."""
-        return next((p for p, t in self.parameters.items() if {float, torch.Tensor} <= {*t}), None)
+        return next((p for p in self.parameters if p in ("tau", "temperature")), None)
 
     def given(self, inputs: Inputs, **changes: Any) -> dict[str, Any]:
         """The arguments by name, along `inputs.dim`, some of them changed."""

@@ -50,6 +50,21 @@ TABLE = [
         takes_zero=True,
     ),
     Operation(
+        "gumbel_posterior",
+        lambda i: (i.logits, i.index),
+        {"default": lambda i: (i.logits, i.index)},
+        variants=({"max_value": 0.5}, {"num_samples": 3}),
+    ),
+    Operation(
+        "gumbel_topk_log_prob",
+        lambda i: (i.logits, i.drawn),
+        {
+            "default": lambda i: (i.logits, i.drawn),
+            "tensor_temperature": lambda i: (i.logits, i.drawn, i.rows),
+        },
+        random=False,
+    ),
+    Operation(
         "gumbel_sigmoid",
         lambda i: (i.logits, 0.7),
         {
@@ -160,6 +175,16 @@ TABLE = [
         random=False,
     ),
     Operation(
+        "log_prob_entropy",
+        lambda i: (i.logits, i.index),
+        {
+            "default": lambda i: (i.logits, i.index),
+            "tensor_temperature": lambda i: (i.logits, i.index, i.rows),
+        },
+        random=False,
+        takes_dtensors=True,
+    ),
+    Operation(
         "perplexity",
         lambda i: (i.probs,),
         {"default": lambda i: (i.probs,)},
@@ -251,6 +276,11 @@ PRIVATE = {
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
         {"tau_grad": t.flag, **t.place},
     ),
+    "_log_prob_entropy": lambda t: ((t.x, index_of(t), t.tau, t.dim), {}),
+    "_log_prob_entropy_backward": lambda t: (
+        (of_rows(t), None, t.x, index_of(t), t.tau, *[of_rows(t)] * 3, t.dim),
+        {"temperature_grad": t.flag},
+    ),
 }
 
 
@@ -266,3 +296,8 @@ def index_of(t: SimpleNamespace) -> torch.Tensor:
     """Class 0 of every row."""
     shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
     return torch.zeros(shape, dtype=torch.int64)
+
+
+def of_rows(t: SimpleNamespace) -> torch.Tensor:
+    """1 for every row."""
+    return torch.ones_like(index_of(t), dtype=torch.float32)
