@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call of each op on each family of CUDA kernels, against values of the CPU.
+"""One call of each op on each family of CUDA kernels, and of each operation with its backward
+(first_operations.py), against values of the CPU.
 
     python first_values.py          compares with first_values.pt beside this file, or, if it is not
                                     there, with this machine's CPU
@@ -24,12 +25,13 @@ try:
 except ImportError as error:
     print(error)
     sys.exit(3)
+import first_operations
+from first_operations import Values
 
 STORED = Path(__file__).with_name("first_values.pt")
 TAU = 0.7
 HELD = ", key on the device"
 ops = torch.ops.torch_gumbel
-Values = dict[str, torch.Tensor]
 
 
 class Case(NamedTuple):
@@ -106,9 +108,10 @@ def keys_of(device: str) -> Values:
     }
 
 
-def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int) -> str:
+def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int | None) -> str:
     """What is wrong, or nothing. A gradient is a difference, which in a row that one class
-    dominates is small beside its terms: its error is compared with the largest of all rows."""
+    dominates is small beside its terms: its error is compared with the largest of all rows, as
+    without a dimension."""
     if got.dtype != wanted.dtype or got.shape != wanted.shape:
         return f"{got.dtype} {tuple(got.shape)}"
     if not wanted.is_floating_point():
@@ -121,17 +124,22 @@ def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int) -> st
     return f"off by {error:.3g} of the largest" if error > relative else ""
 
 
-def everything(device: str) -> Iterator[tuple[str, int, Callable[[], Values]]]:
+def everything(device: str) -> Iterator[tuple[str, int | None, Callable[[], Values]]]:
     """(name, dimension of rows, what computes its values)."""
     host = torch_gumbel.key(3)
+    held = host.to(device)
     yield "keys", 0, partial(keys_of, device)
     for case in CASES:
         for dtype in case.dtypes:
             name = f"{case.family}, {str(dtype).removeprefix('torch.')}"
             yield name, case.dim, partial(values_of, case, dtype, device, host)
             if device != "cpu":
-                held = host.to(device)
                 yield f"{name}{HELD}", case.dim, partial(values_of, case, dtype, device, held)
+    for name, _, values in first_operations.everything(device, host):
+        yield name, None, values
+    for name, random, values in first_operations.everything(device, held):
+        if random and device != "cpu":
+            yield f"{name}{HELD}", None, values
 
 
 def of_the_cpu() -> dict[str, Values]:
