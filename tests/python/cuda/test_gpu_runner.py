@@ -17,9 +17,16 @@ import torch
 GPU = pathlib.Path(__file__).resolve().parents[2] / "gpu"
 sys.path.insert(0, str(GPU))
 running = pytest.importorskip("running")
+import first_operations  # noqa: E402
 import first_values  # noqa: E402
 import run as gpu_run  # noqa: E402
+from operations import OPERATIONS  # noqa: E402
 from running import Result, Runner, Step  # noqa: E402
+
+import torch_gumbel  # noqa: E402
+from torch_gumbel.estimators import ESTIMATORS  # noqa: E402
+
+KEY = torch_gumbel.key(3)
 
 # Ignores the request to end, and starts a process that does not end either.
 STUBBORN = """
@@ -187,7 +194,20 @@ def test_steps_run_in_order_of_importance_and_sanitizers_share_the_time_left(pla
     order = ["machine", "first", "listing", "gtest", "words", *OF_PYTHON, *gpu_run.SANITIZERS]
     assert list(listed.ran) == order and not listed.left_out
     limits = [listed.ran[tool].limit for tool in gpu_run.SANITIZERS]
-    assert limits == [30, 40, 60, 120]
+    assert limits == [37, 40, 60, 120]
+
+
+def test_the_limits_of_the_checks_fit_in_eight_minutes_and_the_benchmark_in_three(plan):
+    listed = Listed()
+    gpu_run.checks(listed, plan)
+    seconds = gpu_run.SECONDS
+    assert set(listed.ran) == set(seconds)
+    assert sum(limit for _, limit in seconds.values()) <= gpu_run.BUDGET <= 480
+    assert all(expected < limit for expected, limit in seconds.values())
+    others = set(seconds) - set(gpu_run.SANITIZERS)
+    assert all(listed.ran[name].limit == seconds[name][1] for name in others)
+    whole = plan.benchmark("whole", limit=gpu_run.BUDGET_OF_THE_BENCHMARK - 5)
+    assert whole.limit <= gpu_run.BUDGET_OF_THE_BENCHMARK <= 180
 
 
 @pytest.mark.parametrize(
@@ -208,6 +228,24 @@ def test_a_library_that_does_not_fit_is_built_and_without_it_the_other_steps_run
     gpu_run.checks(built, plan)
     assert not built.left_out and {"source", "first-again"} <= set(built.ran)
     assert "build/source/tests/cpp/gpu_tests" in str(built.ran["gtest"].command[0])
+
+
+def test_first_values_have_every_operation_and_every_estimator():
+    names = [name for name, _, _ in first_operations.named()]
+    assert {name.split()[0] for name in names} == set(OPERATIONS)
+    assert {f"sample_one_hot estimator={e}" for e in ESTIMATORS} <= set(names)
+
+
+def test_the_first_values_of_halves_are_near_those_of_float32():
+    """So that a device's roundings are no fault: those of halves are far coarser."""
+    found = {n: values() for n, _, values in first_operations.everything("cpu", KEY)}
+    halves = [name for name in found if name.endswith("bfloat16")]
+    assert len(halves) >= len(first_operations.FORMS)
+    for name in halves:
+        wanted = found[name.replace("bfloat16", "float32")]
+        for what, value in found[name].items():
+            rounded = wanted[what].to(value.dtype)
+            assert first_values.fault_of(what, value, rounded, None) == "", (name, what)
 
 
 @pytest.mark.parametrize(
