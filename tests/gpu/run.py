@@ -37,8 +37,10 @@ SECONDS = {
     "gtest": (25, 70),
     "words": (10, 35),
     "quick": (45, 60),
-    "pytest": (35, 85),
-    **dict.fromkeys(SANITIZERS, (15, 37)),
+    "pytest": (35, 80),
+    "clusters": (12, 25),
+    "clusters-quick": (15, 30),
+    **dict.fromkeys(SANITIZERS, (15, 26)),
 }
 # If the libraries do not fit: they are built, out of the time of the sanitizers.
 SECONDS_FROM_SOURCE = {"source": (120, 300), "first-again": (10, 45)}
@@ -83,10 +85,10 @@ class Plan:
         script = HERE / "machine_info.py"
         return self.step("machine", sys.executable, script, telling=MACHINE_LINES, most=3)
 
-    def first(self, name: str = "first") -> Step:
+    def first(self, name: str = "first", *options: object, **environment: str) -> Step:
         """(a) One call of each op on each family of kernels, and of each operation's backward."""
-        return self.step(name, *self.python, HERE / "first_values.py", telling=VALUES_LINES,
-                         most=4)  # fmt: skip
+        return self.step(name, *self.python, HERE / "first_values.py", *options,
+                         telling=VALUES_LINES, most=4, **environment)  # fmt: skip
 
     def listing(self) -> Step:
         return self.step("listing", self.tests, "--gtest_list_tests")
@@ -98,12 +100,20 @@ class Plan:
         return self.step(name, *command, telling=GTEST_LINES, most=most, limit=limit,
                          **environment)  # fmt: skip
 
-    def benchmark(self, name: str, *options: object, limit: float = 0) -> Step:
+    def benchmark(self, name: str, *options: object, limit: float = 0, **environment: str) -> Step:
         """(d), (g). It stops by itself before it is ended."""
         script, seconds = ROOT / "benchmarks" / "gpu.py", (limit or SECONDS[name][1]) - ENDING
         command = [script, "--out", self.out / name, "--seconds", seconds, *options]
         return self.step(name, *self.python, *command, telling=r"^goals:|cases in",
-                         limit=seconds + ENDING)  # fmt: skip
+                         limit=seconds + ENDING, **environment)  # fmt: skip
+
+    def clusters(self) -> tuple[Step, Step]:
+        """Rows given to clusters of blocks: values, then times, beside the quick benchmark's."""
+        on = {"TORCH_GUMBEL_CUDA_CLUSTERS": "1"}
+        return (
+            self.first("clusters", "--long-rows", **on),
+            self.benchmark("clusters-quick", "--clusters", **on),
+        )
 
     def pytest(self) -> Step:
         """(e) No plugin of the machine decides what is run."""
@@ -164,6 +174,7 @@ def checks(runner: Runner, plan: Plan) -> None:
         (tests, plan.gtest("words", WORDS, most=6)),
         (python, plan.benchmark("quick", "--quick")),
         (python, plan.pytest()),
+        *((python, step) for step in plan.clusters()),
     ):
         if works:
             runner.run(step)
