@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
+#include "cluster.h"
 #include "device/keys.cuh"
 #include "device/ops.cuh"
 #include "kernels.h"
@@ -156,7 +157,8 @@ template <typename Ops>
 void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelParams& a,
             cudaStream_t stream, const Resources& resources) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
-  const Plan plan = plan_for(op, a, {resources.multiprocessors, resources.workspace != nullptr});
+  const Plan plan = plan_for(
+      op, a, {resources.multiprocessors, resources.workspace != nullptr, resources.clusters});
   Problem p = problem_of(a, plan, resources.workspace);
   if (op == Op::kArgmax) p.temperature.inverse = math::sampling_inverse_of<float>(a.host_tau);
   const auto once = [&](Kernel kernel) {
@@ -174,6 +176,8 @@ void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelPara
       return once(looped_kernel<Ops, Stage::kWhole>(plan, a));
     case Family::kMultiBlock:
       return start_multi_block<Ops>(op, plan, p, stream);
+    case Family::kCluster:
+      return launch_cluster(p, plan, stream);
     case Family::kRun:
     case Family::kGeneric:
       return once(a.input_type == DType::kFloat64 ? generic_double : generic_float);
@@ -191,9 +195,9 @@ void launch_fold_in(const uint64_t* keys, int64_t count, uint64_t first, const u
 
 }  // namespace
 
-int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors) {
+int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors, bool clusters) {
   if (a.rows.count == 0 || a.rows.classes == 0) return 0;
-  return plan_for(op, a, {multiprocessors, true}).workspace_bytes;
+  return plan_for(op, a, {multiprocessors, true, clusters}).workspace_bytes;
 }
 
 void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {

@@ -30,10 +30,17 @@ namespace torch_gumbel::cuda {
 struct Resources {
   void* workspace = nullptr;
   int multiprocessors = 132;  // of the device
+  bool clusters = false;      // has_clusters() of the device
 };
 
 /// Bytes of the workspace; 0 if the problem needs none.
-TORCH_GUMBEL_API int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
+TORCH_GUMBEL_API int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors,
+                                         bool clusters = false);
+
+/// Whether long rows are given to clusters of blocks on the current device, of that major compute
+/// capability: if TORCH_GUMBEL_CUDA_CLUSTERS is 1, which the first call reads, on 9 and higher, with
+/// code for it.
+TORCH_GUMBEL_API bool has_clusters(int capability);
 
 /// output = softmax((input + noise) / tau).
 /// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.

@@ -35,10 +35,11 @@ struct Backend {
 
   static void run(Op op, const KernelParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
-    const int multiprocessors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+    const cudaDeviceProp* device = at::cuda::getCurrentDeviceProperties();
     Tensor workspace;  // freed at the end, but not used again before the stream has run the launch
-    Resources resources = {nullptr, multiprocessors};
-    if (const int64_t bytes = workspace_bytes(op, a, multiprocessors); bytes > 0) {
+    Resources resources = {nullptr, device->multiProcessorCount, has_clusters(device->major)};
+    const auto bytes = workspace_bytes(op, a, resources.multiprocessors, resources.clusters);
+    if (bytes > 0) {
       workspace = at::empty({bytes}, on.options().dtype(at::kByte));
       resources.workspace = workspace.mutable_data_ptr();
     }

@@ -80,7 +80,7 @@ def kernels_ptx():
 
 
 ON_LAUNCH = ctypes.CFUNCTYPE(
-    None, ctypes.c_char_p, *[ctypes.c_uint] * 3, ctypes.POINTER(ctypes.c_void_p)
+    None, ctypes.c_char_p, *[ctypes.c_uint] * 4, ctypes.POINTER(ctypes.c_void_p)
 )
 
 
@@ -133,7 +133,7 @@ class Device:
     def names(self):
         return set(self._module.kernels)
 
-    def _launch(self, symbol, blocks, threads, shared, arguments):
+    def _launch(self, symbol, blocks, threads, shared, cluster, arguments):
         try:
             symbol = symbol.decode()
             if self._recorded is not None:
@@ -144,7 +144,8 @@ class Device:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
             self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,
-                                order=self._order, dynamic_shared=shared)  # fmt: skip
+                                order=self._order, dynamic_shared=shared,
+                                cluster=cluster)  # fmt: skip
         except Exception as error:  # ctypes would swallow it
             self._error = error
 
@@ -205,12 +206,14 @@ class Device:
                    ctypes.c_void_p(out.data_ptr()))  # fmt: skip
 
     def run(self, name, dim, order, *, output=None, key=None, tau=None, batch_dims=0,
-            full_shape=None, start=None, multiprocessors=0, settings=None, **tensors):  # fmt: skip
+            full_shape=None, start=None, multiprocessors=0, clusters=False, settings=None,
+            **tensors):  # fmt: skip
         """One op as its launcher would run it. Writes `output`, `one_hot`, `row_value`, `index`.
 
         `tau` is a float or a tensor like the logits with 1 at `dim`, `key` a (seed, offset) or a
         tensor [*batch, 2]; tensors: input, grad, one_hot (which lies as output), row_value, index.
-        Without multiprocessors there is no workspace. `settings`: numbers of KernelParams.
+        Without multiprocessors there is no workspace. `clusters`: whether the device has them.
+        `settings`: numbers of KernelParams.
         """
         like = tensors.get("input", output)
         shape = list(like.shape)
@@ -240,7 +243,7 @@ class Device:
             setattr(a, setting, value)
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
         op = -1 if name == "one_hot_backward" else OPS.index(name)
-        self._run(op, a, buffers, order, multiprocessors)
+        self._run(op, a, buffers, order, multiprocessors, clusters)
 
     def gates(self, op, order, *, output, key=None, tau=1.0, hard=False, threshold=0.0, lower=0.0,
               upper=1.0, **tensors):  # fmt: skip
@@ -268,15 +271,15 @@ class Device:
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
         self._call(buffers, order, self._library.run_gates, op, ctypes.byref(g))
 
-    def _run(self, op, a, buffers, order, multiprocessors):
+    def _run(self, op, a, buffers, order, multiprocessors, clusters):
         size, workspace = 0, ctypes.c_void_p()
         if multiprocessors:
-            size = self._library.workspace_bytes(op, ctypes.byref(a), multiprocessors)
+            size = self._library.workspace_bytes(op, ctypes.byref(a), multiprocessors, clusters)
         if size:
             buffers["workspace"] = np.full(size, 0xCB, np.uint8)
             workspace.value = buffers["workspace"].ctypes.data
         self._call(buffers, order, self._library.run_op, op, ctypes.byref(a), workspace,
-                   multiprocessors)  # fmt: skip
+                   multiprocessors, clusters)  # fmt: skip
 
     def log_prob(self, backward, dim, order, *, tau=1.0, **tensors):
         """Log-probabilities and entropies of `input` and `index`, which write log_prob, entropy,

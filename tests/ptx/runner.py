@@ -43,8 +43,8 @@ class Runner:
             made = {k: torch.empty(shape, dtype=dtype) for k, (shape, dtype) in outputs.items()}
             for tensor in made.values():
                 memory(tensor)[:] = 0xCB
-            self.device.run(name, case.dim, order, multiprocessors=case.multiprocessors, **made,
-                            **tensors)  # fmt: skip
+            self.device.run(name, case.dim, order, multiprocessors=case.multiprocessors,
+                            clusters=case.clusters, **made, **tensors)  # fmt: skip
             results.append(made)
         for other in results[1:]:
             for k, tensor in other.items():
