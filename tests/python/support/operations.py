@@ -50,6 +50,15 @@ TABLE = [
         takes_zero=True,
     ),
     Operation(
+        "gumbel_subset",
+        lambda i: (i.logits, 2),
+        {
+            "default": lambda i: (i.logits, 3),
+            "tensor_tau": lambda i: (i.logits, 2, i.rows, True),
+        },
+        variants=({"k": 1}, {"hard": True}, {"k": 4, "tau": 0.1}),
+    ),
+    Operation(
         "gumbel_posterior",
         lambda i: (i.logits, i.index),
         {"default": lambda i: (i.logits, i.index)},
@@ -275,6 +284,11 @@ PRIVATE = {
     "_sample_one_hot_backward": lambda t: (
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
         {"tau_grad": t.flag, **t.place},
+    ),
+    "_gumbel_subset": lambda t: ((t.x, t.tau, 2, t.dim), {}),
+    "_gumbel_subset_backward": lambda t: (
+        (t.grad, t.x, t.tau, 2, t.dim),
+        {"tau_grad": t.flag},
     ),
     "_log_prob_entropy": lambda t: ((t.x, index_of(t), t.tau, t.dim), {}),
     "_log_prob_entropy_backward": lambda t: (
