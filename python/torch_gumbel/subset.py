@@ -58,7 +58,7 @@ def gumbel_subset(
     Example:
         >>> logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
         >>> torch_gumbel.gumbel_subset(logits, 2, hard=True, key=torch_gumbel.key(0))
-        tensor([1., 0., 1., 0.])
+        tensor([1., 1., 0., 0.])
     """
     who = "gumbel_subset"
     if not _is_compiling() and has_torch_function_variadic(logits, tau, key):

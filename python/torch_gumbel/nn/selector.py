@@ -49,7 +49,7 @@ class GumbelSelector(Tempered):
         >>> from torch_gumbel.nn import GumbelSelector
         >>> layer = GumbelSelector(5, k=2, tau=0.5, hard=True)
         >>> layer(torch.ones(5), key=torch_gumbel.key(0)).detach()
-        tensor([0., 0., 1., 0., 1.])
+        tensor([1., 0., 0., 1., 0.])
         >>> with torch.no_grad():
         ...     layer.logits.copy_(torch.tensor([0.0, 3.0, 1.0, 2.0, 0.0])).tolist()
         [0.0, 3.0, 1.0, 2.0, 0.0]
