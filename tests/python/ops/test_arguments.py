@@ -196,7 +196,7 @@ def test_no_class_is_an_empty_sample_or_an_index_error(operation, options):
     """A soft sample, a gate, or noise has the shape of the logits; anything else needs a class."""
     full, none = (operation.given(Inputs(shape=shape), **options) for shape in ((3, 4), (3, 0)))
     results = tree_leaves(operation.function(**full))
-    names_a_class = operation.name in ("sample_one_hot", "gumbel_posterior")
+    names_a_class = operation.name in ("sample_one_hot", "gumbel_posterior", "gumbel_subset")
     hard = options.get("hard") or names_a_class
     if (results[0].shape == (3, 4) and not hard) or operation.elementwise:
         assert operation.function(**none).shape == (3, 0)

@@ -56,7 +56,7 @@ TABLE = [
             "default": lambda i: (i.logits, 3),
             "tensor_tau": lambda i: (i.logits, 2, i.rows, True),
         },
-        variants=({"k": 1}, {"hard": True}, {"k": 4, "tau": 0.1}),
+        variants=({"k": 1}, {"hard": True}, {"k": 4}),
     ),
     Operation(
         "gumbel_posterior",
