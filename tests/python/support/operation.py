@@ -55,7 +55,7 @@ class Operation:
     """`arguments`: of the Python function; the first is the tensor that gives dtype and batch.
 
     `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
-    with code paths of their own. `takes_zero`: its temperature may be 0. `elementwise`: it is of
+    with code paths of their own. `takes_zero`: its temperature may be 0. `keyed`: its key has no default. `elementwise`: it is of
     elements, and not of rows of classes.
     """
 
@@ -68,6 +68,7 @@ class Operation:
     variants: tuple[Mapping[str, Any], ...] = ()
     takes_zero: bool = False
     elementwise: bool = False
+    keyed: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -90,7 +91,8 @@ class Operation:
         """The arguments by name, along `inputs.dim`, some of them changed."""
         signature = inspect.signature(self.function)
         dim = {"dim": inputs.dim} if "dim" in self.parameters else {}
-        return {**signature.bind(*self.arguments(inputs)).arguments, **dim, **changes}
+        key = self.options(torch.tensor([5, 0], dtype=torch.uint64)) if self.keyed else {}
+        return {**signature.bind_partial(*self.arguments(inputs)).arguments, **dim, **key, **changes}
 
     def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"key": key} if self.random else {}
