@@ -106,11 +106,13 @@ Tensor noise_at_meta(const Tensor& index, c10::SymInt classes, const Tensor& key
   return empty_noise_at(index, classes, key, dtype);
 }
 
-TensorPair one_hot_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
-                        c10::string_view, int64_t, double, std::optional<ScalarType> dtype,
-                        SymShape, SymShape) {
+OneHotResult one_hot_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
+                          c10::string_view, int64_t, double, std::optional<ScalarType> dtype,
+                          bool keep, SymShape, SymShape) {
   check_meta(logits);
-  return {empty_like_shape(logits, dtype.value_or(logits.scalar_type())),
+  const auto type = logits.scalar_type();
+  return {empty_like_shape(logits, dtype.value_or(type)),
+          keep ? empty_like_shape(logits, type) : no_elements(logits, type),
           empty_choices(logits, dim, /*keepdim=*/true, at::kLong)};
 }
 

@@ -54,9 +54,10 @@ class FilteredRow {
   }
 
   void run() {
-    const T* x = values_of(group_, group_.input, scratch_.row);
+    const T* x = packed_values<T>(group_.input, 1, group_.classes);
     const int64_t groups = (group_.classes + kGroupSpan - 1) / kGroupSpan * kLanes;
-    const T max = scan_row(x, group_.classes, scratch_.groups);
+    const T max = x != nullptr ? scan_row(x, group_.classes, scratch_.groups) : convert_and_scan();
+    if (x == nullptr) x = scratch_.row;
     const auto infinity = static_cast<T>(__builtin_inf());
     if (!(max < infinity && max > -infinity) || !filter_.valid()) return leave_undefined();
     const FilterRow<T> row = {x,      group_.classes,
@@ -69,6 +70,20 @@ class FilteredRow {
   }
 
  private:
+  /// To scratch, and scanned while it is in the first cache.
+  T convert_and_scan() {
+    constexpr int64_t kPart = 8 * kGroupSpan;
+    T max = -static_cast<T>(__builtin_inf());
+    for (int64_t k = 0; k < group_.classes; k += kPart) {
+      const int64_t count = min64(kPart, group_.classes - k);
+      load_matrix(part_of(group_.input, 0, k), 1, count, scratch_.row + k);
+      const T here = scan_row(scratch_.row + k, count, scratch_.groups + k / kFilterGroup);
+      max = here > max || here != here ? here : max;
+      if (max != max) break;
+    }
+    return max;
+  }
+
   void write(int64_t choice, double log_prob, double entropy) {
     a_.index[group_.index] = choice;
     if (a_.row_value != nullptr)

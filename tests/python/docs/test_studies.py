@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study of estimators: what it measures is right, and it runs to its picture."""
+"""The studies of examples/: what they measure is right, and each runs to its picture."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def example(monkeypatch):
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    for name in ("estimators", "estimator_pictures", "categorical_vae"):
+    for name in ("estimators", "estimator_pictures", "l0_pruning", "categorical_vae"):
         sys.modules.pop(name, None)
 
 
@@ -67,3 +68,27 @@ def test_the_estimator_study_prints_its_table_and_draws_its_picture(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(study.ESTIMATORS) + 2
     assert (tmp_path / "estimators.png").stat().st_size > 20_000
+
+
+def test_pruning_counts_the_gates_that_open_and_with_the_fault_does_not(
+    example, tmp_path, capsys, monkeypatch
+):
+    study = example("l0_pruning")
+    monkeypatch.setattr(study, "PENALTIES", (0.1, 10.0))
+    monkeypatch.setattr(study, "GATE_LEARNING_RATE", 0.2)
+    study.main(["--epochs", "3", "--out", str(tmp_path / "pruning.png")])
+    table = capsys.readouterr().out
+    # penalty, open units, accuracy, and the expected number of open gates, measured and counted
+    row = r"\s+([\d.]+)\s+(\d+)\s+([\d.]+) %\s+([\d.]+)\s+([\d.]+)"
+    for name in study.GATES:
+        few, many = (
+            [float(cell) for cell in cells]
+            for cells in reversed(re.findall(re.escape(name) + row, table))
+        )
+        assert few[1] < many[1] <= study.UNITS
+        excess = many[-2] - many[-1]
+        if name == "hard concrete":  # 5 standard errors of fair gates: fails once in a million runs
+            assert abs(excess) < 5 * (study.UNITS / 4 / study.DRAWS) ** 0.5 + 0.1
+        else:
+            assert excess > 1.5
+    assert (tmp_path / "pruning.png").stat().st_size > 20_000

@@ -279,7 +279,7 @@ PRIVATE = {
     ),
     "_sample_one_hot": lambda t: (
         (*of_draw(t), "straight-through"),
-        {"dtype": t.dtype, **t.place},
+        {"dtype": t.dtype, "keep": t.flag, **t.place},
     ),
     "_sample_one_hot_backward": lambda t: (
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
