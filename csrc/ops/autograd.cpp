@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "autograd_node.h"
+#include "noise_at.h"
 
 namespace torch_gumbel::ops {
 namespace {

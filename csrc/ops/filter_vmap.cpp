@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "batching.h"
+#include "noise_at.h"
 
 namespace torch_gumbel::ops {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "checks.h"
 #include "keys.h"
-#include "ops.h"
+#include "noise_at.h"
 #include "params.h"
 
 namespace torch_gumbel {

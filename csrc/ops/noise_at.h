@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The private op _gumbel_at for a backend: checks, the result, the kernel's parameters. A backend
-// gives
+// The private op _gumbel_at: its handle, and for a backend the checks, the result, and the kernel's
+// parameters. A backend gives
 //     static void run(const NoiseAtParams& params, bool wide, const at::Tensor& on);
 #pragma once
 
@@ -11,6 +11,13 @@
 #include "keys.h"
 
 namespace torch_gumbel::ops {
+
+using NoiseAtSignature = Tensor(const Tensor&, c10::SymInt, const Tensor&, ScalarType);
+
+inline const c10::TypedOperatorHandle<NoiseAtSignature>& noise_at() {
+  static const auto handle = find<NoiseAtSignature>("torch_gumbel::_gumbel_at");
+  return handle;
+}
 
 /// Checked, contents undefined, contiguous.
 inline Tensor empty_noise_at(const Tensor& index, const c10::SymInt& classes, const Tensor& key,

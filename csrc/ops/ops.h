@@ -62,7 +62,6 @@ using ArgmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int6
                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef,
                               OptionalSymIntArrayRef);
-using NoiseAtSignature = Tensor(const Tensor&, c10::SymInt, const Tensor&, ScalarType);
 using OneHotSignature = OneHotResult(const Tensor&, const Tensor&, const Tensor&, int64_t,
                                      c10::string_view, int64_t, double, std::optional<ScalarType>,
                                      bool, OptionalSymIntArrayRef, OptionalSymIntArrayRef);
@@ -106,7 +105,6 @@ TG_OP(gate_recompute_backward, GateRecomputeBackwardSignature, "_gumbel_gate_rec
 TG_OP(max, MaxSignature, "_gumbel_max")
 TG_OP(argmax, ArgmaxSignature, "_gumbel_argmax")
 TG_OP(noise, NoiseSignature, "_gumbel_noise")
-TG_OP(noise_at, NoiseAtSignature, "_gumbel_at")
 TG_OP(one_hot, OneHotSignature, "_sample_one_hot")
 TG_OP(one_hot_backward, OneHotBackwardSignature, "_sample_one_hot_backward")
 TG_OP(lookup, LookupSignature, "_straight_through_lookup")
