@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The noise of single positions on the CPU, shared among threads.
+#include "../ops/noise_at.h"
+
 #include <torch/library.h>
 
-#include "../ops/noise_at.h"
 #include "../ops/parallel.h"
 
 namespace torch_gumbel::cpu {

@@ -10,9 +10,9 @@ namespace torch_gumbel {
 /// Classes of rows, and where their noise goes. All contiguous; rows of one key follow each other.
 /// Of 64-bit words alone.
 struct NoiseAtParams {
-  const int64_t* index = nullptr;   // [count]
-  const uint64_t* keys = nullptr;   // pairs of words; null: host_key
-  void* output = nullptr;           // [count], float or double
+  const int64_t* index = nullptr;  // [count]
+  const uint64_t* keys = nullptr;  // pairs of words; null: host_key
+  void* output = nullptr;          // [count], float or double
   math::Key host_key;
   int64_t count = 0;    // indices
   int64_t per_key = 1;  // indices of one key

@@ -63,8 +63,7 @@ Tensor filter_logits_batch(const Tensor& logits, const Tensor& temperature, int6
 
 Tensor noise_at_batch(const Tensor& index, SymInt classes, const Tensor& key, ScalarType dtype) {
   const RuleLevel level;
-  if (!level.any({&index, &key}))
-    return noise_at().call(index, std::move(classes), key, dtype);
+  if (!level.any({&index, &key})) return noise_at().call(index, std::move(classes), key, dtype);
   return level.wrap(
       noise_at().call(level.operand(index), std::move(classes), level.key(key), dtype),
       level.rank(index) == 0);

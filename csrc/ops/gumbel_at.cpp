@@ -28,8 +28,7 @@ Tensor public_op(const Tensor& index, const c10::SymInt& classes, const Tensor& 
   checks::element_type(kName, "dtype", type);
   checks::count(kName, "num_classes", classes);
   const int64_t last = std::max<int64_t>(index.dim() - 1, 0);
-  const Tensor key =
-      ops::placed_key(checks::fitted_key(kName, given_key, index, last), index);
+  const Tensor key = ops::placed_key(checks::fitted_key(kName, given_key, index, last), index);
   return ops::noise_at().call(index, classes, key, ops::opmath_type(type)).to(type);
 }
 

@@ -23,6 +23,7 @@ from torch_gumbel.log_prob import log_prob_entropy
 from torch_gumbel.lookup import straight_through_lookup
 from torch_gumbel.noise import gumbel_at, gumbel_like, sample_gumbel
 from torch_gumbel.probabilities import sample_categorical
+from torch_gumbel.subset import gumbel_subset
 from torch_gumbel.topk import gumbel_topk
 
 
@@ -58,6 +59,7 @@ __all__ = [
     "gumbel_posterior",
     "gumbel_sigmoid",
     "gumbel_softmax",
+    "gumbel_subset",
     "gumbel_topk",
     "gumbel_topk_log_prob",
     "hard_concrete",

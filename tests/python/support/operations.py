@@ -50,6 +50,15 @@ TABLE = [
         takes_zero=True,
     ),
     Operation(
+        "gumbel_subset",
+        lambda i: (i.logits, 2),
+        {
+            "default": lambda i: (i.logits, 3),
+            "tensor_tau": lambda i: (i.logits, 2, i.rows, True),
+        },
+        variants=({"k": 1}, {"hard": True}, {"k": 4, "tau": 0.1}),
+    ),
+    Operation(
         "gumbel_posterior",
         lambda i: (i.logits, i.index),
         {"default": lambda i: (i.logits, i.index)},
