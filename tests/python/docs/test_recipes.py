@@ -195,7 +195,9 @@ def test_beams_have_the_law_of_draws_without_replacement(recipes):
     pairs = torch.cartesian_prod(torch.arange(9), torch.arange(9))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     wanted = n * tg.gumbel_topk_log_prob(log_p.expand(72, 9), pairs).exp().double()
-    counts = torch.bincount(leaves @ torch.tensor([9, 1]), minlength=81)[pairs @ torch.tensor([9, 1])]
+    counts = torch.bincount(leaves @ torch.tensor([9, 1]), minlength=81)[
+        pairs @ torch.tensor([9, 1])
+    ]
     assert counts.sum() == n
     assert ((counts - wanted) ** 2 / wanted).sum() < 140
     assert standard_errors(perturbed[:, 0], 0.5772156649) < 5  # the largest of all is Gumbel(0)

@@ -164,10 +164,10 @@ def test_the_noise_of_some_classes_under_vmap_and_compiled():
 @pytest.mark.parametrize(
     ("error", "message", "changes"),
     [
-        (TypeError, "index must be a strided int64 tensor, got Int", {"index": torch.zeros(2).int()}),
+        (TypeError, "index must be .* int64 tensor, got Int", {"index": torch.zeros(2).int()}),
         (ValueError, "num_classes must be > 0, got 0", {"num_classes": 0}),
         (TypeError, "dtype must be float32, .*, got Long", {"dtype": torch.int64}),
-        (ValueError, r"key must have shape \[\*batch, 2\], got \[3\]", {"key": torch.zeros(3).long()}),
+        (ValueError, r"key must have shape .*, got \[3\]", {"key": torch.zeros(3).long()}),
         (ValueError, "key must have shape .* got", {"key": split(KEY, 2)}),
     ],
 )  # fmt: skip

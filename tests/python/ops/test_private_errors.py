@@ -59,7 +59,7 @@ REFUSED = {
     "noise at: index of floats": "ops._gumbel_at(x, 3, k, torch.float32)",
     "noise at: no class": "ops._gumbel_at(x.long(), 0, k, torch.float32)",
     "noise at: half type": "ops._gumbel_at(x.long(), 3, k, torch.float16)",
-    "noise at: key over the last dim": "ops._gumbel_at(x.long(), 3, k.expand(2, 3, 2), torch.float32)",
+    "noise at: key over all dims": "ops._gumbel_at(x.long(), 3, k.expand(2, 3, 2), torch.double)",
     "noise at: key of another size": "ops._gumbel_at(x.long(), 3, k.expand(3, 2), torch.float32)",
     "noise at: key on another device": "ops._gumbel_at(x.long(), 3, k.to('meta'), torch.float32)",
     "noise at: too many positions": "ops._gumbel_at(x.long(), 2**62 + 1, k, torch.float32)",

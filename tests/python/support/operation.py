@@ -55,8 +55,8 @@ class Operation:
     """`arguments`: of the Python function; the first is the tensor that gives dtype and batch.
 
     `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
-    with code paths of their own. `takes_zero`: its temperature may be 0. `keyed`: its key has no default. `elementwise`: it is of
-    elements, and not of rows of classes.
+    with code paths of their own. `takes_zero`: its temperature may be 0. `elementwise`: it is of
+    elements, and not of rows of classes. `keyed`: its key has no default.
     """
 
     name: str
@@ -92,7 +92,12 @@ class Operation:
         signature = inspect.signature(self.function)
         dim = {"dim": inputs.dim} if "dim" in self.parameters else {}
         key = self.options(torch.tensor([5, 0], dtype=torch.uint64)) if self.keyed else {}
-        return {**signature.bind_partial(*self.arguments(inputs)).arguments, **dim, **key, **changes}
+        return {
+            **signature.bind_partial(*self.arguments(inputs)).arguments,
+            **dim,
+            **key,
+            **changes,
+        }
 
     def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"key": key} if self.random else {}
