@@ -16,6 +16,7 @@
 #include "../csrc/ops/gate_backend.h"
 #include "../csrc/ops/keys.h"
 #include "../csrc/ops/log_prob_backend.h"
+#include "../csrc/ops/noise_at.h"
 #include "kernels.h"
 #include "log_prob.h"
 
@@ -62,6 +63,14 @@ struct LogProbBackend {
   static void run(bool backward, const LogProbParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
     (backward ? log_prob_backward : log_prob)(a, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+struct NoiseAtBackend {
+  static void run(const NoiseAtParams& a, bool wide, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    noise_at(a, wide, c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
@@ -151,6 +160,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   ops::PrivateOps<Backend>::register_on(m);
   ops::GateOps<GateBackend>::register_on(m);
   ops::LogProbOps<LogProbBackend>::register_on(m);
+  m.impl("_gumbel_at", TORCH_FN(ops::noise_at_op<NoiseAtBackend>));
   m.impl("_new_key", TORCH_FN(new_key_cuda));
   m.impl("_split_key", TORCH_FN(split_cuda));
   m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));

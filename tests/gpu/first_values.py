@@ -111,6 +111,7 @@ def keys_of(device: str) -> Values:
     return {
         "fold_in": torch_gumbel.fold_in(one, 7).cpu(),
         "split": torch_gumbel.split(one, 100).cpu(),
+        "gumbel_at": torch_gumbel.gumbel_at(torch.arange(300, device=device), 300, key=one).cpu(),
     }
 
 

@@ -140,7 +140,7 @@ class Device:
                 self._recorded.add(symbol)
                 return
             self.ran.add(symbol)
-            if "_generic_kernel" in symbol or "fold_in" in symbol:
+            if "_generic_kernel" in symbol or "fold_in" in symbol or "noise_at" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
             self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,
@@ -157,12 +157,14 @@ class Device:
         if "write_key" in symbol:
             words = list((ctypes.c_uint64 * 4).from_address(arguments[0]))
             words[2:] = map(addresses.of, words[2:])
-            key = ctypes.c_uint64.from_address(arguments[1]).value
-            return [[("u64", word) for word in words], addresses.of(key)]
+            key = addresses.of(ctypes.c_uint64.from_address(arguments[1]).value)
+            return [[("u64", word) for word in words], key]
         gates, library = "gate" in symbol, self._library
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
         if gates:
             size = library.gate_problem_bytes()
+        elif "noise_at" in symbol:
+            size, pointers = 72, [0, 8, 16]  # NoiseAtParams
         elif "log_prob" in symbol:
             size, first = library.log_prob_problem_bytes(), library.log_prob_rows_offset()
             pointers += [first + 8 * i for i in range(len(LogProbParams.ROWS))]
@@ -173,9 +175,8 @@ class Device:
         for offset in pointers:
             words[offset // 8] = addresses.of(words[offset // 8])
         problem = [("u64", word) for word in words]
-        if "gate_generic" not in symbol:
-            return [problem]
-        return [problem, [("u32", ctypes.c_uint32.from_address(arguments[1]).value)]]
+        gate = "gate_generic" in symbol
+        return [problem, *[[("u32", ctypes.c_uint32.from_address(arguments[1]).value)]] * gate]
 
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
@@ -187,8 +188,7 @@ class Device:
 
     def fold_in(self, keys, first, per_key, number, out, order):
         buffers = {"keys": memory(keys), "out": memory(out)}
-        if number is not None:
-            buffers["number"] = memory(number)
+        buffers |= {} if number is None else {"number": memory(number)}
         self._call(buffers, order, self._library.run_fold_in, ctypes.c_void_p(keys.data_ptr()),
                    ctypes.c_int64(keys.numel() // 2), ctypes.c_uint64(first % 2**64),
                    ctypes.c_int64(per_key),
@@ -198,7 +198,7 @@ class Device:
     def write_key(self, seed, offset, out, order):
         """`seed` and `offset` are numbers or, as while a graph is captured, tensors."""
         buffers, words = {"out": memory(out)}, []
-        if isinstance(seed, torch.Tensor):
+        if torch.is_tensor(seed):
             buffers |= {"seed": memory(seed), "offset": memory(offset)}
             words = [0, 0, seed.data_ptr(), offset.data_ptr()]
         reservation = (ctypes.c_uint64 * 4)(*(words or [seed, offset, 0, 0]))

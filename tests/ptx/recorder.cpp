@@ -109,6 +109,8 @@ void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t pe
     cuda::fold_in(keys, count, number, out, nullptr);
 }
 
+void run_noise_at(const NoiseAtParams* a, bool wide) { cuda::noise_at(*a, wide, nullptr); }
+
 void run_write_key(const cuda::Reservation* reservation, uint64_t* key) {
   cuda::write_key(*reservation, key, nullptr);
 }
