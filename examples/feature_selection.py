@@ -34,7 +34,7 @@ from tqdm import tqdm
 import torch_gumbel
 from torch_gumbel import schedules
 
-EPOCHS = 100
+EPOCHS = 60
 BATCH = 64
 WIDTH = 64  # hidden units of the network behind a selector
 LEARNING_RATE = 3e-3  # of that network
@@ -161,7 +161,7 @@ METHODS: dict[str, Method] = {
 def judged(data: Data, features: list[int]) -> Choice:
     """The accuracy of one classifier, the same for every method."""
     kept = sorted(set(features))
-    forest = ExtraTreesClassifier(200, random_state=0)
+    forest = ExtraTreesClassifier(100, random_state=0)
     forest.fit(data.train[:, kept].numpy(), data.train_labels.numpy())
     accuracy = forest.score(data.test[:, kept].numpy(), data.test_labels.numpy())
     return Choice(features, float(accuracy))

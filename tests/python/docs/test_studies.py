@@ -18,7 +18,13 @@ def example(monkeypatch):
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
-    for name in ("estimators", "estimator_pictures", "l0_pruning", "categorical_vae"):
+    for name in (
+        "estimators",
+        "estimator_pictures",
+        "l0_pruning",
+        "categorical_vae",
+        "feature_selection",
+    ):
         sys.modules.pop(name, None)
 
 
