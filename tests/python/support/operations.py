@@ -294,6 +294,11 @@ PRIVATE = {
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
         {"tau_grad": t.flag, **t.place},
     ),
+    "_gumbel_subset": lambda t: ((t.x, t.tau, 2, t.dim), {}),
+    "_gumbel_subset_backward": lambda t: (
+        (t.grad, t.x, t.tau, 2, t.dim),
+        {"tau_grad": t.flag},
+    ),
     "_log_prob_entropy": lambda t: ((t.x, index_of(t), t.tau, t.dim), {}),
     "_log_prob_entropy_backward": lambda t: (
         (of_rows(t), None, t.x, index_of(t), t.tau, *[of_rows(t)] * 3, t.dim),
