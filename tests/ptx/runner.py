@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import ClassVar, NamedTuple
 
+import filter_cases
 import log_prob_cases
 import torch
 from device import Device, memory
@@ -263,7 +264,7 @@ class Runner:
                 name = "gumbel_rao" if estimator == "gumbel-rao" else "one_hot_backward"
                 yield Job(f"{name}, {estimator} {dtype}", run, 105)
 
-        for case in log_prob_cases.cases(self.device):
+        for case in [*log_prob_cases.cases(self.device), *filter_cases.cases(self.device)]:
             yield Job(*case)
         yield Job("write_key, numbers", partial(self.write_key, 9, 2**34 + 4), 2)
         words = [torch.tensor([value], dtype=torch.uint64) for value in (2**64 - 1, 2**40)]

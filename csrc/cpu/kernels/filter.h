@@ -50,8 +50,7 @@ class FilteredRow {
       : a_(a),
         group_(group_at(a, index, 1)),
         scratch_(scratch),
-        filter_{group_.tau, a.top_k.at(index, -1), a.top_p.at(index, 1.0), a.min_p.at(index, 0.0)} {
-  }
+        filter_{group_.tau, a.top_k.at(index), a.top_p.at(index), a.min_p.at(index)} {}
 
   void run() {
     const T* x = values_of(group_, group_.input, scratch_.row);

@@ -87,4 +87,8 @@ uint64_t meet(const Meeting& meeting);
 /// This thread's number in its warp.
 int lane();
 
+unsigned add_atomically(unsigned* at, unsigned value, const void* instruction);
+/// Where it is checked: an access that is ordered with other atomic ones, and as a write with others.
+void see_atomic(void* address, size_t size, const void* instruction);
+
 }  // namespace cuda_model

@@ -16,7 +16,8 @@ Order: "all" runs all warps in lockstep, "forward" and "reverse" each warp to it
 before the next warp. A missing barrier shows as a difference between the three.
 
 What it does not model: ptxas, races finer than a barrier, the error of the GPU's approximate
-functions (here they are rounded from float64), generic addresses, local memory, and atomics.
+functions (here they are rounded from float64), generic addresses, local memory, and atomics but
+atom.shared.add.u32.
 """
 
 from .errors import PtxError

@@ -21,6 +21,7 @@ OPS = [
     "one_hot_backward",
     "gumbel_rao",
     "log_prob",
+    "filtered",
     "write_key",
 ]
 
