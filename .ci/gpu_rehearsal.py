@@ -33,6 +33,7 @@ PACKAGES = ("filelock", "typing-extensions", "setuptools<82", "sympy", "networkx
             "fsspec", "pytest")  # fmt: skip
 EXPECTED = {
     **dict.fromkeys(("machine", "first", "listing", "gtest", "words", "quick", "pytest"), "passed"),
+    **dict.fromkeys(("clusters", "clusters-quick"), "passed"),
     **dict.fromkeys(("memcheck", "racecheck"), "passed"),
     "synccheck": "time limit",
     "initcheck": "FAILED (9)",
@@ -116,8 +117,9 @@ def faults_of_checks(out: Path) -> list[str]:
         faults.append(f"wanted {EXPECTED}, got {found}")
     if found != EXPECTED:
         return faults
-    if not json.loads((out / "quick" / "gpu.json").read_text())["cases"]:
-        faults.append("the benchmark wrote no case")
+    for name in ("quick", "clusters-quick"):
+        if not json.loads((out / name / "gpu.json").read_text())["cases"]:
+            faults.append(f"the benchmark {name} wrote no case")
     ran = xml.etree.ElementTree.parse(out / "pytest.xml").getroot().findall(".//testcase")
     skipped = [case for case in ran if case.find("skipped") is not None]
     print(f"pytest: {len(ran)} tests, {len(skipped)} skipped")

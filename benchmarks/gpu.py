@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch_gumbel against PyTorch on a GPU.
 
-    python benchmarks/gpu.py [--quick] [--seconds N] [--out DIR]
+    python benchmarks/gpu.py [--quick | --clusters] [--seconds N] [--out DIR]
 
 Every implementation works on the same buffers in turn, more of them than the L2 cache holds; in
 separate calls, and replayed as a CUDA graph. A share of a copy compares bytes a second with
 `out.copy_(logits)` of the same size in the same run. A graph of plain calls draws its key on the
 device, in a launch of its own; "host key" are calls with a key that the host read, which launch the
 kernels that separate calls do. Prints a table; writes gpu.json and GPU.md to DIR after every case,
-the most important ones first, so that a run that is ended leaves them.
+the most important ones first, so that a run that is ended leaves them. --clusters: the long rows of
+--quick alone, to be run with TORCH_GUMBEL_CUDA_CLUSTERS=1 and compared.
 """
 
 from __future__ import annotations
@@ -61,7 +62,15 @@ def quick_entries() -> Iterator[Entry]:
             for classes in QUICK_CLASSES[:1] if kind == HARD_TRAINING else QUICK_CLASSES:
                 yield of_kind(Task(kind, (ELEMENTS // classes, classes), dtype=dtype))
         yield of_kind(Task(SOFT, FEW_ROWS[0], dtype=dtype))
-        yield of_kind(Task(SOFT, WAVES, dtype=dtype))
+        for shape in (WAVES, (ELEMENTS // WAVES[1], WAVES[1])):
+            yield of_kind(Task(SOFT, shape, dtype=dtype))
+
+
+def cluster_entries() -> Iterator[Entry]:
+    """Soft rows that clusters of blocks can hold, of those above."""
+    for shape in (WAVES, (ELEMENTS // 32000, 32000), (ELEMENTS // WAVES[1], WAVES[1])):
+        for dtype in DTYPES:
+            yield Task(SOFT, shape, dtype=dtype), ("ours", "host key", "copy")
 
 
 def whole_entries() -> Iterator[Entry]:
@@ -156,6 +165,7 @@ def run(entries: list[Entry], deadline: float, out: Path | None) -> Record:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer cases, about a minute")
+    parser.add_argument("--clusters", action="store_true", help="rows for clusters of blocks alone")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after them")
     parser.add_argument("--out", type=Path, help="folder to write gpu.json and GPU.md to")
     options = parser.parse_args()
@@ -164,7 +174,10 @@ def main() -> int:
         sys.exit("gpu.py: this needs a GPU, and torch_gumbel built with CUDA")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-    entries = list(quick_entries() if options.quick else whole_entries())
+    chosen = (
+        cluster_entries if options.clusters else quick_entries if options.quick else whole_entries
+    )
+    entries = list(chosen())
     results = run(entries, begin + options.seconds, options.out)
     print(markdown(results, __doc__ or ""))
     print(f"goals: {met(results)}; {len(results['cases'])} of {len(entries)} cases in "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 from pathlib import Path
 
 from cases import BACKWARD, HARD, INDEX, SOFT, Task
@@ -20,6 +21,7 @@ NAMES = {SOFT: "soft", HARD: "hard", INDEX: "argmax", BACKWARD: "backward"}
 CLOCK = 1.98e9  # of a multiprocessor
 TILE, WARP, REGISTERS, SOFT_REGISTERS = 128, 1024, 8192, 16384  # classes, as in cuda/plan.h
 ROWS_OF_ONE_BLOCK = 8  # for each multiprocessor: of fewer long rows no share is predicted
+CLUSTER = 262144  # classes that clusters of blocks hold
 # Of PyTorch's unfused sampler: noise 3 tensors read or written, sum 3, temperature 2, softmax 2;
 # of a hard one also its maximum, zeros, difference, and sum.
 EAGER_PASSES = {SOFT: 10, HARD: 18}
@@ -29,6 +31,11 @@ EAGER_PASSES = {SOFT: 10, HARD: 18}
 def model() -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = json.loads(FILE.read_text())
     return found
+
+
+def clusters() -> bool:
+    """Whether this process runs the kernels whose rows are given to clusters of blocks."""
+    return os.environ.get("TORCH_GUMBEL_CUDA_CLUSTERS") == "1"
 
 
 def parts_of(task: Task, known: dict[str, list[float]]) -> list[str]:
@@ -43,6 +50,8 @@ def parts_of(task: Task, known: dict[str, list[float]]) -> list[str]:
     elif classes <= (SOFT_REGISTERS if task.kind == SOFT else REGISTERS):
         block = f"{name}, row in a block's registers, {task.dtype}"
         whats = ["row in a block's registers" if block in known else "row in a warp's registers"]
+    elif clusters() and task.kind == SOFT and classes <= CLUSTER and 8 * rows >= 132:
+        whats = ["row in a cluster's registers"]
     elif rows < ROWS_OF_ONE_BLOCK * 132:  # several blocks to a row
         return []
     else:

@@ -18,42 +18,11 @@ WIDE_RATES = (64, 32)
 CLOCK, MULTIPROCESSORS = 1.98e9, 132
 COPY = {"H200": 4.3e12, "H100": 3.0e12}  # bytes per second of a copy, assumed
 
-# Threads of the largest block that a kernel is launched with, by a part of its name: the first that
-# fits counts.
 # What a gate's kernel does, in the order of its GateKind, with vectors read and written.
 GATES = (("soft", 1, 1), ("hard concrete", 1, 1), ("hard", 1, 1), ("hard, kept", 1, 2),
          ("backward", 2, 1), ("recomputed", 2, 1))  # fmt: skip
 # Of these nvcc makes two loops, with and without the gradient at tau: no single path is counted.
 SPLIT_GATES = {("backward", "bfloat16"), ("recomputed", "float32"), ("recomputed", "bfloat16")}
-# Threads of a block, by the first pattern that a symbol matches; else 256.
-THREADS = (
-    ("BlockThreadGroup", 256),
-    ("WarpThreadGroup", 128),
-    ("sum_multi_block", 32),
-    ("hard_backward_looped.*Lb1", 256),
-    ("hard_backward_looped", 320),
-    ("hard_soft_looped", 384),
-    ("soft_looped.*Lb1", 320),
-    ("hard_looped|argmax", 256),
-    ("hard_backward_spatial.*Float16|hard_soft_spatial.*Float16.*Lb1", 192),
-    ("_looped_", 512),
-)
-
-
-def threads_of(symbol):
-    return next((threads for part, threads in THREADS if re.search(part, symbol)), 256)
-
-
-def blocks_of(kernel):
-    """Blocks that a multiprocessor of compute capability 9.0 holds."""
-    warps = threads_of(kernel.symbol) // 32
-    registers = warps * -(-kernel.registers * 32 // 256) * 256
-    return min(65536 // registers, 64 // warps, 32, 228 * 1024 // max(kernel.shared, 1))
-
-
-def occupancy(kernel):
-    """Warps that it holds, of 64."""
-    return blocks_of(kernel) * threads_of(kernel.symbol) // 32
 
 
 @dataclasses.dataclass
@@ -88,6 +57,12 @@ class Path:
     def limit(self):
         clocks = {**self.clocks(), "memory": self.memory_clocks("H200")}
         return max(clocks, key=clocks.get).replace("all", "issue")
+
+
+def counted(path, classes):
+    """Instructions by pipe for each of the classes that a path processes."""
+    counts = machine_code.pipes(path)
+    return {pipe: counts[pipe] / classes for pipe in PIPES}
 
 
 class Report:
@@ -136,6 +111,15 @@ class Report:
         per_class = {pipe: whole[pipe] / 32 for pipe in PIPES}
         yield Path(f"{name}, all of a row of 1024", dtype, per_class, bytes_moved, symbol)
 
+    def cluster_path(self, name, dtype, bytes_moved):
+        """All that a thread does for its 64 classes, of a row in the registers of a cluster."""
+        vectors = 64 // TYPES[dtype][1]
+        kernel = self.kernel(f"{name}_cluster", dtype, rf"Li{vectors}E", f"{self.key}E")
+        path = kernel.path(LDG=vectors, STG=vectors, SHFL=30)
+        assert path, f"{name} {dtype}: no path through a cluster's kernel"
+        name = f"{name}, row in a cluster's registers"
+        return Path(name, dtype, counted(path, 64), bytes_moved, kernel.symbol)
+
     def loop_path(self, name, what, dtype, classes, reads, writes, bytes_moved):
         vectors = classes // TYPES[dtype][1]
         kernel = self.kernel(f"{name}_looped", dtype, self.key, r"LNS0_5StageE0E")
@@ -143,19 +127,17 @@ class Report:
         least_wide = 4 * classes if name == "argmax" else 0
         path = kernel.loop(least_wide, LDG=reads * vectors, STG=writes * vectors, SHFL=0)
         assert path, f"{name} {dtype}: no loop of {reads} reads and {writes} writes"
-        counts = machine_code.pipes(path)
-        per_class = {pipe: counts[pipe] / classes for pipe in PIPES}
-        return Path(f"{name}, long row, {what}", dtype, per_class, bytes_moved, kernel.symbol)
+        return Path(
+            f"{name}, long row, {what}", dtype, counted(path, classes), bytes_moved, kernel.symbol
+        )
 
     def unaligned_path(self, dtype, bytes_moved):
         """The loop of an argmax whose loads are of one element: 32 classes."""
         kernel = self.kernel("argmax_looped", dtype, self.key, r"LNS0_5StageE0E", unaligned=True)
         path = kernel.loop(4 * 32, LDG=0, STG=0, SHFL=0)
         assert path, f"argmax {dtype}: no loop of loads of one element"
-        counts = machine_code.pipes(path)
-        per_class = {pipe: counts[pipe] / 32 for pipe in PIPES}
         name = "argmax, long row off boundaries, read"
-        return Path(name, dtype, per_class, bytes_moved, kernel.symbol)
+        return Path(name, dtype, counted(path, 32), bytes_moved, kernel.symbol)
 
     def spatial_path(self, name, dtype, reads, writes, bytes_moved):
         """The second read of spatial rows."""
@@ -163,10 +145,8 @@ class Report:
         kernel = self.kernel(f"{name}_spatial", dtype, f"{self.key}E")
         path = kernel.loop(LDG=reads * vectors, STG=writes * vectors, SHFL=0)
         assert path, f"{name} {dtype}: no loop over classes"
-        counts = machine_code.pipes(path)
-        per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
         where = "spatial rows, second read"
-        return Path(f"{name}, {where}", dtype, per_class, bytes_moved, kernel.symbol)
+        return Path(f"{name}, {where}", dtype, counted(path, 16), bytes_moved, kernel.symbol)
 
     def tile_path(self, name, dtype, reads, writes, bytes_moved):
         """Rows of 8 classes, one lane each: the tile in and out, and twice round the rows' loop."""
@@ -177,18 +157,16 @@ class Report:
         flat = kernel.path(LDG=reads * vectors, STG=writes * vectors, LDS=read_back, SHFL=0)
         rows = kernel.loop(LDG=0, STG=0, LDS=8 * (2 if "backward" in name else 1) + marks, SHFL=0)
         assert flat and rows, f"{name} {dtype}: no path through a tile"
-        counts = machine_code.pipes(flat + 2 * rows)
-        per_class = {pipe: counts[pipe] / 16 for pipe in PIPES}
-        return Path(f"{name}, rows of 8", dtype, per_class, bytes_moved, kernel.symbol)
+        return Path(
+            f"{name}, rows of 8", dtype, counted(flat + 2 * rows, 16), bytes_moved, kernel.symbol
+        )
 
     def noise_path(self, dtype, bytes_moved):
         width = TYPES[dtype][1]
         kernel = self.kernel("noise_run", dtype, f"{self.key}E")
         path = kernel.loop(LDG=0, STG=1, SHFL=0)
         assert path, f"noise {dtype}: no loop over groups"
-        counts = machine_code.pipes(path)
-        per_class = {pipe: counts[pipe] / width for pipe in PIPES}
-        return Path("noise", dtype, per_class, bytes_moved, kernel.symbol)
+        return Path("noise", dtype, counted(path, width), bytes_moved, kernel.symbol)
 
     def gate_path(self, kind, what, dtype, reads, writes):
         """The loop over vectors of a gate; kinds as in cuda/kernels/gate.cuh."""
@@ -206,6 +184,7 @@ class Report:
         for dtype in ["float32", "bfloat16"]:
             size = 4 if dtype == "float32" else 2
             yield from self.row_paths("soft", dtype, 2 * size, 1, 1, 10, [warp, block])
+            yield self.cluster_path("soft", dtype, 2 * size)
             yield from self.row_paths("hard", dtype, 2 * size, 1, 1, 15, [warp])
             yield from self.row_paths("hard_soft", dtype, 3 * size, 1, 2, 20, [warp, block])
             yield from self.row_paths("argmax", dtype, size, 1, 0, 15, [warp])
@@ -257,7 +236,7 @@ def label(symbol):
     return name, " ".join(s for s in shown if s)
 
 
-FAST = "(_(row|looped|tile|spatial)|gate)_kernel"
+FAST = "(_(row|looped|tile|spatial|cluster)|gate)_kernel"
 
 
 def reads_rows(symbol):

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BANKS = pathlib.Path(__file__).with_name("bank_conflicts.txt")
 OPS = ["soft", "hard", "hard_soft", "argmax", "backward", "hard_backward", "noise"]
 DTYPES = {"float32": (0, 4), "bfloat16": (3, 2)}
-FAMILIES = ["generic", "tile", "row", "spatial", "looped", "multi-block", "run"]
+FAMILIES = ["generic", "tile", "row", "spatial", "looped", "multi-block", "run", "cluster"]
 CACHE = 40e6  # bytes of the L2 cache that the second read finds, as plan.h has it
 LAUNCH = 2e-6  # seconds that a further launch takes, assumed
 READS = {"soft": 1, "hard": 1, "hard_soft": 1, "argmax": 1, "backward": 2, "hard_backward": 2}
@@ -34,11 +34,18 @@ SHAPES = [
     *[("hard_soft", "float32", 8 * 256, 1024, 256), ("soft", "float32", 64 * 3136, 1024, 3136)],
     *[("noise", dtype, 1, 100_000_000, 1) for dtype in DTYPES],
 ]  # fmt: skip
+# Rows that clusters of blocks may hold, and the multiprocessors of each part of the chip, of which
+# a cluster takes its own: as counted on some H100, where they vary.
+OF_CLUSTERS = [("soft", dtype, rows, classes, 1) for dtype in DTYPES
+               for rows, classes in [(2048, 20000), (2048, 32000), (1320, 50257), (32, 128256),
+                                     (300, 128256), (523, 128256), (1000, 128256), (4096, 128256),
+                                     (256, 262144)]]  # fmt: skip
+PARTS = (16, 16, 16, 16, 16, 16, 18, 18)
 
 
-def plans(shapes):
+def plans(shapes, clusters=False):
     """(family, threads, blocks, blocks per row) of each."""
-    numbers = [f"{OPS.index(op)} {DTYPES[dtype][0]} {rows} {classes} {inner}"
+    numbers = [f"{OPS.index(op)} {DTYPES[dtype][0]} {rows} {classes} {inner} {int(clusters)}"
                for op, dtype, rows, classes, inner in shapes]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "print_plans"
@@ -106,6 +113,37 @@ def shape_table(paths):
         yield "| " + " | ".join(map(str, cells)) + " |"
 
 
+def predict_cluster(paths, shape, plan):
+    """(clusters at once, balance, share of a copy)."""
+    (op, dtype, rows, classes, _), (_, threads, _, per_row) = shape, plan
+    path = next(p for p in paths if p.key == f"{op}, row in a cluster's registers, {dtype}")
+    each = 65536 // (128 * threads)  # blocks of a multiprocessor, by 128 registers
+    at_once = sum(each * part // per_row for part in PARTS)
+    used = at_once * per_row / (each * hot_paths.MULTIPROCESSORS)
+    balance = rows / (-(-rows // at_once) * at_once) * used
+    moved = 2 * DTYPES[dtype][1] * rows * classes
+    clock = hot_paths.CLOCK * hot_paths.MULTIPROCESSORS
+    held = 64 * threads * per_row * rows  # classes, with those that no thread has
+    time = max(moved / hot_paths.COPY["H200"], max(path.clocks().values()) * held / clock)
+    return at_once, balance, moved / hot_paths.COPY["H200"] / (time / balance)
+
+
+def cluster_table(paths):
+    yield (
+        "| op | dtype | rows | classes | blocks | threads | clusters at once | balance "
+        "| without clusters | of a copy | with them |"
+    )
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---|---:|---:|"
+    both = zip(OF_CLUSTERS, plans(OF_CLUSTERS), plans(OF_CLUSTERS, True), strict=True)
+    for shape, without, plan in both:
+        assert plan[0] == "cluster", shape
+        before = predict(paths, shape, without)[1]
+        at_once, balance, after = predict_cluster(paths, shape, plan)
+        cells = [*shape[:4], plan[3], plan[1], at_once, f"{100 * balance:.0f} %", without[0],
+                 f"{100 * before:.0f} %", f"{100 * after:.0f} %"]  # fmt: skip
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
 def bank_table(file):
     ways = dict(line.split() for line in file.read_text().splitlines())
     yield "| K | " + " | ".join(str(k) for k in range(8)) + " |"
@@ -133,6 +171,16 @@ memory. Further launches count 2 us each.
 
 {shapes}
 
+## Clusters
+
+With `TORCH_GUMBEL_CUDA_CLUSTERS=1` a soft row of 16,385 to 262,144 classes is held in the registers
+of a cluster of blocks: one read, and noise once. Blocks and threads are those of a cluster; at
+once: clusters for which the parts of the chip have room, assumed to be six of 16 multiprocessors
+and two of 18; balance: also the share of the multiprocessors that they take. What a cluster's
+barriers take is left out. "Of a copy" is the prediction without clusters.
+
+{clusters}
+
 ## Bank conflicts
 
 Of a whole tile of K classes in float32, soft: the times that shared memory is accessed for one
@@ -154,6 +202,7 @@ def main():
     text = TEXT.format(
         shapes="\n".join(shape_table(paths)),
         banks="\n".join(bank_table(options.banks)),
+        clusters="\n".join(cluster_table(paths)),
     )
     if options.write:
         options.write.write_text(text)

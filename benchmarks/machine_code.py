@@ -61,7 +61,7 @@ def pipe(instruction):
         return "fma"
     if base == "MUFU":
         return "mufu"
-    if base in ("LDG", "STG", "LDS", "STS", "SHFL", "LDC"):
+    if base in ("LDG", "STG", "LDS", "STS", "LD", "SHFL", "LDC"):
         return "memory"
     return "alu"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Prints how cuda/plan.h launches contiguous problems, for launch_report.py. A line of standard input
-// is "op dtype rows classes inner", by their numbers in csrc/math/rows.h; a line of output "family
-// threads blocks blocks_per_row".
+// is "op dtype rows classes inner clusters", by their numbers in csrc/math/rows.h, clusters 1 on a
+// device that has them; a line of output "family threads blocks blocks_per_row".
 #include <cstdio>
 #include <initializer_list>
 
@@ -34,11 +34,11 @@ KernelParams contiguous(DType type, long rows, long classes, long inner) {
 }  // namespace
 
 int main() {
-  int op, type;
+  int op, type, clusters;
   long rows, classes, inner;
-  while (std::scanf("%d %d %ld %ld %ld", &op, &type, &rows, &classes, &inner) == 5) {
+  while (std::scanf("%d %d %ld %ld %ld %d", &op, &type, &rows, &classes, &inner, &clusters) == 6) {
     const KernelParams a = contiguous(static_cast<DType>(type), rows, classes, inner);
-    const cuda::Plan plan = cuda::plan_for(static_cast<Op>(op), a, {132, true});
+    const cuda::Plan plan = cuda::plan_for(static_cast<Op>(op), a, {132, true, clusters == 1});
     std::printf("%d %d %lld %d\n", static_cast<int>(plan.family), plan.threads,
                 static_cast<long long>(plan.blocks), plan.blocks_per_row);
   }

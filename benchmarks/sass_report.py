@@ -14,6 +14,7 @@ import pathlib
 import sys
 
 import hot_paths
+from occupancy import blocks_of, occupancy
 
 
 def row_of(cells):
@@ -34,9 +35,9 @@ def path_table(report):
             f"{path.moved:g}", *(f"{clock:.3f}" for clock in clocks),
             f"{c['wide/64']:.3f} / {c['wide/32']:.3f}", path.limit(),
             *(f"{100 * path.share_of_copy(gpu):.0f} %" for gpu in hot_paths.COPY),
-            hot_paths.occupancy(report.kernels[path.symbol]),
+            occupancy(report.kernels[path.symbol]),
             f"{other.counts['all']:.2f}", f"{100 * other.share_of_copy('H200'):.0f} %",
-            hot_paths.occupancy(report.kernels[other.symbol]),
+            occupancy(report.kernels[other.symbol]),
         ])  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def kernel_table(kernels):
     yield "|---|---|---:|---:|---:|---:|---|---|"
     for kernel in sorted(kernels.values(), key=lambda k: hot_paths.label(k.symbol)):
         widths = [", ".join(map(str, kernel.widths(base))) for base in ("LDG", "STG")]
-        resources = [kernel.registers, kernel.spills(), kernel.shared, hot_paths.occupancy(kernel)]
+        resources = [kernel.registers, kernel.spills(), kernel.shared, occupancy(kernel)]
         yield row_of([*hot_paths.label(kernel.symbol), *resources, *widths])
 
 
@@ -118,7 +119,7 @@ def model(report):
     return {
         where: {
             path.key: [path.moved, round(max(path.clocks().values()), 4),
-                       hot_paths.blocks_of(report.kernels[path.symbol])]
+                       blocks_of(report.kernels[path.symbol])]
             for path in with_key.paths()
         }
         for where, with_key in (("host", report), ("device", report.with_device_keys()))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime.h>
 
+#include "cluster.h"
 #include "device/keys.cuh"
 #include "device/ops.cuh"
 #include "kernels.h"
@@ -156,7 +157,8 @@ template <typename Ops>
 void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelParams& a,
             cudaStream_t stream, const Resources& resources) {
   if (a.rows.count == 0 || a.rows.classes == 0) return;
-  const Plan plan = plan_for(op, a, {resources.multiprocessors, resources.workspace != nullptr});
+  const Plan plan = plan_for(
+      op, a, {resources.multiprocessors, resources.workspace != nullptr, resources.clusters});
   Problem p = problem_of(a, plan, resources.workspace);
   if (op == Op::kArgmax) p.temperature.inverse = math::sampling_inverse_of<float>(a.host_tau);
   const auto once = [&](Kernel kernel) {
@@ -174,6 +176,8 @@ void launch(Op op, Kernel generic_float, Kernel generic_double, const KernelPara
       return once(looped_kernel<Ops, Stage::kWhole>(plan, a));
     case Family::kMultiBlock:
       return start_multi_block<Ops>(op, plan, p, stream);
+    case Family::kCluster:
+      return launch_cluster(p, plan, stream);
     case Family::kRun:
     case Family::kGeneric:
       return once(a.input_type == DType::kFloat64 ? generic_double : generic_float);
@@ -191,9 +195,9 @@ void launch_fold_in(const uint64_t* keys, int64_t count, uint64_t first, const u
 
 }  // namespace
 
-int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors) {
+int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors, bool clusters) {
   if (a.rows.count == 0 || a.rows.classes == 0) return 0;
-  return plan_for(op, a, {multiprocessors, true}).workspace_bytes;
+  return plan_for(op, a, {multiprocessors, true, clusters}).workspace_bytes;
 }
 
 void soft_forward(const KernelParams& a, cudaStream_t stream, const Resources& resources) {
@@ -252,6 +256,15 @@ void fold_in(const uint64_t* keys, int64_t count, int64_t first, int64_t per_key
 void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number, uint64_t* out,
              cudaStream_t stream) {
   launch_fold_in(keys, count, 0, number, 1, out, stream);
+}
+
+void noise_at(const NoiseAtParams& a, bool wide, cudaStream_t stream) {
+  if (a.count == 0) return;
+  const int64_t pieces = planning::ceil_div(a.count, kThreads);
+  const auto blocks = static_cast<unsigned>(planning::at_most(pieces, planning::kMaxBlocks));
+  void* arguments[] = {const_cast<NoiseAtParams*>(&a)};
+  const auto kernel = wide ? noise_at_kernel<double> : noise_at_kernel<float>;
+  (void)cudaLaunchKernel(kernel, dim3(blocks), dim3(kThreads), arguments, 0, stream);
 }
 
 void write_key(const Reservation& reservation, uint64_t* key, cudaStream_t stream) {

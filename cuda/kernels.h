@@ -24,16 +24,24 @@
 
 #include "../csrc/include/torch_gumbel/export.h"
 #include "../csrc/math/gate.h"
+#include "../csrc/math/noise_at.h"
 
 namespace torch_gumbel::cuda {
 
 struct Resources {
   void* workspace = nullptr;
   int multiprocessors = 132;  // of the device
+  bool clusters = false;      // has_clusters() of the device
 };
 
 /// Bytes of the workspace; 0 if the problem needs none.
-TORCH_GUMBEL_API int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors);
+TORCH_GUMBEL_API int64_t workspace_bytes(Op op, const KernelParams& a, int multiprocessors,
+                                         bool clusters = false);
+
+/// Whether long rows are given to clusters of blocks on the current device, of that major compute
+/// capability: if TORCH_GUMBEL_CUDA_CLUSTERS is 1, which the first call reads, on 9 and higher, with
+/// code for it.
+TORCH_GUMBEL_API bool has_clusters(int capability);
 
 /// output = softmax((input + noise) / tau).
 /// row_value, unless null: log sum_k exp((input_k + noise_k) / tau), -inf for a row of -inf.
@@ -105,6 +113,9 @@ TORCH_GUMBEL_API void fold_in(const uint64_t* keys, int64_t count, int64_t first
 /// out[k] = fold_in(keys[k], *number) for k < count, with the number on the device.
 TORCH_GUMBEL_API void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number,
                               uint64_t* out, cudaStream_t stream);
+
+/// The noise of single positions, float or (`wide`) double.
+TORCH_GUMBEL_API void noise_at(const NoiseAtParams& a, bool wide, cudaStream_t stream);
 
 /// Seed and offset of a block of words that a generator set aside: numbers, or, while a graph is
 /// captured, where the device finds them when the graph runs.

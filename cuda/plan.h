@@ -200,7 +200,34 @@ inline int64_t longest_register_row(Op op) {
   return int64_t{items} * kWarp * kMostWarps;
 }
 
+/// Blocks of a cluster at most, on any device that has clusters, and of their threads.
+constexpr int kMostClusterBlocks = 8;
+constexpr int kMostClusterThreads = 512;
+
+/// A row to a cluster: the fewest blocks of 256 threads, a power of two, that hold it with 64 classes
+/// in each thread's registers; beyond those of eight, eight of up to 512 threads, one to a
+/// multiprocessor. No plan if the row is shorter, longer, or too few rows are there for one block on
+/// each multiprocessor.
+inline Plan cluster_plan(Op op, const KernelParams& a, const Device& device) {
+  Plan plan;
+  const int64_t per_warp = int64_t{kMaxItemsPerThread} * kWarp, classes = a.rows.classes;
+  const int64_t longest = per_warp * (kMostClusterThreads / kWarp) * kMostClusterBlocks;
+  if (!device.has_clusters || op != Op::kSoft || classes > longest) return plan;
+  int blocks = 2;
+  while (blocks < kMostClusterBlocks && classes > per_warp * kMostWarps * blocks) blocks *= 2;
+  if (classes <= longest_register_row(op) || a.rows.count * blocks < device.multiprocessors)
+    return plan;
+  plan.family = Family::kCluster;
+  plan.classes_per_thread = kMaxItemsPerThread;
+  plan.threads = static_cast<int>(kWarp * ceil_div(classes, per_warp * blocks));
+  plan.blocks_per_row = blocks;
+  plan.blocks = a.rows.count * blocks;
+  return plan;
+}
+
 inline Plan aligned_row_plan(Op op, const KernelParams& a, const Device& device) {
+  if (const Plan plan = cluster_plan(op, a, device); plan.blocks > 0 && plan.blocks <= kMaxGrid)
+    return plan;
   const int64_t blocks_per_row = blocks_per_row_for(op, a, device);
   if (blocks_per_row > 1) return multi_block_plan(op, a, blocks_per_row);
   if (a.rows.classes <= longest_register_row(op)) return row_plan(a);

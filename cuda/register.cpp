@@ -17,6 +17,7 @@
 #include "../csrc/ops/gate_backend.h"
 #include "../csrc/ops/keys.h"
 #include "../csrc/ops/log_prob_backend.h"
+#include "../csrc/ops/noise_at.h"
 #include "filter.h"
 #include "kernels.h"
 #include "log_prob.h"
@@ -37,10 +38,11 @@ struct Backend {
 
   static void run(Op op, const KernelParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
-    const int multiprocessors = at::cuda::getCurrentDeviceProperties()->multiProcessorCount;
+    const cudaDeviceProp* device = at::cuda::getCurrentDeviceProperties();
     Tensor workspace;  // freed at the end, but not used again before the stream has run the launch
-    Resources resources = {nullptr, multiprocessors};
-    if (const int64_t bytes = workspace_bytes(op, a, multiprocessors); bytes > 0) {
+    Resources resources = {nullptr, device->multiProcessorCount, has_clusters(device->major)};
+    const auto bytes = workspace_bytes(op, a, resources.multiprocessors, resources.clusters);
+    if (bytes > 0) {
       workspace = at::empty({bytes}, on.options().dtype(at::kByte));
       resources.workspace = workspace.mutable_data_ptr();
     }
@@ -73,6 +75,14 @@ struct FilterBackend {
   static void run(const FilterParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
     filtered(a, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+struct NoiseAtBackend {
+  static void run(const NoiseAtParams& a, bool wide, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    noise_at(a, wide, c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
@@ -163,6 +173,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   ops::GateOps<GateBackend>::register_on(m);
   ops::LogProbOps<LogProbBackend>::register_on(m);
   ops::FilterOps<FilterBackend>::register_on(m);
+  m.impl("_gumbel_at", TORCH_FN(ops::noise_at_op<NoiseAtBackend>));
   m.impl("_new_key", TORCH_FN(new_key_cuda));
   m.impl("_split_key", TORCH_FN(split_cuda));
   m.impl("_fold_in_key", TORCH_FN(fold_in_cuda));

@@ -10,14 +10,16 @@ namespace torch_gumbel::cuda {
 /// with a stride between classes, kWidth neighbours to a lane; few of them are shared by blocks, in
 /// launches as of kMultiBlock. kLooped: a row read twice by one
 /// block. kMultiBlock: a row of several blocks, in two launches (three where a gradient at tau is
-/// asked for as well). kRun: noise of consecutive words in consecutive elements. kGeneric: every
-/// layout and dtype.
-enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock, kRun };
+/// asked for as well). kRun: noise of consecutive words in consecutive elements. kCluster: a row in
+/// the registers of a cluster of blocks, which exchange their sums. kGeneric: every layout and
+/// dtype.
+enum class Family { kGeneric, kTile, kRow, kSpatial, kLooped, kMultiBlock, kRun, kCluster };
 
 /// The device and its resources.
 struct Device {
   int multiprocessors = 132;
   bool has_workspace = false;  // whether launches get one
+  bool has_clusters = false;   // whether rows are given to clusters of blocks
 };
 
 /// How a tile's rows avoid each other's banks of shared memory (kernels/tile.cuh).
@@ -36,7 +38,7 @@ struct Plan {
   bool block_per_row = false;  // kRow: else a warp
   bool spatial = false;        // kGeneric
   int threads_per_row = 1;     // kGeneric, kTile: threads that share a row
-  int blocks_per_row = 1;      // kMultiBlock, kSpatial, kRun: blocks that share a row
+  int blocks_per_row = 1;      // kMultiBlock, kSpatial, kRun, kCluster: blocks that share a row
   int vectors_per_block = 0;   // kMultiBlock; kSpatial: classes; kRun: groups
   int tile_rows = 0;           // kTile
   int tile_floats = 0;         // kTile

@@ -76,7 +76,8 @@ struct KernelParams {
   const void* input = nullptr;  // logits, or the soft sample y in the backward from y
   const void* grad = nullptr;   // gradient of the loss at the output
   void* output = nullptr;       // sample, noise, or gradient at the logits
-  void* one_hot = nullptr;      // kHardSoft, else null: type and strides of `output`
+  void* one_hot = nullptr;      // type and strides of `output`: kHardSoft; kHard, on a CPU: a copy
+                                // of the input, which lies so as well. Else null
   const void* tau = nullptr;    // temperature: one value, or one per row
   const uint64_t* key = nullptr;
   void* row_value = nullptr;  // [rows] log-sum-exp, d loss / d tau, or best score: float, double

@@ -34,10 +34,15 @@ inline Tensor empty_rows(const Tensor& like, int64_t dim, ScalarType type) {
   return empty_near(like, rows_shape(like, dim), type);
 }
 
+/// A result that was not asked for.
+inline Tensor no_elements(const Tensor& like, ScalarType type) {
+  const c10::SymInt none = 0;
+  return empty_near(like, none, type);
+}
+
 /// The second result of a backward that was not asked for it.
 inline Tensor no_rows(const Tensor& like) {
-  const c10::SymInt none = 0;
-  return empty_near(like, none, opmath_type(like.scalar_type()));
+  return no_elements(like, opmath_type(like.scalar_type()));
 }
 
 /// One number for the choice of each row: without `keepdim`, `dim` is dropped.
@@ -145,18 +150,23 @@ struct PrivateOps {
     return operands.index;
   }
 
-  static TensorPair one_hot(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
-                            c10::string_view estimator, int64_t draws, double gap,
-                            std::optional<ScalarType> dtype, Shape full_shape, Shape start) {
+  static OneHotResult one_hot(const Tensor& logits, const Tensor& tau, const Tensor& key,
+                              int64_t dim, c10::string_view estimator, int64_t draws, double gap,
+                              std::optional<ScalarType> dtype, bool keep, Shape full_shape,
+                              Shape start) {
     constexpr const char* kName = "_sample_one_hot";
     estimator_settings(kName, estimator, draws, gap);
     Operands operands = drawn(logits, tau, key, dim, full_shape, start);
     operands.output = empty_like_shape(logits, dtype.value_or(logits.scalar_type()));
     operands.index = empty_choices(logits, dim, /*keepdim=*/true, at::kLong);
     checks::has_classes(kName, logits, dim);
+    Tensor kept;
     if constexpr (Backend::kHardGivesIndex) {
+      kept = kept_logits(logits, keep, operands);
       run(kName, Op::kHard, operands);
     } else {
+      kept = keep ? logits.contiguous() : no_elements(logits, logits.scalar_type());
+      if (keep && kept.is_same(logits)) kept = logits.clone();
       Operands sample = operands;
       sample.index = Tensor();
       run(kName, Op::kHard, sample);
@@ -164,9 +174,9 @@ struct PrivateOps {
       operands.tau = at::ones({}, at::kDouble);
       run(kName, Op::kArgmax, operands);
       if (tau.dim() > 0 || !tau.is_cpu()) operands.index.mul_(valid_temperatures(tau));
-      return {sample.output, operands.index};
+      return {sample.output, kept, operands.index};
     }
-    return {operands.output, operands.index};
+    return {operands.output, kept, operands.index};
   }
 
   static TensorPair one_hot_backward(const Tensor& grad, const Tensor& logits, const Tensor& index,
@@ -223,6 +233,15 @@ struct PrivateOps {
     operands.index = empty_choices(operands.input, operands.dim, keepdim, at::kLong);
     checks::has_classes(who, operands.input, operands.dim);
     run(who, Op::kArgmax, operands);
+  }
+
+  /// A copy of logits that lie as the output does is made by the kernel that draws.
+  static Tensor kept_logits(const Tensor& logits, bool keep, Operands& operands) {
+    if (!keep) return no_elements(logits, logits.scalar_type());
+    if (!logits.is_contiguous()) return logits.contiguous();
+    if (operands.output.scalar_type() != logits.scalar_type()) return logits.clone();
+    operands.one_hot = empty_like_shape(logits, logits.scalar_type());
+    return operands.one_hot;
   }
 
   static Tensor tau_grad_rows(const Tensor& like, int64_t dim, bool wanted, Operands& operands) {

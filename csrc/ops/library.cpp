@@ -185,11 +185,12 @@ TORCH_LIBRARY(torch_gumbel, m) {
       pure);
 
   // A one-hot sample with the gradient of an estimator (csrc/math/estimators.h), and its classes,
-  // of size 1 at dim. They are those of _gumbel_argmax.
+  // of size 1 at dim. They are those of _gumbel_argmax. `keep`: and a copy of the logits, else [0].
   m.def(
       "_sample_one_hot(Tensor logits, Tensor tau, Tensor key, int dim, str estimator, *, "
-      "int samples=1, float gap=1., ScalarType? dtype=None, SymInt[]? full_shape=None, "
-      "SymInt[]? start=None) -> (Tensor one_hot, Tensor index)",
+      "int samples=1, float gap=1., ScalarType? dtype=None, bool keep=False, "
+      "SymInt[]? full_shape=None, SymInt[]? start=None) "
+      "-> (Tensor one_hot, Tensor kept, Tensor index)",
       pure);
   m.def(
       "_sample_one_hot_backward(Tensor grad, Tensor logits, Tensor index, Tensor tau, Tensor key, "

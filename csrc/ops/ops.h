@@ -16,6 +16,8 @@ using at::Tensor;
 using TensorPair = std::tuple<Tensor, Tensor>;
 /// (output [*, D], index [*], defined [*]) of logits [*, K], codebook [K, D], tau, and key.
 using LookupResult = std::tuple<Tensor, Tensor, Tensor>;
+/// (one_hot, kept, index) of logits: kept is a copy of them, or [0].
+using OneHotResult = std::tuple<Tensor, Tensor, Tensor>;
 /// One value per row: KL, and what its backward needs (see KlParams in csrc/cpu/kl_params.h).
 using KlResult = std::tuple<Tensor, Tensor, Tensor>;
 /// One value per row, of size 1 at dim: the choice, its log-probability, and the entropy; empty ones
@@ -60,9 +62,9 @@ using ArgmaxSignature = Tensor(const Tensor&, const Tensor&, const Tensor&, int6
                                OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using NoiseSignature = Tensor(const Tensor&, const Tensor&, OptionalSymIntArrayRef,
                               OptionalSymIntArrayRef);
-using OneHotSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&, int64_t,
-                                   c10::string_view, int64_t, double, std::optional<ScalarType>,
-                                   OptionalSymIntArrayRef, OptionalSymIntArrayRef);
+using OneHotSignature = OneHotResult(const Tensor&, const Tensor&, const Tensor&, int64_t,
+                                     c10::string_view, int64_t, double, std::optional<ScalarType>,
+                                     bool, OptionalSymIntArrayRef, OptionalSymIntArrayRef);
 using OneHotBackwardSignature = TensorPair(const Tensor&, const Tensor&, const Tensor&,
                                            const Tensor&, const Tensor&, int64_t, c10::string_view,
                                            int64_t, double, bool, OptionalSymIntArrayRef,

@@ -96,8 +96,10 @@ struct Draw {
   at::ScalarType type;
 
   TensorPair by(c10::string_view estimator, const Settings& how) const {
-    return ops::one_hot().call(logits, tau, key, dim, estimator, how.samples, how.gap, type,
-                               std::nullopt, std::nullopt);
+    const auto [sample, kept, index] =
+        ops::one_hot().call(logits, tau, key, dim, estimator, how.samples, how.gap, type,
+                            /*keep=*/false, std::nullopt, std::nullopt);
+    return {sample, index};
   }
 };
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Autograd of one-hot samples. The gradient at the logits is a symmetric matrix times that at the
 // sample, so that the backward op gives tangents as well. It keeps a copy of the logits, and of
-// "gumbel-rao" the key: nothing of the caller's that an edit could change.
+// "gumbel-rao" the key: nothing of the caller's that an edit could change. The copy is a second
+// differentiable result, so that second derivatives go through it.
 //
 // The backward's own derivatives are those of its formula, in which the draw and what the estimator
 // holds constant are constants; "gumbel-rao" has them at the incoming gradient, in which it is
 // linear, alone.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "autograd_node.h"
@@ -51,12 +53,16 @@ struct SampleOneHotBackward : public SavingNode {
 
   variable_list gradients(const variable_list& grads) override {
     variable_list result(2);
+    const Tensor at_kept = grads.size() > 1 ? grads[1] : Tensor();
+    if (task_should_compute_output(0)) result[0] = at_kept;
     if (!grads[0].defined()) return result;
     const Tensor temperature = tau.unpack();
     const bool tau_grad = task_should_compute_output(1) && estimator.has_tau();
-    const auto [at_logits, rows] = estimator.gradients(grads[0], logits.unpack(), index.unpack(),
-                                                       temperature, key.unpack(), tau_grad);
-    if (task_should_compute_output(0)) result[0] = at_logits;
+    const auto [at_logits, rows] =
+        estimator.gradients(grads[0], logits.unpack(pointer_to(this)), index.unpack(), temperature,
+                            key.unpack(), tau_grad);
+    if (task_should_compute_output(0))
+      result[0] = at_kept.defined() ? at_logits + at_kept : at_logits;
     if (tau_grad) result[1] = reduce_to_tau(rows, temperature);
     return result;
   }
@@ -76,33 +82,39 @@ Tensor tangent(const KeptEstimator& estimator, const Tensor& logits_t, const Ten
   return tangent_of_sample(logits_t, tau_t, y, tau, estimator.dim, type);
 }
 
-TensorPair one_hot_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
-                            const Tensor& key, int64_t dim, c10::string_view estimator,
-                            int64_t draws, double gap, std::optional<ScalarType> dtype,
-                            Shape full_shape, Shape start) {
-  const auto call = [&](const Tensor& x) {
-    return below_autograd(one_hot(), keys, x, tau, key, dim, estimator, draws, gap, dtype,
-                          full_shape, start);
-  };
-  const bool kept = torch::autograd::compute_requires_grad(logits, tau);
-  if (!kept && !isFwGradDefined(logits) && !isFwGradDefined(tau)) return call(logits);
-  const KeptEstimator how = {std::string(estimator), dim, draws, gap, SavedShape(full_shape),
-                             SavedShape(start)};
-  const Tensor x = kept ? logits.clone() : logits;
-  const auto node = node_if_needed<SampleOneHotBackward>(x, tau);
-  const TensorPair results = call(x);
-  const auto& [sample, index] = results;
-  if (node) torch::autograd::set_history(sample, node.pointer);
-  if (isFwGradDefined(logits) || isFwGradDefined(tau))
-    set_tangent(sample, tangent(how, tangent_of(logits), tangent_of(tau), primal(logits),
-                                primal(tau), key, index, sample.scalar_type()));
-  if (!node) return results;
-  node->logits = SavedVariable(x, false);
+/// What `node` keeps. After the tangent of `kept`, which it takes along.
+void fill(const NewNode<SampleOneHotBackward>& node, const Tensor& tau, const Tensor& key,
+          const OneHotResult& results, const KeptEstimator& how) {
+  const auto& [sample, kept, index] = results;
+  node->logits = SavedVariable(kept, /*is_output=*/true);
   node->tau = SavedVariable(tau, false);
   node->key = SavedVariable(savable(key), false);
   node->index = SavedVariable(index, false);
   node->estimator = how;
-  return results;
+}
+
+OneHotResult one_hot_autograd(DispatchKeySet keys, const Tensor& logits, const Tensor& tau,
+                              const Tensor& key, int64_t dim, c10::string_view estimator,
+                              int64_t draws, double gap, std::optional<ScalarType> dtype, bool keep,
+                              Shape full_shape, Shape start) {
+  const auto node = node_if_needed<SampleOneHotBackward>(logits, tau);
+  const OneHotResult results = below_autograd(one_hot(), keys, logits, tau, key, dim, estimator,
+                                              draws, gap, dtype, keep || node, full_shape, start);
+  const auto& [sample, kept, index] = results;
+  const bool forward_mode = isFwGradDefined(logits) || isFwGradDefined(tau);
+  if (!node && !forward_mode) return results;
+  const KeptEstimator how = {std::string(estimator), dim, draws, gap, SavedShape(full_shape),
+                             SavedShape(start)};
+  if (node) torch::autograd::set_history({sample, kept}, node.pointer);
+  if (forward_mode) {
+    const Tensor logits_t = tangent_of(logits);
+    set_tangent(sample, tangent(how, logits_t, tangent_of(tau), primal(logits), primal(tau), key,
+                                index, sample.scalar_type()));
+    if (keep || node) set_tangent(kept, logits_t);
+  }
+  if (!node) return results;
+  fill(node, tau, key, results, how);
+  return {sample, keep ? kept : at::empty({0}, logits.options()), index};
 }
 
 /// The gradient of "gumbel-rao" at the incoming gradient.

@@ -38,6 +38,25 @@ auto choice_batch(const Tensor& logits, const Tensor& temperature, const Tensor&
                              full_shape, start);
 }
 
+/// The copy of the logits is an unbatched empty tensor unless it was asked for.
+OneHotResult one_hot_batch(const Tensor& logits, const Tensor& tau, const Tensor& key, int64_t dim,
+                           c10::string_view estimator, int64_t draws, double gap,
+                           std::optional<ScalarType> dtype, bool keep, Shape full_shape,
+                           Shape start) {
+  const RuleLevel level;
+  const auto call = [&](const Tensor& x, const Tensor& temperature, const Tensor& keys,
+                        int64_t at) {
+    return one_hot().call(x, temperature, keys, at, estimator, draws, gap, dtype, keep, full_shape,
+                          start);
+  };
+  if (!level.any({&logits, &tau, &key})) return call(logits, tau, key, dim);
+  const Tensor x = level.operand(logits);
+  const auto [sample, kept, index] = call(x, level.temperature(tau, x), level.key(key), dim + 1);
+  const bool scalar = level.rank(logits) == 0;
+  return {level.wrap(sample, scalar), keep ? level.wrap(kept, scalar) : kept,
+          level.wrap(index, scalar)};
+}
+
 /// A backward's results; its rows are an unbatched empty tensor unless they were asked for.
 TensorPair wrap_gradients(const VmapLevel& level, const TensorPair& gradients, bool scalar,
                           bool tau_grad) {
@@ -279,7 +298,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_gumbel_max", TORCH_FN(choice_batch<max>));
   m.impl("_gumbel_argmax", TORCH_FN(choice_batch<argmax>));
   m.impl("_gumbel_noise", TORCH_FN(noise_batch));
-  m.impl("_sample_one_hot", TORCH_FN(Draw<one_hot>::batch));
+  m.impl("_sample_one_hot", TORCH_FN(one_hot_batch));
   m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward_batch));
   m.impl("_straight_through_lookup", TORCH_FN(lookup_batch));
   m.impl("_kl_categorical", TORCH_FN(kl_batch));

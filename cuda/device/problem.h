@@ -31,7 +31,7 @@ struct Problem {
   int32_t tile_rows_step = 0;
   int32_t tile_shift = 0;
   int32_t tile_shift_log2 = 0;
-  int32_t blocks_per_row = 1;  // looped: 1; multi-block, spatial, runs of noise: more
+  int32_t blocks_per_row = 1;  // looped: 1; multi-block, cluster, spatial, runs of noise: more
   /// Of every block but the last: vectors of a row; spatial: classes; runs of noise: groups.
   int32_t vectors_per_block = 0;
   int32_t stage = 0;          // spatial: a Stage of looped.cuh

@@ -37,7 +37,7 @@ TEST(FilteredDraw, GivesWhatWasAskedFor) {
       sample_logits(x, Draw().dim(1).top_p(p).num_samples(200).return_log_prob(true).key(key(5)));
   EXPECT_EQ(index.sizes(), (at::IntArrayRef{200, 3, 5}));
   EXPECT_LT(index.max().item<int64_t>(), 3);
-  const auto kept = at::tensor({.5, .3125, .1875});
+  const auto kept = at::tensor({.5, .3125, .1875}, at::kFloat);
   EXPECT_TRUE(
       at::allclose(log_prob.exp(), kept.index_select(0, index.flatten()).view(index.sizes())));
   EXPECT_EQ(entropy.numel(), 0);

@@ -3,12 +3,12 @@
 #include "faults.h"
 
 #include <gtest/gtest.h>
-#include <regex.h>
 
 #include <memory>
 #include <numeric>
 #include <tuple>
 
+#include "contains.h"
 #include "model/memory.h"
 #include "model/model.h"
 
@@ -26,14 +26,6 @@ std::string fault_of(Work work) {
     return fault.what();
   }
   return "";
-}
-
-bool contains(const std::string& text, const char* extended_expression) {
-  regex_t expression;
-  if (regcomp(&expression, extended_expression, REG_EXTENDED | REG_NOSUB) != 0) return false;
-  const bool found = regexec(&expression, text.c_str(), 0, nullptr, 0) == 0;
-  regfree(&expression);
-  return found;
 }
 
 class Orders : public ::testing::TestWithParam<Order> {

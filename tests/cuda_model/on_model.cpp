@@ -77,11 +77,13 @@ void run_on_model(Problem& problem, const Conditions& under) {
   const Op op = problem.wanted().op;
   const KernelParams& a = problem.arguments();
   const bool given = under.multiprocessors > 0;
-  const GuardedBuffer workspace(given ? cuda::workspace_bytes(op, a, under.multiprocessors) : 0);
+  const GuardedBuffer workspace(
+      given ? cuda::workspace_bytes(op, a, under.multiprocessors, under.clusters) : 0);
   cuda_model::settings() = {under.order, tally().cases, true};
   try {
     launch(op, a,
-           given ? cuda::Resources{workspace.get(), under.multiprocessors} : cuda::Resources{});
+           given ? cuda::Resources{workspace.get(), under.multiprocessors, under.clusters}
+                 : cuda::Resources{});
   } catch (const cuda_model::Fault& fault) {
     ADD_FAILURE() << fault.what();
   }
@@ -114,6 +116,18 @@ void check_on_model(const Case& wanted, const Change& change) {
     Case index_alone = wanted;  // what the public op asks for
     index_alone.row_value = false;
     results_of(index_alone, change, {some_orders().front(), multiprocessors}, true);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+void check_in_clusters(const Case& wanted, const Change& change) {
+  SCOPED_TRACE(text_of(wanted) + ", in clusters");
+  ++tally().cases;
+  std::vector<uint64_t> first;
+  for (const Order order : some_orders()) {
+    const auto results = results_of(wanted, change, {order, 2, true}, first.empty());
+    if (first.empty()) first = results;
+    EXPECT_TRUE(results == first) << "order " << static_cast<int>(order);
     if (::testing::Test::HasFailure()) return;
   }
 }

@@ -34,6 +34,7 @@ void launch(Op op, const KernelParams& a, const cuda::Resources& resources = {})
 struct Conditions {
   cuda_model::Order order = cuda_model::Order::kForward;
   int multiprocessors = 0;  // of a device that gives a workspace; 0: none is given
+  bool clusters = false;
 };
 
 /// Runs a problem's op; a fault fails the test.
@@ -45,6 +46,9 @@ using Change = std::function<void(Problem&)>;
 /// workspace if it has use for one. Exact ops are compared with the CPU op, the others with the
 /// reference: their rows must have a distribution.
 void check_on_model(const Case& wanted, const Change& change = {});
+
+/// Likewise on a device of few multiprocessors that has clusters, by kernels that these run.
+void check_in_clusters(const Case& wanted, const Change& change = {});
 
 /// Equal, or both NaN.
 bool same(double a, double b);

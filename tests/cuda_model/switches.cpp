@@ -52,14 +52,15 @@ auto way_of(const cuda::Plan& plan) {
 }  // namespace
 
 cuda::Plan plan_of(const Sketch& sketch) {
-  return cuda::plan_for(sketch.op, arguments_of(sketch), {kMultiprocessors, sketch.workspace});
+  return cuda::plan_for(sketch.op, arguments_of(sketch),
+                        {kMultiprocessors, sketch.workspace, sketch.clusters});
 }
 
 std::string kernels_of(const Sketch& sketch) {
   cuda_model::take_launches();
   cuda_model::settings().run = false;
   const KernelParams a = arguments_of(sketch);
-  launch(sketch.op, a, {sketch.workspace ? somewhere : nullptr, kMultiprocessors});
+  launch(sketch.op, a, {sketch.workspace ? somewhere : nullptr, kMultiprocessors, sketch.clusters});
   cuda_model::settings() = {};
   std::string names;
   for (const cuda_model::Launch& launch : cuda_model::take_launches())

@@ -15,9 +15,10 @@ struct Sketch {
   Op op = Op::kSoft;
   DType type = DType::kFloat32;
   int64_t rows = 1, classes = 1;
-  int64_t inner = 1;              // spatial rows, contiguous
-  int lead = 0;                   // elements from a multiple of 16 bytes to every tensor's first
-  bool workspace = false;         // and 132 multiprocessors
+  int64_t inner = 1;       // spatial rows, contiguous
+  int lead = 0;            // elements from a multiple of 16 bytes to every tensor's first
+  bool workspace = false;  // and 132 multiprocessors
+  bool clusters = false;
   bool device_key = false;        // one for all rows
   DType other = DType::kFloat32;  // output's and gradients' type where `mixed`
   bool mixed = false;

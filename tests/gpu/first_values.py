@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call of each op on each family of CUDA kernels, against values of the CPU.
+"""One call of each op on each family of CUDA kernels, and of each operation with its backward
+(first_operations.py), against values of the CPU.
 
     python first_values.py          compares with first_values.pt beside this file, or, if it is not
                                     there, with this machine's CPU
     python first_values.py --write  writes that file
+    python first_values.py --long-rows
+                                    the rows alone that clusters of blocks hold if
+                                    TORCH_GUMBEL_CUDA_CLUSTERS=1
 
 Noise, scores, choices, and keys must have the CPU's bits, soft samples and gradients be near. Exit
 code 1: wrong values; 3: the library cannot be loaded for CUDA.
@@ -24,12 +28,14 @@ try:
 except ImportError as error:
     print(error)
     sys.exit(3)
+import first_operations
+from first_operations import Values
 
 STORED = Path(__file__).with_name("first_values.pt")
 TAU = 0.7
 HELD = ", key on the device"
+LONG = 16385  # classes that a row needs for a cluster
 ops = torch.ops.torch_gumbel
-Values = dict[str, torch.Tensor]
 
 
 class Case(NamedTuple):
@@ -48,6 +54,8 @@ CASES = (
     Case("block, 64 a thread, or looped", (2, 9001)),
     Case("multi-block", (1, 40000)),
     Case("looped", (1200, 16400)),
+    Case("multi-block of 20 rows", (20, 128256)),
+    Case("multi-block of 20 longer rows", (20, 200001)),
     Case("warp, off a boundary", (9, 1003), start=3),
     Case("multi-block, off a boundary", (2, 40003), start=3),
     Case("spatial", (2, 21, 8, 8)),
@@ -103,12 +111,14 @@ def keys_of(device: str) -> Values:
     return {
         "fold_in": torch_gumbel.fold_in(one, 7).cpu(),
         "split": torch_gumbel.split(one, 100).cpu(),
+        "gumbel_at": torch_gumbel.gumbel_at(torch.arange(300, device=device), 300, key=one).cpu(),
     }
 
 
-def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int) -> str:
+def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int | None) -> str:
     """What is wrong, or nothing. A gradient is a difference, which in a row that one class
-    dominates is small beside its terms: its error is compared with the largest of all rows."""
+    dominates is small beside its terms: its error is compared with the largest of all rows, as
+    without a dimension."""
     if got.dtype != wanted.dtype or got.shape != wanted.shape:
         return f"{got.dtype} {tuple(got.shape)}"
     if not wanted.is_floating_point():
@@ -116,32 +126,45 @@ def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int) -> st
         return f"{wrong} of {wanted.numel()} differ" if wrong else ""
     relative = 2e-2 if wanted.element_size() == 2 else 1e-3
     among = None if what.startswith("gradient") else dim
-    scale = wanted.double().abs().amax(among, keepdim=True) + 1e-30
-    error = ((got.double() - wanted.double()).abs() / scale).nan_to_num(torch.inf).max().item()
+    got, wanted = got.double(), wanted.double()
+    scale = wanted.abs().where(wanted.isfinite(), 0).amax(among, keepdim=True) + 1e-30
+    same = (got == wanted) | (got.isnan() & wanted.isnan())  # infinities too
+    error = ((got - wanted).abs() / scale).where(~same, 0).nan_to_num(torch.inf).max().item()
     return f"off by {error:.3g} of the largest" if error > relative else ""
 
 
-def everything(device: str) -> Iterator[tuple[str, int, Callable[[], Values]]]:
-    """(name, dimension of rows, what computes its values)."""
+def everything(
+    device: str, least: int = 0
+) -> Iterator[tuple[str, int | None, Callable[[], Values]]]:
+    """(name, dimension of rows, what computes its values); with `least`, of rows of so many
+    classes alone."""
     host = torch_gumbel.key(3)
-    yield "keys", 0, partial(keys_of, device)
-    for case in CASES:
+    held = host.to(device)
+    if not least:
+        yield "keys", 0, partial(keys_of, device)
+    for case in CASES if not least else (c for c in CASES if c.shape[1] >= least):
         for dtype in case.dtypes:
             name = f"{case.family}, {str(dtype).removeprefix('torch.')}"
             yield name, case.dim, partial(values_of, case, dtype, device, host)
             if device != "cpu":
-                held = host.to(device)
                 yield f"{name}{HELD}", case.dim, partial(values_of, case, dtype, device, held)
+    if least:
+        return
+    for name, _, values in first_operations.everything(device, host):
+        yield name, None, values
+    for name, random, values in first_operations.everything(device, held):
+        if random and device != "cpu":
+            yield f"{name}{HELD}", None, values
 
 
 def of_the_cpu() -> dict[str, Values]:
     return {name: values() for name, _, values in everything("cpu")}
 
 
-def compare(stored: dict[str, Values]) -> int:
-    """Compares all; whatever fails of one case stops no other."""
+def compare(stored: dict[str, Values], least: int = 0) -> int:
+    """Compares all, or long rows; whatever fails of one case stops no other."""
     faults = compared = 0
-    for name, dim, values in everything("cuda"):
+    for name, dim, values in everything("cuda", least):
         try:
             found = values()
         except Exception as error:
@@ -167,7 +190,8 @@ def main() -> int:
         print(f"no CUDA: {torch_gumbel.build_info()}, torch {torch.__version__}")
         return 3
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name(0)}", flush=True)
-    return compare(torch.load(STORED) if STORED.exists() else of_the_cpu())
+    stored = torch.load(STORED) if STORED.exists() else of_the_cpu()
+    return compare(stored, LONG if sys.argv[1:] == ["--long-rows"] else 0)
 
 
 if __name__ == "__main__":

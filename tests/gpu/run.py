@@ -6,8 +6,9 @@
 
 It needs this interpreter's torch and, for one step, pytest. Nothing is installed or downloaded. It
 runs in an unpacked bundle (`make gpu-bundle`) or in a built source tree (`make gpu`). A step that
-fails or is ended stops no other; if the library of a bundle does not fit, it is built from the
-source beside it. Results, with an archive of all, are in DIR (default: $OUT, or gpu-results).
+fails or is ended stops no other, and has written what it found; if the library of a bundle does not
+fit, it is built from the source beside it. Results, with an archive of all, are in DIR (default:
+$OUT, or gpu-results).
 """
 
 from __future__ import annotations
@@ -26,7 +27,24 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 WORDS = "GpuWords.*:GpuBits.OfABillionFloat32Noises"
-SANITIZER_SECONDS = 22
+BUDGET, BUDGET_OF_THE_BENCHMARK = 475, 170  # seconds for all steps of a run
+# Seconds that a step takes on an H200, estimated, and at most. The limits of the checks add up to
+# less than their budget, so that no step takes the time of a later one.
+SECONDS = {
+    "machine": (2, 10),
+    "first": (15, 45),
+    "listing": (3, 15),
+    "gtest": (25, 70),
+    "words": (10, 35),
+    "quick": (45, 60),
+    "pytest": (35, 80),
+    "clusters": (12, 25),
+    "clusters-quick": (15, 30),
+    **dict.fromkeys(SANITIZERS, (15, 26)),
+}
+# If the libraries do not fit: they are built, out of the time of the sanitizers.
+SECONDS_FROM_SOURCE = {"source": (120, 300), "first-again": (10, 45)}
+ENDING = 15  # seconds of the limit of a benchmark for its last case
 UNUSABLE = "FAILED (3)"  # what first_values.py exits with if it cannot import the library
 # Of GoogleTest, pytest, and the programs here: what the summary shows.
 MACHINE_LINES = r"nvidia-smi|processors|^Python"
@@ -58,40 +76,51 @@ class Plan:
             "REQUIRE_CUDA": "" if self.cpu else "1",
         }
 
-    def step(self, name: str, limit: float, *command: object, telling: str = "", most: int = 1,
-             **environment: str) -> Step:  # fmt: skip
+    def step(self, name: str, *command: object, telling: str = "", most: int = 1,
+             limit: float = 0, **environment: str) -> Step:  # fmt: skip
+        limit = limit or {**SECONDS, **SECONDS_FROM_SOURCE}[name][1]
         return Step(name, limit, command, {**self.environment, **environment}, telling, most)
 
     def machine(self) -> Step:
         script = HERE / "machine_info.py"
-        return self.step("machine", 20, sys.executable, script, telling=MACHINE_LINES, most=3)
+        return self.step("machine", sys.executable, script, telling=MACHINE_LINES, most=3)
 
-    def first(self, name: str = "first") -> Step:
-        """(a) One call of each op on each family of kernels."""
-        return self.step(name, 60, *self.python, HERE / "first_values.py", telling=VALUES_LINES,
-                         most=4)  # fmt: skip
+    def first(self, name: str = "first", *options: object, **environment: str) -> Step:
+        """(a) One call of each op on each family of kernels, and of each operation's backward."""
+        return self.step(name, *self.python, HERE / "first_values.py", *options,
+                         telling=VALUES_LINES, most=4, **environment)  # fmt: skip
 
     def listing(self) -> Step:
-        return self.step("listing", 30, self.tests, "--gtest_list_tests")
+        return self.step("listing", self.tests, "--gtest_list_tests")
 
-    def gtest(self, name: str, limit: float, tests: str, prefix: tuple[object, ...] = (),
-              most: int = 1, **environment: str) -> Step:  # fmt: skip
+    def gtest(self, name: str, tests: str, prefix: tuple[object, ...] = (), most: int = 1,
+              limit: float = 0, **environment: str) -> Step:  # fmt: skip
         report = self.out / f"{name}.json"
         command = [*prefix, self.tests, f"--gtest_filter={tests}", f"--gtest_output=json:{report}"]
-        return self.step(name, limit, *command, telling=GTEST_LINES, most=most, **environment)
+        return self.step(name, *command, telling=GTEST_LINES, most=most, limit=limit,
+                         **environment)  # fmt: skip
 
-    def benchmark(self, name: str, seconds: int, *options: object) -> Step:
+    def benchmark(self, name: str, *options: object, limit: float = 0, **environment: str) -> Step:
         """(d), (g). It stops by itself before it is ended."""
-        script = ROOT / "benchmarks" / "gpu.py"
+        script, seconds = ROOT / "benchmarks" / "gpu.py", (limit or SECONDS[name][1]) - ENDING
         command = [script, "--out", self.out / name, "--seconds", seconds, *options]
-        return self.step(name, seconds + 15, *self.python, *command, telling=r"^goals:|cases in")
+        return self.step(name, *self.python, *command, telling=r"^goals:|cases in",
+                         limit=seconds + ENDING, **environment)  # fmt: skip
+
+    def clusters(self) -> tuple[Step, Step]:
+        """Rows given to clusters of blocks: values, then times, beside the quick benchmark's."""
+        on = {"TORCH_GUMBEL_CUDA_CLUSTERS": "1"}
+        return (
+            self.first("clusters", "--long-rows", **on),
+            self.benchmark("clusters-quick", "--clusters", **on),
+        )
 
     def pytest(self) -> Step:
         """(e) No plugin of the machine decides what is run."""
         options = ["-p", "no:cacheprovider", "--color=no", "-vv", f"--rootdir={ROOT}", "-m", "cuda"]
         options += [f"--junitxml={self.out / 'pytest.xml'}"]
         test = ROOT / "tests" / "python" / "cuda" / "test_cuda.py"
-        return self.step("pytest", 100, *self.python, "-m", "pytest", *options, test,
+        return self.step("pytest", *self.python, "-m", "pytest", *options, test,
                          telling=r"^=+ .* in [\d.]+s|^FAILED", most=3)  # fmt: skip
 
     def sanitizer(self, program: str, tool: str, limit: float) -> Step:
@@ -99,12 +128,12 @@ class Plan:
         would hide an access outside a tensor."""
         command = (program, "--tool", tool, "--error-exitcode", 9)
         command += ("--kernel-regex", "kns=torch_gumbel")
-        return self.gtest(tool, limit, "GpuSmall.*", command, most=2,
+        return self.gtest(tool, "GpuSmall.*", command, most=2, limit=limit,
                           PYTORCH_NO_CUDA_MEMORY_CACHING="1")  # fmt: skip
 
     def source(self) -> Step:
         """All else depends on it."""
-        return self.step("source", 300, sys.executable, HERE / "from_source.py", ROOT)
+        return self.step("source", sys.executable, HERE / "from_source.py", ROOT)
 
 
 def sanitizer_program() -> str | None:
@@ -126,13 +155,13 @@ def usable(runner: Runner, plan: Plan) -> tuple[bool, bool]:
 
 
 def sanitize(runner: Runner, plan: Plan, tests: bool) -> None:
-    """(f) The tools share what time is left."""
+    """(f) The tools share what time is left: more than their limits if others were fast."""
     program = sanitizer_program()
     for left, tool in zip(range(len(SANITIZERS), 0, -1), SANITIZERS, strict=True):
         if program is None or not tests:
             runner.leave_out(tool, "no C++ tests" if program else "no compute-sanitizer")
         else:
-            limit = max(SANITIZER_SECONDS, runner.seconds_left() / left)
+            limit = max(SECONDS[tool][1], runner.seconds_left() / left)
             runner.run(plan.sanitizer(program, tool, limit))
 
 
@@ -141,10 +170,11 @@ def checks(runner: Runner, plan: Plan) -> None:
     runner.run(plan.machine())
     python, tests = usable(runner, plan)
     for works, step in (
-        (tests, plan.gtest("gtest", 90, f"*-{WORDS}")),
-        (tests, plan.gtest("words", 45, WORDS, most=6)),
-        (python, plan.benchmark("quick", 65, "--quick")),
+        (tests, plan.gtest("gtest", f"*-{WORDS}")),
+        (tests, plan.gtest("words", WORDS, most=6)),
+        (python, plan.benchmark("quick", "--quick")),
         (python, plan.pytest()),
+        *((python, step) for step in plan.clusters()),
     ):
         if works:
             runner.run(step)
@@ -169,7 +199,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    budget = options.budget or (170 if options.whole_benchmark else 475)
+    budget = options.budget or (BUDGET_OF_THE_BENCHMARK if options.whole_benchmark else BUDGET)
     limits = {name: float(value) for name, value in (x.split("=") for x in options.limit)}
     out = options.out.resolve()
     runner = Runner(out, budget, limits)
@@ -177,7 +207,7 @@ def main() -> int:
         signal.signal(number, runner.interrupted)
     plan = Plan(options.device, out, options.tests.resolve())
     if options.whole_benchmark:
-        runner.run(plan.benchmark("whole", int(budget) - 20))
+        runner.run(plan.benchmark("whole", limit=int(budget) - 5))
     else:
         checks(runner, plan)
     archive = pack(out)

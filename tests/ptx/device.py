@@ -78,7 +78,7 @@ def kernels_ptx():
 
 
 ON_LAUNCH = ctypes.CFUNCTYPE(
-    None, ctypes.c_char_p, *[ctypes.c_uint] * 3, ctypes.POINTER(ctypes.c_void_p)
+    None, ctypes.c_char_p, *[ctypes.c_uint] * 4, ctypes.POINTER(ctypes.c_void_p)
 )
 
 
@@ -131,18 +131,19 @@ class Device(RowOps):
     def names(self):
         return set(self._module.kernels)
 
-    def _launch(self, symbol, blocks, threads, shared, arguments):
+    def _launch(self, symbol, blocks, threads, shared, cluster, arguments):
         try:
             symbol = symbol.decode()
             if self._recorded is not None:
                 self._recorded.add(symbol)
                 return
             self.ran.add(symbol)
-            if "_generic_kernel" in symbol or "fold_in" in symbol:
+            if "_generic_kernel" in symbol or "fold_in" in symbol or "noise_at" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
             self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,
-                                order=self._order, dynamic_shared=shared)  # fmt: skip
+                                order=self._order, dynamic_shared=shared,
+                                cluster=cluster)  # fmt: skip
         except Exception as error:  # ctypes would swallow it
             self._error = error
 
@@ -154,8 +155,8 @@ class Device(RowOps):
         if "write_key" in symbol:
             words = list((ctypes.c_uint64 * 4).from_address(arguments[0]))
             words[2:] = map(addresses.of, words[2:])
-            key = ctypes.c_uint64.from_address(arguments[1]).value
-            return [[("u64", word) for word in words], addresses.of(key)]
+            key = addresses.of(ctypes.c_uint64.from_address(arguments[1]).value)
+            return [[("u64", word) for word in words], key]
         gates, library = "gate" in symbol, self._library
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
         if gates:
@@ -163,6 +164,8 @@ class Device(RowOps):
         elif "filter" in symbol:
             size = ctypes.sizeof(FilterParams)
             pointers += [getattr(FilterParams, name).offset for name in FilterParams.ROWS]
+        elif "noise_at" in symbol:
+            size, pointers = 72, [0, 8, 16]  # NoiseAtParams
         elif "log_prob" in symbol:
             size, first = library.log_prob_problem_bytes(), library.log_prob_rows_offset()
             pointers += [first + 8 * i for i in range(len(LogProbParams.ROWS))]
@@ -173,9 +176,8 @@ class Device(RowOps):
         for offset in pointers:
             words[offset // 8] = addresses.of(words[offset // 8])
         problem = [("u64", word) for word in words]
-        if "gate_generic" not in symbol:
-            return [problem]
-        return [problem, [("u32", ctypes.c_uint32.from_address(arguments[1]).value)]]
+        gate = "gate_generic" in symbol
+        return [problem, *[[("u32", ctypes.c_uint32.from_address(arguments[1]).value)]] * gate]
 
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
@@ -187,8 +189,7 @@ class Device(RowOps):
 
     def fold_in(self, keys, first, per_key, number, out, order):
         buffers = {"keys": memory(keys), "out": memory(out)}
-        if number is not None:
-            buffers["number"] = memory(number)
+        buffers |= {} if number is None else {"number": memory(number)}
         self._call(buffers, order, self._library.run_fold_in, ctypes.c_void_p(keys.data_ptr()),
                    ctypes.c_int64(keys.numel() // 2), ctypes.c_uint64(first % 2**64),
                    ctypes.c_int64(per_key),
@@ -198,7 +199,7 @@ class Device(RowOps):
     def write_key(self, seed, offset, out, order):
         """`seed` and `offset` are numbers or, as while a graph is captured, tensors."""
         buffers, words = {"out": memory(out)}, []
-        if isinstance(seed, torch.Tensor):
+        if torch.is_tensor(seed):
             buffers |= {"seed": memory(seed), "offset": memory(offset)}
             words = [0, 0, seed.data_ptr(), offset.data_ptr()]
         reservation = (ctypes.c_uint64 * 4)(*(words or [seed, offset, 0, 0]))
@@ -206,12 +207,14 @@ class Device(RowOps):
                    ctypes.c_void_p(out.data_ptr()))  # fmt: skip
 
     def run(self, name, dim, order, *, output=None, key=None, tau=None, batch_dims=0,
-            full_shape=None, start=None, multiprocessors=0, settings=None, **tensors):  # fmt: skip
+            full_shape=None, start=None, multiprocessors=0, clusters=False, settings=None,
+            **tensors):  # fmt: skip
         """One op as its launcher would run it. Writes `output`, `one_hot`, `row_value`, `index`.
 
         `tau` is a float or a tensor like the logits with 1 at `dim`, `key` a (seed, offset) or a
         tensor [*batch, 2]; tensors: input, grad, one_hot (which lies as output), row_value, index.
-        Without multiprocessors there is no workspace. `settings`: numbers of KernelParams.
+        Without multiprocessors there is no workspace. `clusters`: whether the device has them.
+        `settings`: numbers of KernelParams.
         """
         like = tensors.get("input", output)
         shape = list(like.shape)
@@ -241,7 +244,7 @@ class Device(RowOps):
             setattr(a, setting, value)
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
         op = -1 if name == "one_hot_backward" else OPS.index(name)
-        self._run(op, a, buffers, order, multiprocessors)
+        self._run(op, a, buffers, order, multiprocessors, clusters)
 
     def gates(self, op, order, *, output, key=None, tau=1.0, hard=False, threshold=0.0, lower=0.0,
               upper=1.0, **tensors):  # fmt: skip
@@ -269,12 +272,12 @@ class Device(RowOps):
         buffers = {name: memory(tensor) for name, tensor in tensors.items()}
         self._call(buffers, order, self._library.run_gates, op, ctypes.byref(g))
 
-    def _run(self, op, a, buffers, order, multiprocessors):
+    def _run(self, op, a, buffers, order, multiprocessors, clusters):
         size, workspace = 0, ctypes.c_void_p()
         if multiprocessors:
-            size = self._library.workspace_bytes(op, ctypes.byref(a), multiprocessors)
+            size = self._library.workspace_bytes(op, ctypes.byref(a), multiprocessors, clusters)
         if size:
             buffers["workspace"] = np.full(size, 0xCB, np.uint8)
             workspace.value = buffers["workspace"].ctypes.data
         self._call(buffers, order, self._library.run_op, op, ctypes.byref(a), workspace,
-                   multiprocessors)  # fmt: skip
+                   multiprocessors, clusters)  # fmt: skip

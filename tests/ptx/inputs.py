@@ -24,6 +24,7 @@ class Case:
     start: list | None = None
     grad: torch.Tensor | None = None
     multiprocessors: int = 0  # of a device that gives a workspace; 0: none is given
+    clusters: bool = False  # whether that device has them
     only: str = ""  # op, if not all
 
     def __post_init__(self):

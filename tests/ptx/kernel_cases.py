@@ -115,6 +115,18 @@ def looped():
                    multiprocessors=multiprocessors, **near)  # fmt: skip
 
 
+def clusters():
+    given = {"multiprocessors": 2, "clusters": True, "only": "soft_forward"}
+    for dtype in FAST:
+        yield Case(f"cluster {dtype}", normal(1, 16403, dtype=dtype), tau=0.7, **given)
+        yield Case(f"cluster, device key {dtype}", normal(1, 16500, dtype=dtype), key=keys(),
+                   **given)  # fmt: skip
+    yield Case("cluster, special rows", with_special_rows(normal(6, 16400)), tau=0.5, **given)
+    yield Case("cluster of 4", normal(1, 40000), **given)
+    yield Case("cluster of 8, half to float32", normal(1, 140_000, dtype=torch.bfloat16),
+               dtype=torch.float32, **given)  # fmt: skip
+
+
 def spatial():
     for dtype in FAST:
         for shape in [(2, 35, 8, 4), (3, 1, 8), (1, 5, 16), (2, 9, 264)]:
@@ -183,7 +195,7 @@ def without_noise():
                    tau=0.0, only="argmax")  # fmt: skip
 
 
-GROUPS = [tiles, registers, spatial, looped, small_weights, without_noise]
+GROUPS = [tiles, registers, spatial, looped, clusters, small_weights, without_noise]
 
 
 def all_cases():

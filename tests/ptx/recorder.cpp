@@ -18,7 +18,7 @@ namespace {
 using namespace torch_gumbel;
 
 using OnLaunch = void (*)(const char* kernel, unsigned blocks, unsigned threads, unsigned shared,
-                          void** arguments);
+                          unsigned cluster, void** arguments);
 
 OnLaunch on_launch = nullptr;
 
@@ -49,9 +49,23 @@ cudaError_t __cudaPopCallConfiguration(dim3*, dim3*, size_t*, void*) { return cu
 
 cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
                              size_t shared, cudaStream_t) {
-  on_launch(names().at(kernel).c_str(), grid.x, block.x, static_cast<unsigned>(shared), arguments);
+  on_launch(names().at(kernel).c_str(), grid.x, block.x, static_cast<unsigned>(shared), 1,
+            arguments);
   return cudaSuccess;
 }
+
+/// With one attribute, the blocks of a cluster.
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel,
+                                void** arguments) {
+  on_launch(names().at(kernel).c_str(), config->gridDim.x, config->blockDim.x,
+            static_cast<unsigned>(config->dynamicSmemBytes), config->attrs[0].val.clusterDim.x,
+            arguments);
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+  return cudaErrorNotSupported;
+}
+cudaError_t cudaGetLastError() { return cudaSuccess; }
 
 // Since CUDA 13 launches go by a handle: here the kernel's address on the host.
 cudaError_t __cudaGetKernel(cudaKernel_t* handle, const void* kernel) {
@@ -68,14 +82,14 @@ int64_t problem_bytes() { return sizeof(cuda::Problem); }
 int64_t workspace_offset() { return offsetof(cuda::Problem, workspace); }
 
 /// Bytes of workspace that an op asks for.
-int64_t workspace_bytes(int op, const KernelParams* a, int multiprocessors) {
-  return cuda::workspace_bytes(static_cast<Op>(op), *a, multiprocessors);
+int64_t workspace_bytes(int op, const KernelParams* a, int multiprocessors, int clusters) {
+  return cuda::workspace_bytes(static_cast<Op>(op), *a, multiprocessors, clusters != 0);
 }
 
 /// `op`: -1 for the backward of one-hot samples.
-void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors) {
+void run_op(int op, const KernelParams* a, void* workspace, int multiprocessors, int clusters) {
   if (op < 0) return cuda::one_hot_backward(*a, nullptr);
-  cuda::run_op(static_cast<Op>(op), *a, nullptr, {workspace, multiprocessors});
+  cuda::run_op(static_cast<Op>(op), *a, nullptr, {workspace, multiprocessors, clusters != 0});
 }
 
 int64_t gate_problem_bytes() { return sizeof(cuda::GateProblem); }
@@ -97,6 +111,8 @@ void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t pe
   else
     cuda::fold_in(keys, count, number, out, nullptr);
 }
+
+void run_noise_at(const NoiseAtParams* a, bool wide) { cuda::noise_at(*a, wide, nullptr); }
 
 void run_write_key(const cuda::Reservation* reservation, uint64_t* key) {
   cuda::write_key(*reservation, key, nullptr);

@@ -102,9 +102,8 @@ TG_STAGE WeightSums<T> weigh_row(const OneHotRow<T>& row, T* to, Make&& make) {
   const bool fetches = row.classes <= kFetchedRow;
   const T *next = fetches ? row.x + row.classes : nullptr, *next_grad = row.grad + row.classes;
   for (int64_t k = 0; k < row.classes; k += kTile) {
-    const auto tile =
-        weigh_tile(to + k, row.grad + k, min64(kTile, row.classes - k), make(row.x + k),
-                   fetches ? next + k : nullptr, next_grad + k);
+    const auto tile = weigh_tile(to + k, row.grad + k, min64(kTile, row.classes - k),
+                                 make(row.x + k), fetches ? next + k : nullptr, next_grad + k);
     sums.sum += tile.sum, sums.dot += tile.dot;
   }
   return sums;

@@ -16,7 +16,7 @@ using math::target_of;
 template <typename T>
 class RowSample {
  public:
-  explicit RowSample(const FilterRow<T>& row) {
+  explicit RowSample(const FilterRow<T>& row) : scale_(row.scale) {
     constexpr int64_t kBlock = 16, kLong = 100000;
     const int64_t blocks = row.count < kLong ? kMost / 2 / kBlock : kMost / kBlock;
     const int64_t step = row.count / kBlock / blocks * kBlock;
@@ -30,7 +30,8 @@ class RowSample {
 
   /// The shortest prefix of the sample with that share of its mass, which is not 0.
   Edge<T> edge_at(double share, List<T>* spare) const {
-    return select_edge<true>({x_, nullptr, weights_, count_}, target_of(share, total_), spare);
+    return select_edge<true>({x_, nullptr, weights_, count_}, target_of(share, total_), scale_,
+                             spare);
   }
   /// (sum w)^2 / sum w^2
   double effective_count() const {
@@ -42,6 +43,7 @@ class RowSample {
 
  private:
   static constexpr int64_t kMost = 2048;
+  const WeightScale<T>& scale_;
   alignas(64) T x_[kMost + kLanes];
   alignas(64) uint32_t weights_[kMost + kListSlack];
   int64_t count_;
@@ -79,7 +81,7 @@ class RowSelection {
     for (int64_t g = 0; g < row_.group_count; ++g) finite += row_.groups[g] > -kInfinity;
     if (finite < k) return -kInfinity;
     const Candidates<T> groups = {row_.groups, nullptr, nullptr, row_.group_count};
-    return select_edge<false>(groups, static_cast<uint64_t>(k), spare_).value;
+    return select_edge<false>(groups, static_cast<uint64_t>(k), row_.scale, spare_).value;
   }
 
   void keep_top_k(int64_t k) {
@@ -92,18 +94,19 @@ class RowSelection {
       edge_.kept = list_.count;
     }
     listed_ = true;
-    if (list_.count > k) take(select_edge<false>(list_.candidates(false), k, spare_));
+    if (list_.count > k) take(select_edge<false>(list_.candidates(false), k, row_.scale, spare_));
   }
 
   void keep_top_p(double p) {
     if (listed_) {
       const uint64_t total = weigh(list_.x, list_.count, row_.scale, list_.weight);
-      return take(select_edge<true>(list_.candidates(true), target_of(p, total), spare_));
+      return take(
+          select_edge<true>(list_.candidates(true), target_of(p, total), row_.scale, spare_));
     }
     if (row_.count > kSampleFrom) return keep_top_p_of_long_row(p);
     const uint64_t total = weigh(row_.x, row_.count, row_.scale, list_.weight);
-    edge_ =
-        select_edge<true>({row_.x, nullptr, list_.weight, row_.count}, target_of(p, total), spare_);
+    edge_ = select_edge<true>({row_.x, nullptr, list_.weight, row_.count}, target_of(p, total),
+                              row_.scale, spare_);
   }
 
   /// Classes over a pivot, which a sample gives, are listed; if its guess was wrong, all that have a
@@ -124,7 +127,7 @@ class RowSelection {
       const uint64_t mass = weigh(list_.x, list_.count, row_.scale, list_.weight);
       if (mass >= target) {
         listed_ = true;
-        return take(select_edge<true>(list_.candidates(true), target, spare_));
+        return take(select_edge<true>(list_.candidates(true), target, row_.scale, spare_));
       }
       low = least_weighed();
     }
@@ -143,7 +146,7 @@ class RowSelection {
     const uint64_t target = target_of(p, row.total);
     const uint64_t mass = weigh(list_.x, list_.count, row_.scale, list_.weight);
     if (row.above >= target || row.above + mass < target) return false;
-    edge_ = select_edge<true>(list_.candidates(true), target - row.above, spare_);
+    edge_ = select_edge<true>(list_.candidates(true), target - row.above, row_.scale, spare_);
     edge_.kept += row.above_count;
     return true;
   }

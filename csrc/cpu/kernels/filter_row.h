@@ -128,8 +128,15 @@ static void list_from_groups(const FilterRow<T>& row, T least, List<T>& to) {
   to.count = 0;
   for (int64_t g = 0; g < row.group_count; g += kLanes) {
     if (!any_reaches(row.groups + g, least)) continue;
-    const int64_t begin = g * kFilterGroup;
-    list_range<true>(row.x, begin, min64(begin + kGroupSpan, row.count), least, to);
+    const int64_t begin = g * kFilterGroup, end = min64(begin + kGroupSpan, row.count);
+    for_each_vec<T>(begin, end, [&](auto at) TG_INLINE {
+      const auto values = present(at, row.x);
+      const auto kept = reaches(values, least);
+      if (!any_of(kept)) return;
+      append(kept, values, to.x + to.count);
+      append(kept, indices(at), to.index + to.count);
+      to.count += count_of(kept);
+    });
   }
 }
 
@@ -150,25 +157,13 @@ static void keep_prefix(List<T>& list, const Edge<T>& edge) {
   for_each_vec<T>(0, list.count, [&](auto at) TG_INLINE {
     const auto values = present(at, static_cast<const T*>(list.x));
     const auto index = at.load(static_cast<const uint32_t*>(list.index));
-    const auto tied = equals(values, edge.value) & at_or_before(index, edge.index);
-    const auto kept = exceeds(values, edge.value) | tied;
+    const auto tied = both(equals(values, edge.value), at_or_before(index, edge.index));
+    const auto kept = either(exceeds(values, edge.value), tied);
     append(kept, values, list.x + count);
     append(kept, index, list.index + count);
     count += count_of(kept);
   });
   list.count = count;
-}
-
-/// Weights of values; their sum. `x` may end there.
-template <typename T>
-static uint64_t weigh(const T* x, int64_t count, const WeightScale<T>& scale, uint32_t* weights) {
-  WordSum sum;
-  for_each_vec<T>(0, count, [&](auto at) TG_INLINE {
-    const auto weight = scale.weight(present(at, x));
-    sum.add(weight);
-    store_words(at, weight, weights);
-  });
-  return sum.total();
 }
 
 /// What a pass over the weights of a row gives.

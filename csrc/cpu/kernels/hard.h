@@ -39,6 +39,7 @@ static void hard_small(const PlannedParams& a, const Group& group, T* scores) {
   T* direct = a.plan.nontemporal ? nullptr : packed_values<T>(output, group.rows, classes);
   T* to = direct != nullptr ? direct : scores;
   load_scores(group, scores);
+  keep_logits(a, group);
   alignas(64) T padded[kPadded];
   search_small_rows(
       scores, group.rows, classes,
@@ -73,6 +74,7 @@ static void hard_group(const PlannedParams& a, const Group& group, T* scores) {
     choice[i] = drawn ? static_cast<int32_t>(best.index) : kNoChoice;
     keep_choice(a, group.index + i, drawn ? best.index : 0);
   });
+  keep_logits(a, group);
   write_choices(a, group, choice, scores, group.output);
 }
 

@@ -53,6 +53,10 @@ static void fill_scattered(math::Key key, uint64_t first, uint64_t step, const u
 /// Logits by the sampler's convention; `to` may be x.
 template <typename T>
 static inline void scale_logits(const T* x, int64_t count, T inverse, T* to) {
+  if (inverse == 1) {
+    if (x != to) memcpy(to, x, count * sizeof(T));
+    return;
+  }
   for (int64_t k = 0; k < count; ++k) to[k] = math::scaled_logit(x[k], inverse);
 }
 

@@ -136,6 +136,7 @@ class LongRow {
       case Op::kArgmax: {
         Best best;
         search_tile(a_, tile, a_.op == Op::kArgmax && scales(a_), best, scratch_);
+        if (a_.op == Op::kHard) keep_logits(a_, tile);
         stat.max = best.score, stat.index = best.index;
         return;
       }

@@ -43,22 +43,51 @@ __attribute__((noinline)) static void clear_run(char* bytes, int64_t count, bool
   NontemporalZeros(bytes, count, 1).finish();
 }
 
+/// Copies a run of bytes.
+__attribute__((noinline)) static void copy_run(const char* from, char* to, int64_t count,
+                                               bool nontemporal) {
+  if (!nontemporal || count < 2 * kLine) return (void)memcpy(to, from, count);
+  const auto head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) % kLine);
+  memcpy(to, from, head);
+  int64_t at = head;
+  for (; at + kLine <= count; at += kLine) store_line_nontemporal(from + at, to + at);
+  memcpy(to + at, from + at, count - at);
+}
+
+/// Calls f(offset, bytes, whether it is the only one) for each run of bytes that a matrix is.
+template <typename F>
+TG_STAGE void for_each_run(const Strided& matrix, int64_t rows, int64_t count, F&& f) {
+  const int64_t size = element_size(matrix.type);
+  const int64_t row_bytes = matrix.row_step * size, class_bytes = matrix.class_step * size;
+  const bool spatial = matrix.row_step == 1 && matrix.class_step == rows;
+  if (spatial || (matrix.class_step == 1 && (rows == 1 || matrix.row_step == count)))
+    return f(0, rows * count * size, true);
+  if (matrix.class_step == 1) {
+    for (int64_t i = 0; i < rows; ++i) f(i * row_bytes, count * size, false);
+    return;
+  }
+  const int64_t run = matrix.row_step == 1 ? rows : 1;
+  for (int64_t k = 0; k < count; ++k)
+    for (int64_t i = 0; i < rows; i += run) f(i * row_bytes + k * class_bytes, run * size, false);
+}
+
 /// Zeros in a matrix, in as few runs as they lie in.
 static inline void clear_matrix(const Strided& to, int64_t rows, int64_t count, bool nontemporal) {
   auto* bytes = static_cast<char*>(to.data);
-  const int64_t size = element_size(to.type);
-  const int64_t row_bytes = to.row_step * size, class_bytes = to.class_step * size;
-  const bool spatial = to.row_step == 1 && to.class_step == rows;
-  if (spatial || (to.class_step == 1 && (rows == 1 || to.row_step == count))) {
-    clear_run(bytes, rows * count * size, nontemporal);
-  } else if (to.class_step == 1) {
-    for (int64_t i = 0; i < rows; ++i) memset(bytes + i * row_bytes, 0, count * size);
-  } else {
-    const int64_t run = to.row_step == 1 ? rows : 1;
-    for (int64_t k = 0; k < count; ++k)
-      for (int64_t i = 0; i < rows; i += run)
-        memset(bytes + i * row_bytes + k * class_bytes, 0, run * size);
-  }
+  for_each_run(to, rows, count, [&](int64_t at, int64_t run, bool whole) TG_INLINE {
+    if (whole) return clear_run(bytes + at, run, nontemporal);
+    memset(bytes + at, 0, run);
+  });
+}
+
+/// The copy of a group's logits beside its hard sample, where it is wanted.
+static inline void keep_logits(const PlannedParams& a, const Group& group) {
+  if (group.one_hot.data == nullptr) return;
+  const auto* from = static_cast<const char*>(group.input.data);
+  auto* to = static_cast<char*>(group.one_hot.data);
+  for_each_run(group.one_hot, group.rows, group.classes,
+               [&](int64_t at, int64_t run, bool whole)
+                   TG_INLINE { copy_run(from + at, to + at, run, whole && a.plan.nontemporal); });
 }
 
 /// Classes [begin, end) of row i of a matrix.

@@ -28,6 +28,18 @@ TG_STAGE Words<parts> rounded_weight(const Floats<parts>& weight) {
 }
 #endif
 
+/// Weights of values; their sum. `x` may end there.
+template <typename T>
+static uint64_t weigh(const T* x, int64_t count, const WeightScale<T>& scale, uint32_t* weights) {
+  WordSum sum;
+  for_each_vec<T>(0, count, [&](auto at) TG_INLINE {
+    const auto weight = scale.weight(present(at, x));
+    sum.add(weight);
+    store_words(at, weight, weights);
+  });
+  return sum.total();
+}
+
 /// Classes of a row in rising order. No index: class k is at k. No weights: each counts 1. Values are
 /// finite or, where each has a weight, -inf.
 template <typename T>
@@ -92,57 +104,60 @@ static inline void choose_thresholds(const Candidates<T>& from, T* thresholds) {
 /// The first threshold (kThresholds: none) over which the target lies, but for rounding.
 template <bool weighted, typename T>
 static int guess_threshold(const Candidates<T>& from, const T* thresholds, uint64_t target) {
-  AnySum masses[kThresholds];
-  int64_t counts[kThresholds] = {};
+  AnySum sums[kThresholds];
   for_each_vec<T>(0, from.count, [&](auto at) TG_INLINE {
     const auto x = present(at, from.x);
-    if constexpr (weighted) {
-      const auto weight = halved(at.load(from.weight));
-      for (int j = 0; j < kThresholds; ++j) masses[j].add(reaches(x, thresholds[j]), weight);
-    } else {
-      for (int j = 0; j < kThresholds; ++j) counts[j] += count_of(reaches(x, thresholds[j]));
-    }
+    const auto measure = [&]() TG_INLINE {
+      if constexpr (weighted)
+        return halved(at.load(from.weight));
+      else
+        return decltype(halved(indices(at)))(1.0f);
+    }();
+    for (int j = 0; j < kThresholds; ++j) sums[j].add(reaches(x, thresholds[j]), measure);
   });
-  const double wanted = static_cast<double>(target);
+  const auto wanted = static_cast<float>(weighted ? target / 2 : target);
   int j = 0;
-  while (j < kThresholds &&
-         (weighted ? 2.0 * masses[j].total() : static_cast<double>(counts[j])) < wanted)
-    ++j;
+  while (j < kThresholds && sums[j].total() < wanted) ++j;
   return j;
 }
 
 /// What a bracket of values divides candidates into.
 struct Divided {
-  uint64_t above = 0;    // mass or number of those >= high
-  uint64_t between = 0;  // of those in (low, high), which are copied
-  int64_t above_count = 0;
-  int64_t ties = 0;  // how many are equal to low < high
+  uint64_t above;    // mass or number of those >= high
+  uint64_t between;  // of those in (low, high), which are listed
+  int64_t above_count;
 };
 
 template <bool weighted, typename T>
-static Divided divide(const Candidates<T>& from, T low, T high, List<T>& to) {
-  WordSum above, between;
-  int64_t count = 0, above_count = 0, ties = 0;
+static Divided divide(const Candidates<T>& from, T low, T high, const WeightScale<T>& scale,
+                      List<T>& to) {
+  WordSum above;
+  int64_t count = 0, above_count = 0;
   for_each_vec<T>(0, from.count, [&](auto at) TG_INLINE {
     const auto x = present(at, from.x);
     const auto over = reaches(x, high);
     const auto inside = but_not(exceeds(x, low), over);
-    ties += count_of(but_not(equals(x, low), over));
     above_count += count_of(over);
     append(inside, x, to.x + count);
     append(inside, from.index == nullptr ? indices(at) : at.load(from.index), to.index + count);
-    if constexpr (weighted) {
-      const auto weight = at.load(from.weight);
-      above.add(only(over, weight));
-      between.add(only(inside, weight));
-      append(inside, weight, to.weight + count);
-    }
+    if constexpr (weighted) above.add(only(over, at.load(from.weight)));
     count += count_of(inside);
   });
   to.count = count;
-  const auto number = [](int64_t n) { return static_cast<uint64_t>(n); };
-  return {weighted ? above.total() : number(above_count),
-          weighted ? between.total() : number(count), above_count, ties};
+  if constexpr (weighted)
+    return {above.total(), weigh(static_cast<const T*>(to.x), count, scale, to.weight),
+            above_count};
+  else
+    return {static_cast<uint64_t>(above_count), static_cast<uint64_t>(count), above_count};
+}
+
+template <typename T>
+static int64_t count_ties(const Candidates<T>& from, T value) {
+  int64_t count = 0;
+  for_each_vec<T>(0, from.count, [&](auto at) TG_INLINE {
+    count += count_of(equals(present(at, from.x), value));
+  });
+  return count;
 }
 
 /// Position of the n-th candidate of that value, n > 0; there are so many.
@@ -161,6 +176,22 @@ static int64_t find_tie(const Candidates<T>& from, T value, int64_t n) {
   return k;
 }
 
+template <typename T>
+static inline int64_t index_of(const Candidates<T>& from, int64_t at) {
+  return from.index == nullptr ? at : static_cast<int64_t>(from.index[at]);
+}
+
+/// How many of the candidates equal to low < high have that mass; 0 if all together do not.
+template <bool weighted, typename T>
+static int64_t tie_that_reaches(const Candidates<T>& from, T low, T high, uint64_t mass) {
+  const int64_t ties = low < high && low >= -math::kLargest<T> ? count_ties(from, low) : 0;
+  if (ties == 0) return 0;
+  const uint64_t weight = weighted ? from.weight[find_tie(from, low, 1)] : 1;
+  if (weight == 0) return 0;
+  const uint64_t needed = (mass + weight - 1) / weight;
+  return needed <= static_cast<uint64_t>(ties) ? static_cast<int64_t>(needed) : 0;
+}
+
 /// Of at most kSorted candidates.
 template <bool weighted, typename T>
 static Edge<T> select_few(const Candidates<T>& from, uint64_t target) {
@@ -176,13 +207,15 @@ static Edge<T> select_few(const Candidates<T>& from, uint64_t target) {
     ++kept;
   } while (sum < target && kept < from.count);
   const int64_t last = order[kept - 1];
-  return {from.x[last], from.index == nullptr ? last : from.index[last], kept};
+  return {from.x[last], index_of(from, last), kept};
 }
 
 /// The shortest prefix with a mass (a number, if not `weighted`) of at least target, which is at
-/// least 1 and at most that of all candidates. `spare`: two lists as long as they are.
+/// least 1 and at most that of all candidates. `scale`: of the weights. `spare`: two lists as long as
+/// they are.
 template <bool weighted, typename T>
-static Edge<T> select_edge(Candidates<T> from, uint64_t target, List<T>* spare) {
+static Edge<T> select_edge(Candidates<T> from, uint64_t target, const WeightScale<T>& scale,
+                           List<T>* spare) {
   constexpr T kInfinity = static_cast<T>(__builtin_inf());
   int64_t before = 0;
   for (int which = 0; from.count > kSorted; which ^= 1) {
@@ -193,7 +226,7 @@ static Edge<T> select_edge(Candidates<T> from, uint64_t target, List<T>* spare) 
     while (true) {
       const T high = j > 0 ? thresholds[j - 1] : kInfinity;
       const T low = j < kThresholds ? thresholds[j] : -kInfinity;
-      const Divided parts = divide<weighted>(from, low, high, spare[which]);
+      const Divided parts = divide<weighted>(from, low, high, scale, spare[which]);
       const uint64_t beyond = parts.above + parts.between;
       if (target <= parts.above) {
         while (j > 0 && thresholds[j - 1] == high) --j;
@@ -202,14 +235,10 @@ static Edge<T> select_edge(Candidates<T> from, uint64_t target, List<T>* spare) 
         before += parts.above_count;
         break;
       } else {
-        const uint64_t weight =
-            weighted && parts.ties > 0 ? from.weight[find_tie(from, low, 1)] : 1;
-        const uint64_t needed = weight > 0 ? (target - beyond + weight - 1) / weight : 1;
-        if (weight > 0 && needed <= static_cast<uint64_t>(parts.ties)) {
-          const int64_t at = find_tie(from, low, static_cast<int64_t>(needed));
-          return {low, from.index == nullptr ? at : from.index[at],
-                  before + parts.above_count + spare[which].count + static_cast<int64_t>(needed)};
-        }
+        const int64_t tie = tie_that_reaches<weighted>(from, low, high, target - beyond);
+        if (tie > 0)
+          return {low, index_of(from, find_tie(from, low, tie)),
+                  before + parts.above_count + spare[which].count + tie};
         while (j < kThresholds && thresholds[j] == low) ++j;
       }
     }

@@ -209,6 +209,7 @@ static void hard_spatial(const PlannedParams& a, const Group& group, T* scratch)
     const bool drawn = best.drawn() && math::valid_temperature(group.tau_of(i));
     keep_choice(a, group.index + i, drawn ? best.index : 0);
   });
+  keep_logits(a, group);
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

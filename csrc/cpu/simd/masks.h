@@ -96,7 +96,10 @@ TG_STAGE bool unordered(T a, T b) {
 TG_STAGE bool at_or_before(uint32_t index, int64_t limit) {
   return static_cast<int64_t>(index) <= limit;
 }
+TG_STAGE bool both(bool a, bool b) { return a && b; }
+TG_STAGE bool either(bool a, bool b) { return a || b; }
 TG_STAGE bool but_not(bool a, bool b) { return a && !b; }
+TG_STAGE bool any_of(bool mask) { return mask; }
 TG_STAGE int64_t count_of(bool mask) { return mask; }
 TG_STAGE uint32_t only(bool mask, uint32_t word) { return mask ? word : 0; }
 template <typename T>
@@ -189,12 +192,6 @@ struct Mask {
   TG_MEMBER Vec<float> add(int p, Vec<float> sum, Vec<float> value) const {
     return add_lanes(part[p], sum, value);
   }
-  TG_MEMBER friend Mask operator|(const Mask& a, const Mask& b) {
-    return of([&](int p) TG_INLINE { return a.part[p] | b.part[p]; });
-  }
-  TG_MEMBER friend Mask operator&(const Mask& a, const Mask& b) {
-    return of([&](int p) TG_INLINE { return a.part[p] & b.part[p]; });
-  }
 };
 
 /// Absent elements are -inf.
@@ -247,8 +244,22 @@ TG_STAGE LaneMask unordered_lanes(Vec<float> a, Vec<float> b) {
 #undef TG_COMPARE
 
 template <int parts>
+TG_STAGE Mask<parts> both(const Mask<parts>& a, const Mask<parts>& b) {
+  return Mask<parts>::of([&](int p) TG_INLINE { return a.part[p] & b.part[p]; });
+}
+template <int parts>
+TG_STAGE Mask<parts> either(const Mask<parts>& a, const Mask<parts>& b) {
+  return Mask<parts>::of([&](int p) TG_INLINE { return a.part[p] | b.part[p]; });
+}
+template <int parts>
 TG_STAGE Mask<parts> but_not(const Mask<parts>& a, const Mask<parts>& b) {
   return Mask<parts>::of([&](int p) TG_INLINE { return a.part[p] & ~b.part[p]; });
+}
+template <int parts>
+TG_STAGE bool any_of(const Mask<parts>& mask) {
+  LaneMask any = mask.part[0];
+  for (int p = 1; p < parts; ++p) any |= mask.part[p];
+  return bits_of_lanes(any) != 0;
 }
 template <int parts>
 TG_STAGE int64_t count_of(const Mask<parts>& mask) {

@@ -34,6 +34,7 @@
 #include <torch_gumbel/options.h>
 #include <torch_gumbel/probabilities.h>
 #include <torch_gumbel/sampling.h>
+#include <torch_gumbel/subset.h>
 
 #include <string>
 

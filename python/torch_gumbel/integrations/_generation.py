@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -24,7 +25,7 @@ class Sampler:
 
     def __init__(
         self,
-        filters: dict[str, float | Tensor | None],
+        filters: dict[str, Any],
         pad_token_id: int | None,
         generator: Generator | None,
         key: Tensor | None,

@@ -15,11 +15,6 @@ dim3 blockDim, gridDim;
 namespace cuda_model {
 namespace {
 
-std::string text_of(uint3 index) {
-  return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " +
-         std::to_string(index.z) + ")";
-}
-
 bool same_place(const std::source_location& a, const std::source_location& b) {
   return a.line() == b.line() && a.column() == b.column() &&
          (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
@@ -52,50 +47,65 @@ void Block::fail(const std::string& what, const std::string& place) {
   __builtin_unreachable();
 }
 
-void Block::begin_launch(const std::string& kernel, dim3 grid, dim3 block) {
+void Block::begin_launch(const std::string& kernel, dim3 grid, dim3 block, unsigned cluster) {
   kernel_name_ = kernel;
   gridDim = grid;
   blockDim = block;
-  threads_.resize(block.x * block.y * block.z);
-  ordering_.first_block = ordering_.block + 1;
+  size_ = block.x * block.y * block.z;
+  threads_.resize(size_t{size_} * cluster);
+  ordering_.first_block = last_block_ + 1;
 }
 
-void Block::prepare() {
+void Block::prepare(const std::vector<dim3>& indices) {
   const auto entry = [] { cuda_model::block().run_current(); };
-  for (unsigned i = 0; i < size(); ++i) {
+  for (unsigned i = 0; i < threads_.size(); ++i) {
     Thread& thread = threads_[i];
-    thread.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
-    thread.number = i;
-    thread.meetings = 0;
+    const unsigned number = i % size_;
+    thread.index = {number % blockDim.x, number / blockDim.x % blockDim.y,
+                    number / blockDim.x / blockDim.y};
+    thread.number = number;
+    thread.meetings = thread.arrived = thread.passed = 0;
     thread.state = State::kReady;
     thread.fiber.prepare(stacks_.at(i), entry);
   }
-  warps_.assign((size() + kWarp - 1) / kWarp, {});
-  waiting_ = 0;
+  members_.assign(indices.size(), {});
+  for (unsigned i = 0; i < indices.size(); ++i) {
+    members_[i].index = {indices[i].x, indices[i].y, indices[i].z};
+    members_[i].block = ++last_block_;
+    members_[i].barrier = ++last_barrier_;
+    members_[i].warps.assign((size_ + kWarp - 1) / kWarp, {});
+  }
+  arrived_ = cluster_barriers_ = 0;
   failure_.clear();
-  ++ordering_.block;
-  ++ordering_.barrier;
   if (!kChecked) return;
-  ordering_.seen.assign(size() * kWarp, 0);
-  for (unsigned i = 0; i < size(); ++i) ordering_.of(i)[i % kWarp] = 1;
+  ordering_.seen.assign(threads_.size() * kWarp, 0);
+  for (const Thread& thread : threads_)
+    ordering_.seen[static_cast<size_t>(&thread - threads_.data()) * kWarp + thread.number % kWarp] =
+        1;
+}
+
+/// Makes a block of the cluster the one that runs.
+void Block::enter(unsigned rank) {
+  first_ = rank * size_;
+  const Member& member = members_[rank];
+  blockIdx = member.index;
+  ordering_.block = member.block;
+  ordering_.barrier = member.barrier;
+  enter_block_memory(rank);
 }
 
 void Block::run_current() {
   kernel_.call(kernel_.address, arguments_);
-  current_->state = State::kEnded;
+  end_thread();
   current_->fiber.suspend(true);
-}
-
-std::vector<unsigned> Block::order() {
-  return shuffled(settings().order, settings().seed + ordering_.block, size());
 }
 
 bool Block::run_ready(const std::vector<unsigned>& order) {
   bool any = false;
   for (const unsigned i : order) {
-    if (threads_[i].state != State::kReady) continue;
+    if (at(i).state != State::kReady) continue;
     any = true;
-    current_ = &threads_[i];
+    current_ = &at(i);
     threadIdx = current_->index;
     current_->fiber.resume();
     current_ = nullptr;
@@ -104,13 +114,24 @@ bool Block::run_ready(const std::vector<unsigned>& order) {
   return any;
 }
 
-void Block::run(dim3 index, const Kernel& kernel, void* const* arguments) {
-  blockIdx = {index.x, index.y, index.z};
+/// Runs each block until none of its threads is ready. Whether any was.
+bool Block::run_all() {
+  const Settings& set = settings();
+  const uint64_t seed = set.seed + last_block_;
+  const std::vector<unsigned> sequence = shuffled(set.order, seed, size_);
+  bool any = false;
+  for (const unsigned rank : shuffled(set.order, seed, blocks())) {
+    enter(rank);
+    while (run_ready(sequence)) any = true;
+  }
+  return any;
+}
+
+void Block::run(const std::vector<dim3>& indices, const Kernel& kernel, void* const* arguments) {
   kernel_ = kernel;
   arguments_ = arguments;
-  prepare();
-  const std::vector<unsigned> sequence = order();
-  while (run_ready(sequence)) {
+  prepare(indices);
+  while (run_all()) {
   }
   const auto ended = [](const Thread& t) { return t.state == State::kEnded; };
   if (!std::all_of(threads_.begin(), threads_.end(), ended)) throw Fault(describe_stuck());
@@ -122,29 +143,29 @@ Count Block::wait_at_barrier(bool yes, const std::source_location& where) {
   me.yes = yes;
   me.where = where;
   check_barrier_place(me);
-  if (++waiting_ < size()) {
+  if (++mine().waiting < size()) {
     me.state = State::kAtBarrier;
     me.fiber.suspend();
   } else {
     release_barrier();
   }
-  return {last_yes_, size()};
+  return {mine().last_yes, size()};
 }
 
 void Block::release_barrier() {
-  waiting_ = 0;
-  last_yes_ = 0;
-  for (Thread& thread : threads_) {
-    last_yes_ += thread.yes;
-    thread.state = State::kReady;
+  mine().waiting = 0;
+  mine().last_yes = 0;
+  for (unsigned i = 0; i < size(); ++i) {
+    mine().last_yes += at(i).yes;
+    at(i).state = State::kReady;
   }
-  ++ordering_.barrier;
+  ordering_.barrier = mine().barrier = ++last_barrier_;
 }
 
 /// One that waits at another barrier will never come to this one.
 void Block::check_barrier_place(const Thread& arriving) {
-  if (waiting_ == 0) first_at_barrier_ = arriving.number;
-  const Thread& other = threads_[first_at_barrier_];
+  if (mine().waiting == 0) mine().first_at_barrier = arriving.number;
+  const Thread& other = at(mine().first_at_barrier);
   if (same_place(other.where, arriving.where)) return;
   fail(
       "a barrier, while " + text_of(other.index) + " waits at another one, " + text_of(other.where),
@@ -162,8 +183,9 @@ uint64_t Block::meet_in_warp(const Meeting& meeting) {
   Gathering& gathering = gathering_of(meeting, first, lane);
   gathering.arrived |= 1u << lane;
   if (gathering.arrived == meeting.mask) {
-    gathering = warps_[first / kWarp].back();
-    warps_[first / kWarp].pop_back();
+    std::vector<Gathering>& all = mine().warps[first / kWarp];
+    gathering = all.back();
+    all.pop_back();
     conclude(meeting, first);
   } else {
     me.fiber.suspend();
@@ -172,11 +194,11 @@ uint64_t Block::meet_in_warp(const Meeting& meeting) {
 }
 
 /// The one of this mask, begun with this thread if there is none.
-Block::Gathering& Block::gathering_of(const Meeting& meeting, unsigned first, unsigned me) {
-  std::vector<Gathering>& all = warps_[first / kWarp];
+Gathering& Block::gathering_of(const Meeting& meeting, unsigned first, unsigned me) {
+  std::vector<Gathering>& all = mine().warps[first / kWarp];
   for (Gathering& one : all) {
     if (one.mask != meeting.mask) continue;
-    const Thread& other = threads_[first + one.lane];
+    const Thread& other = at(first + one.lane);
     if (!same_place(other.where, meeting.where))
       refuse_meeting(meeting, "names lane " + std::to_string(one.lane) + ", which is at " +
                                   text_of(other.where));
@@ -208,9 +230,10 @@ void Block::check_may_come(const Meeting& mine, unsigned me, unsigned lane) {
   };
   const unsigned number = current_->number - me + lane;
   if (number >= size()) refuse("the block does not have");
-  const Thread& other = threads_[number];
+  const Thread& other = at(number);
   if (other.state == State::kEnded) refuse("has ended");
-  if (other.state == State::kAtBarrier) refuse("waits at the barrier of " + text_of(other.where));
+  if (other.state == State::kAtBarrier || other.state == State::kAtCluster)
+    refuse("waits at the barrier of " + text_of(other.where));
   if (other.state == State::kInWarp && (other.meeting->mask >> me & 1) != 0)
     refuse("gives mask " + hexadecimal(other.meeting->mask) + " at " + text_of(other.where));
 }
@@ -220,16 +243,16 @@ void Block::conclude(const Meeting& meeting, unsigned first) {
   bool any = false;
   for (unsigned lane = 0; lane < kWarp; ++lane) {
     if ((meeting.mask >> lane & 1) == 0) continue;
-    Thread& thread = threads_[first + lane];
+    Thread& thread = at(first + lane);
     const Meeting& theirs = *thread.meeting;
-    if (theirs.source >= 0) thread.result = threads_[first + theirs.source].meeting->value;
+    if (theirs.source >= 0) thread.result = at(first + theirs.source).meeting->value;
     if (meeting.fold != nullptr) folded = any ? meeting.fold(folded, theirs.value) : theirs.value;
     any = true;
   }
   for (unsigned lane = 0; lane < kWarp; ++lane) {
     if ((meeting.mask >> lane & 1) == 0) continue;
-    if (meeting.fold != nullptr) threads_[first + lane].result = folded;
-    threads_[first + lane].state = State::kReady;
+    if (meeting.fold != nullptr) at(first + lane).result = folded;
+    at(first + lane).state = State::kReady;
   }
   const bool orders_memory = meeting.source < 0 && meeting.fold == nullptr;
   if (kChecked && orders_memory) order_lanes(meeting.mask, first);
@@ -240,33 +263,13 @@ void Block::order_lanes(unsigned mask, unsigned first) {
   uint32_t joined[kWarp] = {};
   for (unsigned lane = 0; lane < kWarp; ++lane)
     for (unsigned other = 0; (mask >> lane & 1) != 0 && other < kWarp; ++other)
-      joined[other] = std::max(joined[other], ordering_.of(first + lane)[other]);
+      joined[other] = std::max(joined[other], seen_by(first + lane)[other]);
   for (unsigned lane = 0; lane < kWarp; ++lane) {
     if ((mask >> lane & 1) == 0) continue;
-    uint32_t* seen = ordering_.of(first + lane);
+    uint32_t* seen = seen_by(first + lane);
     std::copy(joined, joined + kWarp, seen);
     ++seen[lane];  // what comes now is later
   }
-}
-
-std::string Block::describe_stuck() const {
-  for (const Thread& waiting : threads_) {
-    if (waiting.state == State::kEnded) continue;
-    const bool at_barrier = waiting.state == State::kAtBarrier;
-    const std::string what = at_barrier ? "a barrier" : waiting.meeting->name;
-    const unsigned first = at_barrier ? 0 : waiting.number / kWarp * kWarp;
-    const unsigned count = at_barrier ? size() : std::min(kWarp, size() - first);
-    for (unsigned i = first; i < first + count; ++i) {
-      const Thread& missing = threads_[i];
-      const bool named = at_barrier || (waiting.meeting->mask >> (i - first) & 1) != 0;
-      if (!named || missing.state == waiting.state) continue;
-      const bool ended = missing.state == State::kEnded;
-      return name_of(waiting) + ", at " + text_of(waiting.where) + ": " + what + " that thread " +
-             text_of(missing.index) + " does not reach: it " +
-             (ended ? "has ended" : "waits at " + text_of(missing.where));
-    }
-  }
-  return "kernel " + kernel_name_ + ": threads wait for each other";
 }
 
 int lane() { return static_cast<int>(block().current()->number % kWarp); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The threads of the block that runs: what each waits for, and which ones meet.
+// The threads of the block that runs, and of the others of its cluster: what each waits for, and
+// which ones meet.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +19,14 @@ namespace cuda_model {
 
 constexpr unsigned kWarp = 32;
 
-enum class State { kReady, kAtBarrier, kInWarp, kEnded };
+enum class State { kReady, kAtBarrier, kInWarp, kAtCluster, kEnded };
 
 struct Thread {
   Fiber fiber;
   uint3 index;
-  unsigned number;    // in the block
-  uint32_t meetings;  // of its warp, that it was at
+  unsigned number;           // in the block
+  uint32_t meetings;         // of its warp, that it was at
+  uint32_t arrived, passed;  // barriers of the cluster
   State state;
   bool yes;  // kAtBarrier
   std::source_location where;
@@ -34,30 +36,52 @@ struct Thread {
 
 /// Counts of ordering events, by which memory.cpp tells what is ordered.
 struct Ordering {
-  uint32_t block = 0;        // grows with each block
+  uint32_t block = 0;        // of the block that runs; another one has another
   uint32_t first_block = 1;  // of this launch
-  uint32_t barrier = 0;      // grows with each block and barrier
+  uint32_t barrier = 0;      // the last one of the block that runs; another one has another
   /// Per thread and lane of its warp: up to which __syncwarp() of that lane it has seen everything.
   /// The thread's own entry counts its own, from 1.
   std::vector<uint32_t> seen;
+};
 
-  uint32_t* of(unsigned thread) { return &seen[thread * kWarp]; }
+/// Lanes of a warp that gave the same mask and wait for the rest of it.
+struct Gathering {
+  unsigned mask, arrived;
+  unsigned lane;  // that came first
+};
+
+/// A block of the cluster.
+struct Member {
+  uint3 index;
+  uint32_t block, barrier;  // as Ordering has them
+  unsigned waiting = 0;     // at the barrier
+  unsigned first_at_barrier = 0;
+  unsigned last_yes = 0;      // of the last barrier
+  unsigned ended = 0;         // threads
+  uint32_t passed = 0;        // barriers of the cluster that a thread had passed when it ended
+  int64_t read_arrived = -1;  // barriers before the last reads of other blocks from its memory
+  const void* read_at = nullptr;
+  std::vector<std::vector<Gathering>> warps;
 };
 
 class Block {
  public:
-  /// Runs one block to its end; throws Fault.
-  void run(dim3 index, const Kernel& kernel, void* const* arguments);
+  /// Runs the blocks of a cluster, or one, to their ends; throws Fault.
+  void run(const std::vector<dim3>& indices, const Kernel& kernel, void* const* arguments);
 
-  void begin_launch(const std::string& kernel, dim3 grid, dim3 block);
+  void begin_launch(const std::string& kernel, dim3 grid, dim3 block, unsigned cluster);
 
   Thread* current() { return current_; }
-  Thread& thread(unsigned number) { return threads_[number]; }
-  unsigned size() const { return static_cast<unsigned>(threads_.size()); }
+  unsigned size() const { return size_; }
   const Ordering& ordering() const { return ordering_; }
   uint32_t seen(unsigned thread, unsigned lane) const {
-    return ordering_.seen[thread * kWarp + lane];
+    return ordering_.seen[(first_ + thread) * kWarp + lane];
   }
+  unsigned rank() const { return first_ / size_; }
+  unsigned blocks() const { return static_cast<unsigned>(members_.size()); }
+  Member& member(unsigned rank) { return members_[rank]; }
+  bool has_ended(unsigned rank) const { return members_[rank].ended == size_; }
+  bool is_in_cluster(uint32_t block) const { return block >= members_[0].block; }
   Stacks& stacks() { return stacks_; }
 
   /// From a thread: ends the block with a Fault, and never returns.
@@ -67,17 +91,21 @@ class Block {
 
   Count wait_at_barrier(bool yes, const std::source_location& where);
   uint64_t meet_in_warp(const Meeting& meeting);
+  void arrive_at_cluster(const std::source_location& where);
+  void wait_at_cluster(const std::source_location& where);
+  void* map_shared(void* address, int rank, const std::source_location& where);
   void run_current();
 
  private:
-  /// Lanes of a warp that gave the same mask and wait for the rest of it.
-  struct Gathering {
-    unsigned mask, arrived;
-    unsigned lane;  // that came first
-  };
+  /// Of the block that runs.
+  Thread& at(unsigned number) { return threads_[first_ + number]; }
+  Member& mine() { return members_[rank()]; }
+  uint32_t* seen_by(unsigned thread) { return &ordering_.seen[(first_ + thread) * kWarp]; }
 
-  void prepare();
-  std::vector<unsigned> order();
+  void prepare(const std::vector<dim3>& indices);
+  void enter(unsigned rank);
+  void end_thread();
+  bool run_all();
   bool run_ready(const std::vector<unsigned>& order);
   void release_barrier();
   void check_barrier_place(const Thread& arriving);
@@ -87,24 +115,28 @@ class Block {
   [[noreturn]] void refuse_meeting(const Meeting& meeting, const std::string& what);
   void conclude(const Meeting& meeting, unsigned first);
   void order_lanes(unsigned mask, unsigned first);
-  std::string describe_stuck() const;
+  std::string describe_stuck();
+  const Thread* missing_for(const Thread& waiting);
 
-  std::vector<Thread> threads_;
-  std::vector<std::vector<Gathering>> warps_;
+  std::vector<Thread> threads_;  // of one block after the other
+  std::vector<Member> members_ = std::vector<Member>(1);
+  unsigned size_ = 0, first_ = 0;  // threads of a block; the first one of that which runs
+  unsigned arrived_ = 0;           // threads, at the barrier of the cluster
+  uint32_t cluster_barriers_ = 0;
+  uint32_t last_block_ = 0, last_barrier_ = 0;
   Stacks stacks_;
   Ordering ordering_;
   Thread* current_ = nullptr;
   Kernel kernel_ = {};
   void* const* arguments_ = nullptr;
   std::string kernel_name_, failure_;
-  unsigned waiting_ = 0;  // at the barrier
-  unsigned first_at_barrier_ = 0;
-  unsigned last_yes_ = 0;  // of the last barrier
 };
 
 extern Block the_block;
 inline Block& block() { return the_block; }
 
+/// "(0, 0, 0)".
+std::string text_of(uint3 index);
 /// "file.cuh:12", without directories.
 std::string text_of(const std::source_location& where);
 

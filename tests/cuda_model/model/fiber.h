@@ -44,7 +44,7 @@ class Stacks {
   bool own(const void* address) const;
 
  private:
-  static constexpr size_t kGuard = 4096, kMost = 1024;
+  static constexpr size_t kGuard = 4096, kMost = 4096;
   char* memory_ = nullptr;
 };
 

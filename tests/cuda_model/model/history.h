@@ -2,6 +2,7 @@
 // Who wrote and read a few bytes of memory, and whether the next access comes in order.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "block.h"
@@ -11,14 +12,18 @@ namespace cuda_model {
 struct Access {
   uint32_t block = 0;  // as Ordering counts them; 0: there was none
   uint32_t barrier = 0;
-  uint32_t thread = 0;
-  uint32_t count = 0;  // of __syncwarp() of that thread, from 1
+  uint16_t thread = 0;
+  uint16_t arrived = 0;  // of barriers of the cluster, at which that thread has arrived
+  uint32_t count = 0;    // of __syncwarp() of that thread, from 1
   const void* instruction = nullptr;
 };
 
-/// Whether everything until `earlier` happened before what thread `now.thread` does now.
+/// Whether everything until `earlier` happened before what thread `now.thread`, which runs, does
+/// now.
 inline bool ordered(const Access& earlier, const Access& now) {
   if (earlier.block < block().ordering().first_block) return true;  // of an earlier launch, or none
+  if (block().is_in_cluster(earlier.block) && earlier.arrived < block().current()->passed)
+    return true;
   if (earlier.block != now.block) return false;
   if (earlier.barrier != now.barrier || earlier.thread == now.thread) return true;
   if (earlier.thread / kWarp != now.thread / kWarp) return false;
@@ -80,7 +85,7 @@ class History {
     for (unsigned lane = 0; lane < kWarp; ++lane) {
       if ((readers_ >> lane & 1) == 0) continue;
       Access one = read_;
-      one.thread = read_.thread / kWarp * kWarp + lane;
+      one.thread = static_cast<uint16_t>(read_.thread / kWarp * kWarp + lane);
       if (ordered(one, now)) continue;
       read_.thread = one.thread;
       return false;
@@ -94,7 +99,8 @@ class History {
       read_ = now;
       readers_ = bit;
     } else if (read_.block == now.block && read_.thread / kWarp == now.thread / kWarp) {
-      if (now.count > read_.count) read_.count = now.count;
+      read_.count = std::max(read_.count, now.count);
+      read_.arrived = std::max(read_.arrived, now.arrived);
       readers_ |= bit;
     } else {
       other_read_ = now;

@@ -10,8 +10,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 #include "banks.h"
 #include "block.h"
@@ -41,7 +43,11 @@ struct Request {
 Access access_now(const Request& request) {
   const Thread& me = *block().current();
   const Ordering& now = block().ordering();
-  return {now.block, now.barrier, me.number, block().seen(me.number, me.number % kWarp),
+  return {now.block,
+          now.barrier,
+          static_cast<uint16_t>(me.number),
+          static_cast<uint16_t>(me.arrived),
+          block().seen(me.number, me.number % kWarp),
           request.instruction};
 }
 
@@ -77,11 +83,16 @@ class SharedBytes {
     histories_ = std::make_unique<History[]>(end_ - begin_);
   }
   bool own(const char* address) const { return address >= begin_ && address < end_; }
-  History& at(const char* address) { return histories_[address - begin_]; }
+  /// Of a byte in that block of the cluster.
+  History& at(const char* address, unsigned rank) {
+    const size_t offset = address - begin_;
+    return rank == 0 ? histories_[offset] : others_[{rank, offset}];
+  }
 
  private:
   char *begin_ = nullptr, *end_ = nullptr;
   std::unique_ptr<History[]> histories_;
+  std::map<std::pair<unsigned, size_t>, History> others_;
 };
 
 SharedBytes& shared_bytes() {
@@ -111,18 +122,32 @@ void count_shared(const Request& request, const Shared& variable) {
                         std::to_string(kMostShared) + " bytes");
 }
 
-void access_shared(const Request& request) {
+/// `request`: of that block's shared variable.
+void access_shared(const Request& request, unsigned rank) {
   const Shared& variable = variable_of(request);
   count_shared(request, variable);
   if (settings().count_banks) banks().see(request.address, request.size, request.instruction);
   const Access access = access_now(request);
   for (size_t i = 0; i < request.size; ++i) {
-    History& history = shared_bytes().at(request.address + i);
-    history.begin_block(access.block);
+    History& history = shared_bytes().at(request.address + i, rank);
+    history.begin_block(block().member(rank).block);
     if ((request.atomic || !request.write) && !history.written())
       refuse(request, "of shared " + variable.name + ", which nobody has written");
     remember(request, access, history, &variable);
   }
+}
+
+/// Of another block of the cluster, while both are there.
+void access_distributed(const Request& request, unsigned rank) {
+  Member& other = block().member(rank);
+  const Thread& me = *block().current();
+  const std::string whose = "of shared memory of block " + std::to_string(rank) + " of the cluster";
+  if (me.passed == 0)
+    refuse(request, whose + ", which may not have begun: before a barrier of the cluster");
+  if (block().has_ended(rank)) refuse(request, whose + ", which has ended");
+  if (int64_t{me.arrived} >= other.read_arrived)
+    other.read_arrived = me.arrived, other.read_at = request.instruction;
+  access_shared(request, rank);
 }
 
 // Global memory: a history for every two bytes, the smallest element.
@@ -169,7 +194,10 @@ void see(void* address, size_t size, bool write, const void* instruction, bool a
   Thread* me = block().current();
   if (me == nullptr || me->fiber.owns(address)) return;
   const Request request = {static_cast<char*>(address), size, write, instruction, atomic};
-  if (shared_bytes().own(request.address)) return access_shared(request);
+  if (shared_bytes().own(request.address)) return access_shared(request, block().rank());
+  unsigned rank = 0;
+  if (char* variable = variable_of_kept(request.address, rank); variable != nullptr)
+    return access_distributed({variable, size, write, instruction, atomic}, rank);
   if (is_builtin(request.address)) return;
   if (block().stacks().own(address)) refuse(request, "of another thread's local memory");
   access_global(request);
@@ -210,6 +238,10 @@ extern "C" void __tsan_read_range(void* address, size_t size) {
 }
 extern "C" void __tsan_write_range(void* address, size_t size) {
   cuda_model::see(address, size, true, __builtin_return_address(0));
+}
+/// The guard of a static variable, in host code.
+extern "C" unsigned char __tsan_atomic8_load(const volatile unsigned char* address, int) {
+  return __atomic_load_n(address, __ATOMIC_ACQUIRE);
 }
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}

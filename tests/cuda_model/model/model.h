@@ -35,6 +35,7 @@ struct Launch {
   std::string kernel;  // "soft_forward_kernel<float>"
   dim3 grid, block;
   size_t dynamic_shared = 0;
+  unsigned cluster = 1;  // blocks
 };
 
 /// The launches since the last call.
@@ -65,7 +66,7 @@ struct Kernel {
 
 /// Runs all blocks. `given`: arguments that the caller has, as far as it is known.
 void launch(const Kernel& kernel, dim3 grid, dim3 block, void** arguments, size_t given,
-            size_t dynamic_shared);
+            size_t dynamic_shared, dim3 cluster = {});
 
 struct Count {
   unsigned count;    // threads that said yes
@@ -90,5 +91,13 @@ int lane();
 unsigned add_atomically(unsigned* at, unsigned value, const void* instruction);
 /// Where it is checked: an access that is ordered with other atomic ones, and as a write with others.
 void see_atomic(void* address, size_t size, const void* instruction);
+
+/// Of this thread's cluster: its block in it, the number of blocks, the two parts of its barrier,
+/// and where a shared variable of this block lies in another one.
+unsigned cluster_rank();
+unsigned cluster_blocks();
+void arrive_at_cluster(const std::source_location& where);
+void wait_at_cluster(const std::source_location& where);
+void* map_shared(void* address, int rank, const std::source_location& where);
 
 }  // namespace cuda_model

@@ -3,8 +3,9 @@
 // file included first, a plain C++ compiler builds the project's .cu and .cuh files as they are.
 //
 // How it runs. cudaLaunchKernel() runs the blocks of the grid one after another, on the caller's
-// thread, before it returns. Every thread of a block is a fiber with its own stack, which runs
-// until a barrier, a shuffle, or a vote, or its end. The order of the threads and of the blocks can
+// thread, before it returns; those of a cluster in turns, from one of its barriers to the next.
+// Every thread of a block is a fiber with its own stack, which runs until a barrier, a shuffle, or
+// a vote, or its end. The order of the threads and of the blocks can
 // be varied (forward, reverse, shuffled by a seed): a result that depends on it lacks a barrier.
 //
 // What it punishes, by throwing cuda_model::Fault with the kernel, block, thread, and place:
@@ -12,13 +13,18 @@
 //   as far as the compiler sees it, another number of arguments than the kernel has;
 // - a barrier, shuffle, or vote that a thread of the block, or a lane that its mask names, does not
 //   reach: because it ended, waits elsewhere (another source line), or gives another mask; a
-//   shuffle from a lane that the mask does not name.
+//   shuffle from a lane that the mask does not name;
+// - a barrier of the cluster without an arrival or a wait, or with two; shared memory of a block
+//   of the cluster that has ended.
 // Where it is built with CUDA_MODEL_CHECKED, every access that a kernel makes is seen as well
 // (model/memory.cpp says how), and it also punishes
 // - a read or write of shared memory, or of global memory, that no barrier orders after another
-//   thread's conflicting access; between blocks of a launch nothing is ordered. __syncwarp() orders
-//   the lanes it names, shuffles and votes order nothing. Atomic additions are ordered with each
-//   other, and like writes with other accesses;
+//   thread's conflicting access; between blocks of a launch nothing is ordered but what comes before
+//   an arrival at their cluster's barrier and after the wait for it. __syncwarp() orders the lanes it
+//   names, shuffles and votes order nothing. Atomic additions are ordered with each other, and like
+//   writes with other accesses;
+// - shared memory of another block of the cluster before its first barrier, when that block may not
+//   have begun, and the end of a block that nothing orders after the reads of its shared memory;
 // - shared memory read before it was written in this block, or outside every shared variable;
 // - global memory outside a heap block (address sanitizer's shadow), another thread's stack;
 // - misaligned accesses by a type that asks for alignment, array indices out of bounds, signed

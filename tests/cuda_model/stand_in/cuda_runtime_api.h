@@ -15,6 +15,29 @@ using cudaStream_t = CUstream_st*;
 
 enum cudaError_t { cudaSuccess = 0 };
 
+/// What a launch may ask for beside its sizes; here the blocks of a cluster alone.
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension = 4 };
+union cudaLaunchAttributeValue {
+  struct {
+    unsigned x, y, z;
+  } clusterDim;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+
 /// A launch that is wrong throws cuda_model::Fault, so nothing is ever left to ask for.
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }

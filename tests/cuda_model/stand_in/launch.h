@@ -24,6 +24,14 @@ void call(const void* kernel, void* const* arguments) {
             std::index_sequence_for<A...>{});
 }
 
+inline dim3 cluster_of(const cudaLaunchConfig_t& config) {
+  dim3 found;
+  for (unsigned i = 0; i < config.numAttrs; ++i)
+    found = {config.attrs[i].val.clusterDim.x, config.attrs[i].val.clusterDim.y,
+             config.attrs[i].val.clusterDim.z};
+  return found;
+}
+
 }  // namespace cuda_model
 
 /// Inlined, because only there may the compiler know how many arguments the caller has.
@@ -37,5 +45,26 @@ __attribute__((always_inline)) inline cudaError_t cudaLaunchKernel(void (*kernel
   cuda_model::launch({reinterpret_cast<const void*>(kernel), cuda_model::call<A...>, sizeof...(A)},
                      grid, block, arguments, known ? bytes / sizeof(void*) : sizeof...(A),
                      dynamic_shared);
+  return cudaSuccess;
+}
+
+template <typename... A, typename... Given>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(A...),
+                               Given&&... given) {
+  const auto with = [&](A... values) {
+    void* arguments[] = {&values..., nullptr};
+    cuda_model::launch(
+        {reinterpret_cast<const void*>(kernel), cuda_model::call<A...>, sizeof...(A)},
+        config->gridDim, config->blockDim, arguments, sizeof...(A), config->dynamicSmemBytes,
+        cuda_model::cluster_of(*config));
+  };
+  with(std::forward<Given>(given)...);
+  return cudaSuccess;
+}
+
+/// Every kernel is for the newest device.
+template <typename... A>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)(A...)) {
+  attributes->ptxVersion = 120;
   return cudaSuccess;
 }

@@ -9,7 +9,7 @@ import numpy as np
 from .data_types import Array
 from .errors import PtxError
 from .memory import Memory
-from .program import BARRIER, BRANCH, Program, Step
+from .program import BARRIER, BRANCH, CLUSTER_BARRIER, Program, Step
 from .registers import Registers
 from .threads import Grid, Threads
 
@@ -81,7 +81,7 @@ class Launch:
             threads = self.grid.index[threads][taken]
         if step.control == BRANCH:
             self._join(groups, step.target, threads)
-        elif step.control == BARRIER:
+        elif step.control in (BARRIER, CLUSTER_BARRIER):
             self._join(waiting, at + 1, threads)
 
     def _join(self, groups: Groups, at: int, threads: Threads) -> None:
@@ -104,6 +104,19 @@ class Launch:
                 raise PtxError(f"{self._program.kernel.name}: threads of a block wait at "
                                "different barriers")  # fmt: skip
             barrier_of_block[blocks] = at
+        if self.grid.cluster > 1:
+            self._check_clusters(barrier_of_block.reshape(-1, self.grid.cluster))
+
+    def _check_clusters(self, barriers: Array) -> None:
+        for of_blocks in barriers:
+            found = set(map(int, of_blocks))
+            if len(found) > 1 and any(map(self._of_cluster, found)):
+                name = self._program.kernel.name
+                raise PtxError(f"{name}: a block of a cluster does not come to its barrier")
+
+    def _of_cluster(self, at: int) -> bool:
+        """Whether the instruction before is a wait for the cluster."""
+        return at > 0 and self._program.step(at - 1).control == CLUSTER_BARRIER
 
     def _guarded(self, step: Step, threads: Threads) -> Array:
         predicate = self._views[step.guard][threads]

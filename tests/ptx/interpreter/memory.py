@@ -14,6 +14,8 @@ from .threads import Grid
 
 FIRST_ADDRESS, PAGE = 0x1234_0000_0000, 4096
 WIDEST = 16  # bytes of one access
+# Generic addresses of shared memory: of the own block, then of each block of the cluster.
+SHARED_WINDOW, WINDOW_BITS = 0x7000_0000_0000, 32
 UNWRITTEN = 0xCB  # every byte of shared memory at first
 Value: TypeAlias = "float | int | str"  # a str is a buffer's name
 Argument: TypeAlias = "Value | Sequence[tuple[str, Value]]"
@@ -137,7 +139,20 @@ class Memory:
             self._check(address, size, self._shared_bytes, space, threads)
             offsets = self._grid.block[threads] * self._shared_step + address
             return [_Part(self._shared, offsets, slice(None))]
+        if space == "generic" and (address >= SHARED_WINDOW).any():
+            return [_Part(self._shared, self._generic_shared(address, size, threads), slice(None))]
         return self._locate_global(address, size, threads)
+
+    def _generic_shared(self, address: Array, size: int, threads: Array) -> Array:
+        """Where generic addresses of shared memory lie in that of all blocks."""
+        window, offset = np.divmod(address - SHARED_WINDOW, 1 << WINDOW_BITS)
+        if (window < 0).any() or (window > self._grid.cluster).any():
+            raise PtxError("generic addresses of shared memory and others, or of no block")
+        self._check(offset, size, self._shared_bytes, "shared", threads)
+        own = self._grid.block[threads]
+        first = own - own % self._grid.cluster
+        block = np.where(window == 0, own, first + window - 1)
+        return block * self._shared_step + offset
 
     def _check(self, address: Array, size: int, end: int, space: str, threads: Array) -> None:
         outside = (address < 0) | (address + size > end)

@@ -41,12 +41,13 @@ class Module:
         *,
         order: str = "all",
         dynamic_shared: int = 0,
+        cluster: int = 1,
     ) -> None:
         """Runs a kernel to its end; see the package for arguments, buffers, order, and errors."""
         if order not in ORDERS:
             raise ValueError(f"launch: order must be one of {', '.join(ORDERS)}, got {order!r}")
         program = self.program(kernel)
-        threads = Grid(grid, block)
+        threads = Grid(grid, block, cluster)
         per_block = threads.count // threads.block_count
         if per_block > program.kernel.most_threads:
             raise PtxError(f"{kernel}: {per_block} threads in a block, at most "

@@ -18,8 +18,8 @@ from .threads import SPECIAL_REGISTERS, WARP
 _FLOAT32 = re.compile(r"0[fF]([0-9a-fA-F]{8})")
 _FLOAT64 = re.compile(r"0[dD]([0-9a-fA-F]{16})")
 _INTEGER = re.compile(r"-?(?:0x[0-9a-fA-F]+|\d+)U?")
-BRANCH, RETURN, BARRIER = "branch", "return", "barrier"
-_CONTROL = ("bra", "ret", "exit", "barrier")  # and bar.sync
+BRANCH, RETURN, BARRIER, CLUSTER_BARRIER = "branch", "return", "barrier", "barrier of the cluster"
+_CONTROL = ("bra", "ret", "exit")  # and bar.sync, barrier.sync, barrier.cluster.wait
 
 
 class View(NamedTuple):
@@ -49,7 +49,7 @@ class Step:
 
     instruction: Instruction
     guard: int  # view of the predicate; -1: none
-    control: str = ""  # BRANCH, RETURN, BARRIER, or none of them
+    control: str = ""  # BRANCH, RETURN, BARRIER, CLUSTER_BARRIER, or none of them
     target: int = 0  # of a branch
     sources: tuple[Source, ...] = ()
     inverted: tuple[int, ...] = ()  # sources that are written !p
@@ -97,6 +97,8 @@ class Program:
             if len(i.operands) != 1:
                 raise PtxError("a barrier for some of the block's threads is not known")
             return Step(i, guard, BARRIER)
+        if i.opcode == "barrier" and i.modifiers[:2] == ("cluster", "wait"):
+            return Step(i, guard, CLUSTER_BARRIER)
         operation = OPCODES[i.opcode](i)
         sources = tuple(self._source(text, type_) for text, type_ in operation.sources)
         destinations = tuple(self._destination(*pair) for pair in operation.destinations)

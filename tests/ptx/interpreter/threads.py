@@ -13,7 +13,7 @@ from .errors import PtxError
 WARP = 32
 # Some threads of a launch: a range, or their sorted numbers.
 Threads: TypeAlias = "slice | Array"
-SPECIAL_REGISTERS = ("%laneid", "%warpid",
+SPECIAL_REGISTERS = ("%laneid", "%warpid", "%cluster_ctarank", "%cluster_nctarank",
                      *(f"%{name}.{axis}" for name in ("tid", "ntid", "ctaid", "nctaid")
                        for axis in "xyz"))  # fmt: skip
 
@@ -24,9 +24,12 @@ class Grid:
     So the threads that run together in the orders "forward" and "reverse" are a range.
     """
 
-    def __init__(self, blocks: Sequence[int], threads: Sequence[int]):
+    def __init__(self, blocks: Sequence[int], threads: Sequence[int], cluster: int = 1):
         self.blocks, self.threads = _three(blocks), _three(threads)
         self.block_count = int(np.prod(self.blocks))
+        self.cluster = cluster  # blocks, consecutive in x
+        if self.blocks[0] % cluster:
+            raise PtxError(f"clusters of {cluster} blocks in a grid of {self.blocks[0]}")
         per_block = int(np.prod(self.threads))
         block, thread = np.divmod(np.arange(self.block_count * per_block), per_block)
         order = np.lexsort((thread, block, thread // WARP))
@@ -48,6 +51,10 @@ class Grid:
             return self.lane.astype(np.uint32)
         if name == "%warpid":
             return (self.thread // WARP).astype(np.uint32)
+        if name == "%cluster_ctarank":
+            return (self.block % self.cluster).astype(np.uint32)
+        if name == "%cluster_nctarank":
+            return np.full(self.count, self.cluster, np.uint32)
         kind, axis = name.split(".")
         a = "xyz".index(axis)
         extent = self.threads if kind in ("%tid", "%ntid") else self.blocks

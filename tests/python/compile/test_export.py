@@ -11,7 +11,8 @@ from common import assert_same_bits, make_key
 from torch._export.serde.serialize import SerializeError
 
 import torch_gumbel
-from torch_gumbel import gumbel_argmax, gumbel_softmax, new_key
+from torch_gumbel import gumbel_argmax, gumbel_softmax, new_key, sample_one_hot
+from torch_gumbel.estimators import ESTIMATORS
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RUNNER = pathlib.Path(os.environ.get("TORCH_GUMBEL_BUILD", ROOT / "build" / "cmake"))
@@ -65,6 +66,42 @@ def test_an_exported_model_takes_any_batch_and_draws_as_eager_does(model, strict
             results.append(run(*args))
         for got, wanted in zip(results[1], results[0], strict=True):
             assert_same_bits(got, wanted)
+
+
+class OneHot(torch.nn.Module):
+    """A sample of each estimator, and its index, of one key."""
+
+    def forward(self, x, key):
+        return tuple(
+            part
+            for estimator in ESTIMATORS
+            for part in sample_one_hot(x, estimator, return_index=True, key=key)
+        )
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_one_hot_samples_take_any_batch_and_have_their_gradients(strict):
+    key = make_key(5)
+    shapes = ({0: BATCH}, None)
+    args = torch.randn(3, 6), key
+    program = torch.export.export(OneHot(), args, dynamic_shapes=shapes, strict=strict).module()
+    inside = program.graph.nodes
+    assert any("sample_one_hot" in str(node.target) for node in inside)
+    for rows in (2, 57):
+        x = torch.randn(rows, 6)
+        leaves = [x.clone().requires_grad_() for _ in range(2)]
+        got, wanted = program(leaves[0], key), OneHot()(leaves[1], key)
+        for ours, eager in zip(got, wanted, strict=True):
+            assert_same_bits(ours.detach(), eager.detach())
+        weight = torch.randn(6)
+        gradients = [
+            torch.autograd.grad(sum((z @ weight).sum() for z in parts[::2]), leaf)[0]
+            for parts, leaf in zip((got, wanted), leaves, strict=True)
+        ]
+        torch.testing.assert_close(*gradients)
+    drawn = torch.export.export(OneHot(), (args[0], None), strict=strict)
+    names = [str(node.target) for node in drawn.run_decompositions().graph.nodes]
+    assert names.count("torch_gumbel._new_key.default") == len(ESTIMATORS)
 
 
 class Keyed(torch.nn.Module):

@@ -17,9 +17,16 @@ import torch
 GPU = pathlib.Path(__file__).resolve().parents[2] / "gpu"
 sys.path.insert(0, str(GPU))
 running = pytest.importorskip("running")
+import first_operations  # noqa: E402
 import first_values  # noqa: E402
 import run as gpu_run  # noqa: E402
+from operations import OPERATIONS  # noqa: E402
 from running import Result, Runner, Step  # noqa: E402
+
+import torch_gumbel  # noqa: E402
+from torch_gumbel.estimators import ESTIMATORS  # noqa: E402
+
+KEY = torch_gumbel.key(3)
 
 # Ignores the request to end, and starts a process that does not end either.
 STUBBORN = """
@@ -169,7 +176,8 @@ class Listed:
         return 120.0
 
 
-OF_PYTHON, OF_CPP = ["quick", "pytest"], ["gtest", "words", *gpu_run.SANITIZERS]
+OF_PYTHON = ["quick", "pytest", "clusters", "clusters-quick"]
+OF_CPP = ["gtest", "words", *gpu_run.SANITIZERS]
 
 
 @pytest.fixture
@@ -188,6 +196,19 @@ def test_steps_run_in_order_of_importance_and_sanitizers_share_the_time_left(pla
     assert list(listed.ran) == order and not listed.left_out
     limits = [listed.ran[tool].limit for tool in gpu_run.SANITIZERS]
     assert limits == [30, 40, 60, 120]
+
+
+def test_the_limits_of_the_checks_fit_in_eight_minutes_and_the_benchmark_in_three(plan):
+    listed = Listed()
+    gpu_run.checks(listed, plan)
+    seconds = gpu_run.SECONDS
+    assert set(listed.ran) == set(seconds)
+    assert sum(limit for _, limit in seconds.values()) <= gpu_run.BUDGET <= 480
+    assert all(expected < limit for expected, limit in seconds.values())
+    others = set(seconds) - set(gpu_run.SANITIZERS)
+    assert all(listed.ran[name].limit == seconds[name][1] for name in others)
+    whole = plan.benchmark("whole", limit=gpu_run.BUDGET_OF_THE_BENCHMARK - 5)
+    assert whole.limit <= gpu_run.BUDGET_OF_THE_BENCHMARK <= 180
 
 
 @pytest.mark.parametrize(
@@ -210,12 +231,32 @@ def test_a_library_that_does_not_fit_is_built_and_without_it_the_other_steps_run
     assert "build/source/tests/cpp/gpu_tests" in str(built.ran["gtest"].command[0])
 
 
+def test_first_values_have_every_operation_and_every_estimator():
+    names = [name for name, _, _ in first_operations.named()]
+    assert {name.split()[0] for name in names} == set(OPERATIONS)
+    assert {f"sample_one_hot estimator={e}" for e in ESTIMATORS} <= set(names)
+
+
+def test_the_first_values_of_halves_are_near_those_of_float32():
+    """So that a device's roundings are no fault: those of halves are far coarser."""
+    found = {n: values() for n, _, values in first_operations.everything("cpu", KEY)}
+    halves = [name for name in found if name.endswith("bfloat16")]
+    assert len(halves) >= len(first_operations.FORMS)
+    for name in halves:
+        wanted = found[name.replace("bfloat16", "float32")]
+        for what, value in found[name].items():
+            rounded = wanted[what].to(value.dtype)
+            assert first_values.fault_of(what, value, rounded, None) == "", (name, what)
+
+
 @pytest.mark.parametrize(
     ("wanted", "wrong"),
     [
         (torch.tensor([3, 4]), torch.tensor([3, 5])),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.752])),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25, torch.nan])),
+        (torch.tensor([0.25, -torch.inf]), torch.tensor([0.25, torch.inf])),
+        (torch.tensor([0.25, -torch.inf]), torch.tensor([0.252, -torch.inf])),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.75]).double()),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25])),
         (torch.tensor([0.25, 0.75]).bfloat16(), torch.tensor([0.25, 0.78]).bfloat16()),
@@ -224,7 +265,7 @@ def test_a_library_that_does_not_fit_is_built_and_without_it_the_other_steps_run
 def test_a_wrong_first_value_is_told(monkeypatch, capsys, wanted, wrong):
     def values(value):
         found = ("a, key on the device", 0, lambda: {"soft": value})
-        monkeypatch.setattr(first_values, "everything", lambda _: iter([found]))
+        monkeypatch.setattr(first_values, "everything", lambda *_: iter([found]))
         return first_values.compare({"a": {"soft": wanted}})
 
     assert values(wanted) == 0 and values(wrong) == 1
@@ -236,7 +277,7 @@ def test_a_first_value_that_cannot_be_computed_stops_no_other(monkeypatch, capsy
         raise RuntimeError("no kernel image\nis available")
 
     found = [("a", 0, fails), ("b", 0, lambda: {"soft": torch.ones(2)})]
-    monkeypatch.setattr(first_values, "everything", lambda _: iter(found))
+    monkeypatch.setattr(first_values, "everything", lambda *_: iter(found))
     assert first_values.compare({"b": {"soft": torch.ones(2)}}) == 1
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "a: RuntimeError: no kernel image"

@@ -122,6 +122,49 @@ def test_a_missing_barrier_shows_as_a_difference_between_orders():
         in_every_order(body, threads=128, declarations=SHARED)
 
 
+# Each thread reads what its counterpart in the next block of the cluster wrote, at [%rd1].
+NEXT_BLOCK = """
+    mov.b32 %r5, %cluster_ctarank; mov.b32 %r6, %cluster_nctarank;
+    mov.u32 %r7, scratch; mad.lo.s32 %r7, %r1, 4, %r7; st.shared.u32 [%r7], %r0;
+    add.s32 %r5, %r5, 1; rem.u32 %r5, %r5, %r6;
+    cvt.u64.u32 %rd1, %r7; cvta.shared.u64 %rd2, %rd1; mapa.u64 %rd1, %rd2, %r5;"""
+MEET = "barrier.cluster.arrive; barrier.cluster.wait;"
+
+
+def test_blocks_of_a_cluster_read_each_other_after_its_barrier():
+    body = f"{NEXT_BLOCK} {MEET} ld.u32 %r4, [%rd1]; ld.u32 %r6, [%rd2]; {STORE}"
+    got = in_every_order(body, blocks=6, threads=40, declarations=SHARED, cluster=3)
+    of_block = np.arange(240).reshape(2, 3, 40)
+    np.testing.assert_array_equal(got, np.roll(of_block, -1, axis=1).ravel())
+
+
+def test_a_missing_barrier_of_a_cluster_shows_as_a_difference_between_orders():
+    """Each thread reads what the other warp wrote."""
+    read = f"xor.b64 %rd1, %rd1, 128; ld.u32 %r4, [%rd1]; {STORE}"
+    two = {"blocks": 2, "threads": 64, "declarations": SHARED, "cluster": 2}
+    got = in_every_order(f"{NEXT_BLOCK} {MEET} {read}", **two)
+    np.testing.assert_array_equal(got, np.arange(128) ^ (64 + 32))
+    with pytest.raises(AssertionError):
+        in_every_order(f"{NEXT_BLOCK} {read}", **two)
+
+
+@pytest.mark.parametrize("body, message", [
+    (f"mov.u32 %r2, %ctaid.x; setp.eq.u32 %p1, %r2, 0; @%p1 bar.sync 0; {MEET}",
+     "a block of a cluster does not come to its barrier"),
+    (f"mov.u32 %r2, %ctaid.x; setp.eq.u32 %p1, %r2, 0; @%p1 ret; {MEET}",
+     "a block of a cluster does not come to its barrier"),
+    (f"{NEXT_BLOCK} {MEET} mapa.u64 %rd1, %rd2, 2; ld.u32 %r4, [%rd1];", "or of no block"),
+    (f"{NEXT_BLOCK} mapa.u64 %rd1, %rd1, 0;", "an address of another block's shared memory"),
+    (f"{NEXT_BLOCK} ld.u32 %r4, [%rd1+512];", "shared memory out of bounds"),
+    ("barrier.red.popc.u32 %r4, 0, %p1;", "unknown barrier"),
+])  # fmt: skip
+def test_faults_of_clusters_stop_the_launch(body, message):
+    with pytest.raises(PtxError, match=message):
+        launch(body, blocks=2, threads=32, declarations=SHARED, cluster=2)
+    with pytest.raises(PtxError, match="clusters of 2 blocks in a grid of 3"):
+        launch(body, blocks=3, cluster=2)
+
+
 def test_dynamic_shared_memory_lies_behind_the_static():
     declarations = f"{SHARED}\n.extern .shared .align 16 .b8 more[];"
     body = f"""

@@ -44,6 +44,41 @@ def test_it_is_exactly_one_hot_at_the_class_of_gumbel_argmax(estimator, dtype):
     assert torch.equal(hot[0].argmax(-1), hot[1])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_logits_kept_for_the_backward_are_a_copy_of_any_layout(dtype):
+    """Also of outputs that are stored nontemporally, at and off the boundaries of cache lines."""
+    tau = torch.tensor(1.0, dtype=torch.float64)
+    shapes = [(6, 7), (50, 100), (2, 9000), (3, 33, 20), (5, 4, 16, 3), (0, 3), (1, 5)]
+    large = [(700, 4099), (250, 9001)] if dtype is torch.float32 else []
+    for shape in shapes + large:
+        x = some(*shape, dtype=dtype)
+        for given in (x, x[1:], x[..., 1:], x.mT, x.flatten()[1:-1].view(1, -1)):
+            for dim in {0, given.dim() - 1}:
+                if given.shape[dim] == 0:
+                    continue
+                call = (given, tau, KEY, dim, "zgr")
+                z, kept, index = torch.ops.torch_gumbel._sample_one_hot(*call, keep=True)
+                assert_same_bits(kept, given.contiguous())
+                assert kept.is_contiguous() and (not x.numel() or kept.data_ptr() != x.data_ptr())
+                plain = torch.ops.torch_gumbel._sample_one_hot(*call)
+                assert torch.equal(plain[0], z) and torch.equal(plain[2], index)
+                assert plain[1].numel() == 0 and plain[1].dtype == dtype
+    wide = torch.ops.torch_gumbel._sample_one_hot(*call, dtype=torch.float64, keep=True)
+    assert_same_bits(wide[1], given.contiguous())
+    assert wide[0].dtype == torch.float64
+
+
+@estimators
+def test_an_edit_of_the_logits_after_the_draw_changes_no_gradient(estimator):
+    x, g = some(9, 40), some(9, 40)
+    leaf, edited = x.clone().requires_grad_(), x.clone().requires_grad_()
+    wanted = gradient(sample_one_hot(leaf, estimator, key=KEY), leaf, g)
+    z = sample_one_hot(edited, estimator, key=KEY)
+    with torch.no_grad():
+        edited.zero_()
+    assert_same_bits(gradient(z, edited, g), wanted)
+
+
 @estimators
 def test_a_mix_is_drawn_and_differentiated_as_such(estimator):
     x = some(40, 6).double()

@@ -56,7 +56,7 @@ class Operation:
 
     `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
     with code paths of their own. `takes_zero`: its temperature may be 0. `elementwise`: it is of
-    elements, and not of rows of classes.
+    elements, and not of rows of classes. `keyed`: its key has no default.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Operation:
     variants: tuple[Mapping[str, Any], ...] = ()
     takes_zero: bool = False
     elementwise: bool = False
+    keyed: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -90,7 +91,13 @@ class Operation:
         """The arguments by name, along `inputs.dim`, some of them changed."""
         signature = inspect.signature(self.function)
         dim = {"dim": inputs.dim} if "dim" in self.parameters else {}
-        return {**signature.bind(*self.arguments(inputs)).arguments, **dim, **changes}
+        key = self.options(torch.tensor([5, 0], dtype=torch.uint64)) if self.keyed else {}
+        return {
+            **signature.bind_partial(*self.arguments(inputs)).arguments,
+            **dim,
+            **key,
+            **changes,
+        }
 
     def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"key": key} if self.random else {}

@@ -50,6 +50,15 @@ TABLE = [
         takes_zero=True,
     ),
     Operation(
+        "gumbel_subset",
+        lambda i: (i.logits, 2),
+        {
+            "default": lambda i: (i.logits, 3),
+            "tensor_tau": lambda i: (i.logits, 2, i.rows, True),
+        },
+        variants=({"k": 1}, {"hard": True}, {"k": 4, "tau": 0.1}),
+    ),
+    Operation(
         "gumbel_posterior",
         lambda i: (i.logits, i.index),
         {"default": lambda i: (i.logits, i.index)},
@@ -202,7 +211,15 @@ SAMPLE_GUMBEL = Operation(
     {"default": lambda i: (torch.empty(0), i.logits.shape)},
     differentiable=False,
 )
-ALL = [*TABLE, SAMPLE_GUMBEL]
+# Its tensor is an index.
+GUMBEL_AT = Operation(
+    "gumbel_at",
+    lambda i: (i.index, 4),
+    {"default": lambda i: (i.index, 4)},
+    differentiable=False,
+    keyed=True,
+)
+ALL = [*TABLE, SAMPLE_GUMBEL, GUMBEL_AT]
 OVERLOADS = [(operation, overload) for operation in ALL for overload in operation.overloads]
 
 
@@ -260,6 +277,7 @@ PRIVATE = {
     "_gumbel_max": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_argmax": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_noise": lambda t: ((t.x, t.key), t.place),
+    "_gumbel_at": lambda t: ((index_of(t), 3, t.key, torch.float64), {}),
     "_sample_logits": lambda t: (
         (*of_draw(t), None, t.tau.detach() / 2, t.tau.detach() / 9, t.flag, True),
         t.place,
@@ -270,7 +288,7 @@ PRIVATE = {
     ),
     "_sample_one_hot": lambda t: (
         (*of_draw(t), "straight-through"),
-        {"dtype": t.dtype, **t.place},
+        {"dtype": t.dtype, "keep": t.flag, **t.place},
     ),
     "_sample_one_hot_backward": lambda t: (
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),

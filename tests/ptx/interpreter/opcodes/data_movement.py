@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mov, cvta, ld, st, atom."""
+"""mov, cvta, mapa, ld, st, atom."""
 
 import re
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data_types import Array, dtype_of, integer_of, size_of
 from ..errors import PtxError
+from ..memory import SHARED_WINDOW, WINDOW_BITS
 from ..operation import Operation, elementwise, opcode
 from ..parser import Instruction
 
@@ -67,10 +68,28 @@ def _cut(i: Instruction, parts: list[str], source: str) -> Operation:
 
 @opcode("cvta")
 def _convert_address(i: Instruction) -> Operation:
-    """Generic addresses of global memory are its addresses; others are not known."""
+    """Generic addresses of global memory are its addresses; those of the block's shared memory
+    lie in a window."""
+    if i.modifiers == ("shared", "u64"):
+        return elementwise(i, "u64", ["u64"], lambda x: x + np.uint64(SHARED_WINDOW))
     if i.modifiers not in (("to", "global", "u64"), ("global", "u64")):
-        raise PtxError("generic addresses are known of global memory only")
+        raise PtxError("generic addresses are known of global and shared memory only")
     return elementwise(i, "u64", ["u64"], lambda x: x)
+
+
+@opcode("mapa")
+def _map_address(i: Instruction) -> Operation:
+    """The generic address of what lies there in another block of the cluster."""
+    if i.modifiers != ("u64",):
+        raise PtxError("mapa is known as mapa.u64 only")
+
+    def mapped(address: Array, rank: Array) -> Array:
+        own = address - np.uint64(SHARED_WINDOW)
+        if (own >> np.uint64(WINDOW_BITS)).any():
+            raise PtxError("an address of another block's shared memory, or of none")
+        return address + ((rank.astype(np.uint64) + np.uint64(1)) << np.uint64(WINDOW_BITS))
+
+    return elementwise(i, "u64", ["u64", "u32"], mapped)
 
 
 def _access(i: Instruction, operand: str) -> tuple[str, int, str, int]:
@@ -80,7 +99,8 @@ def _access(i: Instruction, operand: str) -> tuple[str, int, str, int]:
     if not match:
         raise PtxError(f"unknown address {operand}")
     length = next((_VECTORS[m] for m in i.modifiers if m in _VECTORS), 1)
-    return i.chosen(_SPACES), length, match[1], int(match[2] or "0", 0)
+    space = next((m for m in i.modifiers if m in _SPACES), "generic")
+    return space, length, match[1], int(match[2] or "0", 0)
 
 
 @opcode("ld")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What threads of a warp do together: shfl, vote, activemask, bar.warp.sync."""
+"""What threads of a warp do together: shfl, vote, activemask, bar.warp.sync; and
+barrier.cluster.arrive."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -93,6 +94,14 @@ def _warp_barrier(i: Instruction) -> Operation:
         return ()
 
     return Operation((), ((i.operands[0], "b32"),), wait, needs_launch=True)
+
+
+@opcode("barrier")
+def _cluster_arrival(i: Instruction) -> Operation:
+    """barrier.cluster.arrive: nothing; the wait is control flow, see program.py."""
+    if i.modifiers[:2] != ("cluster", "arrive"):
+        raise PtxError("unknown barrier")
+    return Operation((), (), lambda: ())
 
 
 @opcode("membar", "fence")
