@@ -19,12 +19,15 @@ from params import (
     OPERANDS,
     OPS,
     ROOT,
+    FilterParams,
     GateParams,
     KernelParams,
     LogProbParams,
     make_rows,
+    memory,
     word_strides,
 )
+from row_ops import RowOps
 
 import torch_gumbel
 
@@ -33,11 +36,6 @@ import machine_code
 
 RECORDER = ROOT / "build" / "cmake" / "tests" / "ptx" / "libptx_recorder.so"
 MAX_BLOCKS = 3  # of kernels whose blocks take as many rows as they must
-
-
-def memory(tensor):
-    """The bytes of a tensor's storage."""
-    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
 
 
 class Addresses:
@@ -88,7 +86,7 @@ class Recorded(Exception):
     """Instead of a launch's results, where launches are recorded only."""
 
 
-class Device:
+class Device(RowOps):
     """Runs ops by name."""
 
     def __init__(self):
@@ -163,6 +161,9 @@ class Device:
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
         if gates:
             size = library.gate_problem_bytes()
+        elif "filter" in symbol:
+            size = ctypes.sizeof(FilterParams)
+            pointers += [getattr(FilterParams, name).offset for name in FilterParams.ROWS]
         elif "noise_at" in symbol:
             size, pointers = 72, [0, 8, 16]  # NoiseAtParams
         elif "log_prob" in symbol:
@@ -280,21 +281,3 @@ class Device:
             workspace.value = buffers["workspace"].ctypes.data
         self._call(buffers, order, self._library.run_op, op, ctypes.byref(a), workspace,
                    multiprocessors, clusters)  # fmt: skip
-
-    def log_prob(self, backward, dim, order, *, tau=1.0, **tensors):
-        """Log-probabilities and entropies of `input` and `index`, which write log_prob, entropy,
-        max, sum, and mean, or their backward, which reads the last three and writes `output`."""
-        of, x = LogProbParams(), tensors["input"]
-        a = of.a
-        a.host_tau = 1.0 if isinstance(tau, torch.Tensor) else tau
-        if isinstance(tau, torch.Tensor):
-            tensors["tau"] = tau
-        strides = {"word": word_strides(list(x.shape), 0, None, None)[0]}
-        for operand in {"input", "output", "tau"} & tensors.keys():
-            strides[operand] = tensors[operand].expand(x.shape).stride()
-            setattr(a, f"{operand}_type", DTYPES.index(tensors[operand].dtype))
-        a.rows = make_rows(list(x.shape), dim, strides, 0)
-        for name, tensor in tensors.items():
-            setattr(of if name in LogProbParams.ROWS else a, name, tensor.data_ptr())
-        buffers = {name: memory(tensor) for name, tensor in tensors.items()}
-        self._call(buffers, order, self._library.run_log_prob, backward, ctypes.byref(of))

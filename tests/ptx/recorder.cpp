@@ -9,6 +9,7 @@
 #include "../../cuda/device/gate_problem.h"
 #include "../../cuda/device/log_prob_problem.h"
 #include "../../cuda/device/problem.h"
+#include "../../cuda/filter.h"
 #include "../../cuda/kernels.h"
 #include "../../cuda/log_prob.h"
 
@@ -100,6 +101,8 @@ int64_t log_prob_rows_offset() { return offsetof(cuda::LogProbProblem, log_prob)
 void run_log_prob(bool backward, const LogProbParams* a) {
   (backward ? cuda::log_prob_backward : cuda::log_prob)(*a, nullptr);
 }
+
+void run_filtered(const FilterParams* a) { cuda::filtered(*a, nullptr); }
 
 void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t per_key,
                  const uint64_t* number, uint64_t* out) {

@@ -50,7 +50,7 @@ class FilteredRow {
       : a_(a),
         group_(group_at(a, index, 1)),
         scratch_(scratch),
-        filter_{group_.tau, a.top_k.at(index, -1), a.top_p.at(index, 1.0), a.min_p.at(index, 0.0)} {
+        filter_{group_.tau, a.top_k.at(index), a.top_p.at(index), a.min_p.at(index)} {
     while (a.output == nullptr && index + repeats_ < end && is_repeated_at(index + repeats_))
       ++repeats_;
   }
@@ -81,8 +81,8 @@ class FilteredRow {
   bool is_repeated_at(int64_t index) const {
     const Group other = group_at(a_, index, 1);
     return other.input.data == group_.input.data && other.tau == filter_.temperature &&
-           a_.top_k.at(index, -1) == filter_.top_k && a_.top_p.at(index, 1.0) == filter_.top_p &&
-           a_.min_p.at(index, 0.0) == filter_.min_p;
+           a_.top_k.at(index) == filter_.top_k && a_.top_p.at(index) == filter_.top_p &&
+           a_.min_p.at(index) == filter_.min_p;
   }
 
   /// To scratch, and scanned while it is in the first cache.

@@ -22,6 +22,7 @@ OPS = [
     "one_hot_backward",
     "gumbel_rao",
     "log_prob",
+    "filtered",
     "write_key",
 ]
 
