@@ -258,6 +258,15 @@ void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number, uint64
   launch_fold_in(keys, count, 0, number, 1, out, stream);
 }
 
+void noise_at(const NoiseAtParams& a, bool wide, cudaStream_t stream) {
+  if (a.count == 0) return;
+  const int64_t pieces = planning::ceil_div(a.count, kThreads);
+  const auto blocks = static_cast<unsigned>(planning::at_most(pieces, planning::kMaxBlocks));
+  void* arguments[] = {const_cast<NoiseAtParams*>(&a)};
+  const auto kernel = wide ? noise_at_kernel<double> : noise_at_kernel<float>;
+  (void)cudaLaunchKernel(kernel, dim3(blocks), dim3(kThreads), arguments, 0, stream);
+}
+
 void write_key(const Reservation& reservation, uint64_t* key, cudaStream_t stream) {
   void* arguments[] = {const_cast<Reservation*>(&reservation), &key};
   (void)cudaLaunchKernel(write_key_kernel, dim3(1), dim3(1), arguments, 0, stream);

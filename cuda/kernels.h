@@ -24,6 +24,7 @@
 
 #include "../csrc/include/torch_gumbel/export.h"
 #include "../csrc/math/gate.h"
+#include "../csrc/math/noise_at.h"
 
 namespace torch_gumbel::cuda {
 
@@ -112,6 +113,9 @@ TORCH_GUMBEL_API void fold_in(const uint64_t* keys, int64_t count, int64_t first
 /// out[k] = fold_in(keys[k], *number) for k < count, with the number on the device.
 TORCH_GUMBEL_API void fold_in(const uint64_t* keys, int64_t count, const uint64_t* number,
                               uint64_t* out, cudaStream_t stream);
+
+/// The noise of single positions, float or (`wide`) double.
+TORCH_GUMBEL_API void noise_at(const NoiseAtParams& a, bool wide, cudaStream_t stream);
 
 /// Seed and offset of a block of words that a generator set aside: numbers, or, while a graph is
 /// captured, where the device finds them when the graph runs.

@@ -1,32 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of filtered draws take. Torch-free.
+// What the kernels of filtered draws take: logits with their classes next to each other. Torch-free.
 #pragma once
 
 #include "../include/torch_gumbel/export.h"
+#include "../math/filter.h"
 #include "plan.h"
 
 namespace torch_gumbel::cpu {
-
-/// One value per row, or one for all rows (step 0); null: the filter is off.
-template <typename T>
-struct PerRow {
-  const T* values = nullptr;
-  int64_t step = 0;
-
-  T at(int64_t row, T off) const { return values == nullptr ? off : values[row * step]; }
-};
-
-/// Logits lie with their classes next to each other. `row_value`: log-probabilities of the choices,
-/// or null. With an output the filtered logits are written, and nothing is drawn.
-struct FilterParams : KernelParams {
-  PerRow<int64_t> top_k;    // -1, 0: off
-  PerRow<double> top_p;     // 1: off
-  PerRow<double> min_p;     // 0: off
-  void* entropy = nullptr;  // [rows], as row_value
-};
-
-/// Most classes of a row.
-constexpr int64_t kMostFiltered = (int64_t{1} << 31) - 1024;
 
 /// Elements of an array of a row's scratch, and its bytes: the row, three lists, and the maxima of
 /// groups.

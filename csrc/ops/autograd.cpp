@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "autograd_node.h"
+#include "noise_at.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -21,6 +22,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Autograd, m) {
   m.impl("_gumbel_max", TORCH_FN(NoGradient<max>::call));
   m.impl("_gumbel_argmax", TORCH_FN(NoGradient<argmax>::call));
   m.impl("_gumbel_noise", TORCH_FN(NoGradient<noise>::call));
+  m.impl("_gumbel_at", TORCH_FN(NoGradient<noise_at>::call));
   m.impl("_sample_logits", TORCH_FN(NoGradient<sample_logits>::call));
   m.impl("_filter_logits", TORCH_FN(NoGradient<filter_logits>::call));
 }

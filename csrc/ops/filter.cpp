@@ -17,20 +17,24 @@
 
 namespace torch_gumbel::ops {
 
-Tensor filter_rows(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
-                   int64_t dim, ScalarType type) {
+void check_filter(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
+                  int64_t dim) {
   TORCH_CHECK_VALUE(filter.device() == logits.device() || (filter.is_cpu() && filter.dim() == 0),
                     who, ": ", name, " must be on ", logits.device(), ", got one on ",
                     filter.device());
   const bool real = at::isFloatingType(filter.scalar_type()) ||
                     at::isIntegralType(filter.scalar_type(), /*includeBool=*/false);
   TORCH_CHECK_TYPE(real, who, ": ", name, " must be real, got ", filter.scalar_type());
-  const auto shape = rows_shape(logits, dim);
   TORCH_CHECK_VALUE(checks::broadcasts_to_rows(filter, logits, dim), who, ": ", name, " of shape ",
                     filter.sym_sizes(), " does not broadcast to rows of shape ",
-                    at::SymIntArrayRef(shape));
+                    at::SymIntArrayRef(rows_shape(logits, dim)));
+}
+
+Tensor filter_rows(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
+                   int64_t dim, ScalarType type) {
+  check_filter(who, name, filter, logits, dim);
   const Tensor placed = filter.to(logits.device(), type);
-  return filter.dim() == 0 ? placed : placed.expand_symint(shape).contiguous();
+  return filter.dim() == 0 ? placed : placed.expand_symint(rows_shape(logits, dim)).contiguous();
 }
 
 namespace {

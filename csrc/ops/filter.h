@@ -13,8 +13,12 @@ struct Filters {
   const std::optional<Tensor>&top_k, &top_p, &min_p;
 };
 
-/// A filter on the device of logits and of that type, one value for each row in their order
-/// ([*, 1, *], contiguous), or 0-d. ValueError if it does not fit.
+/// ValueError or TypeError if a filter does not fit.
+void check_filter(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
+                  int64_t dim);
+
+/// A filter, checked, on the device of logits and of that type, one value for each row in their order
+/// ([*, 1, *], contiguous), or 0-d.
 Tensor filter_rows(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
                    int64_t dim, ScalarType type);
 

@@ -14,13 +14,15 @@ void register_sample_logits(torch::Library& m);
 void register_kl(torch::Library& m);
 void register_log_prob(torch::Library& m);
 void register_sample_gumbel(torch::Library& m);
+void register_gumbel_at(torch::Library& m);
 
 namespace {
 
 void register_composite(torch::Library& m) {
-  for (const auto each : {register_gumbel_argmax, register_gumbel_topk, register_gumbel_posterior,
-                          register_topk_log_prob, register_gumbel_subset, register_sample_logits,
-                          register_kl, register_log_prob, register_sample_gumbel})
+  for (const auto each :
+       {register_gumbel_argmax, register_gumbel_topk, register_gumbel_posterior,
+        register_topk_log_prob, register_gumbel_subset, register_sample_logits, register_kl,
+        register_log_prob, register_sample_gumbel, register_gumbel_at})
     each(m);
 }
 
@@ -124,6 +126,10 @@ TORCH_LIBRARY_FRAGMENT(torch_gumbel, m) {
       "gumbel_like(Tensor like, *, ScalarType? dtype=None, Generator? generator=None, "
       "Tensor? key=None) -> Tensor",
       pure);
+  m.def(
+      "gumbel_at(Tensor index, SymInt num_classes, *, Tensor key, ScalarType? dtype=None) "
+      "-> Tensor",
+      pure);
 
   // Keys. The anchor is a fresh empty tensor: it carries the device, and keeps compilers from
   // merging two draws.
@@ -149,6 +155,10 @@ TORCH_LIBRARY_FRAGMENT(torch_gumbel, m) {
       "_gumbel_noise(Tensor like, Tensor key, *, SymInt[]? full_shape=None, SymInt[]? start=None) "
       "-> Tensor",
       pure);
+
+  // The noise of classes index [*, m] of a tensor [*, num_classes]; dtype: float32 or float64.
+  m.def("_gumbel_at(Tensor index, SymInt num_classes, Tensor key, ScalarType dtype) -> Tensor",
+        pure);
 
   // The choice of _gumbel_argmax among the classes that filters keep, and the law of those. A filter
   // is one value, or one per row: top_k -1, 0; top_p 1; min_p 0: off.

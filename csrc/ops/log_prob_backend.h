@@ -47,14 +47,7 @@ struct LogProbOps {
                              bool temperature_grad) {
     constexpr const char* kName = "_log_prob_entropy_backward";
     check_choices(kName, index, logits, dim);
-    const auto type = opmath_type(logits.scalar_type());
-    const auto packed = [&](const Tensor& rows) {
-      TORCH_CHECK_VALUE(
-          rows.device() == logits.device() && rows.sym_sizes().equals(rows_shape(logits, dim)),
-          kName, ": wanted one value per row of ", logits.sizes(), ", got shape ", rows.sizes(),
-          " on ", rows.device());
-      return rows.to(type).contiguous();
-    };
+    const auto packed = [&](const Tensor& rows) { return packed_rows(kName, rows, logits, dim); };
     const auto packed_or_none = [&](const std::optional<Tensor>& rows) {
       return rows.has_value() ? packed(*rows) : Tensor();
     };
@@ -63,7 +56,8 @@ struct LogProbOps {
     const Tensor max = packed(max_rows), sum = packed(sum_rows), mean = packed(mean_rows);
     Operands given = operands(logits, index, temperature, dim);
     given.output = empty_like_shape(logits, logits.scalar_type());
-    if (temperature_grad) given.row_value = empty_rows(logits, dim, type);
+    if (temperature_grad)
+      given.row_value = empty_rows(logits, dim, opmath_type(logits.scalar_type()));
     const Tensor at_temperature = temperature_grad ? given.row_value : no_rows(logits);
     if (logits.numel() == 0) {
       if (temperature_grad) at_temperature.zero_();
@@ -88,6 +82,16 @@ struct LogProbOps {
   }
 
  private:
+  /// One value per row, contiguous, of the opmath type.
+  static Tensor packed_rows(const char* who, const Tensor& rows, const Tensor& logits,
+                            int64_t dim) {
+    TORCH_CHECK_VALUE(
+        rows.device() == logits.device() && rows.sym_sizes().equals(rows_shape(logits, dim)), who,
+        ": wanted one value per row of ", logits.sizes(), ", got shape ", rows.sizes(), " on ",
+        rows.device());
+    return rows.to(opmath_type(logits.scalar_type())).contiguous();
+  }
+
   static Operands operands(const Tensor& logits, const Tensor& index, const Tensor& temperature,
                            int64_t dim) {
     return {.input = logits, .tau = temperature, .index = index.contiguous(), .dim = dim};

@@ -6,6 +6,7 @@
 #include "backend.h"
 #include "keys.h"
 #include "log_prob.h"
+#include "noise_at.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -99,6 +100,12 @@ Tensor noise_meta(const Tensor& like, const Tensor&, SymShape, SymShape) {
   return empty_like_shape(like, opmath_type(like.scalar_type()));
 }
 
+Tensor noise_at_meta(const Tensor& index, c10::SymInt classes, const Tensor& key,
+                     ScalarType dtype) {
+  check_meta(index);
+  return empty_noise_at(index, classes, key, dtype);
+}
+
 OneHotResult one_hot_meta(const Tensor& logits, const Tensor&, const Tensor&, int64_t dim,
                           c10::string_view, int64_t, double, std::optional<ScalarType> dtype,
                           bool keep, SymShape, SymShape) {
@@ -186,6 +193,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, Meta, m) {
   m.impl("_gumbel_max", TORCH_FN(max_meta));
   m.impl("_gumbel_argmax", TORCH_FN(argmax_meta));
   m.impl("_gumbel_noise", TORCH_FN(noise_meta));
+  m.impl("_gumbel_at", TORCH_FN(noise_at_meta));
   m.impl("_sample_one_hot", TORCH_FN(one_hot_meta));
   m.impl("_sample_one_hot_backward", TORCH_FN(one_hot_backward_meta));
   m.impl("_kl_categorical", TORCH_FN(kl_meta));

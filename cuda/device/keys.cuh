@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys derived from keys and from generators.
+// Keys derived from keys and from generators; the noise of single positions.
 #pragma once
 
-#include "../../csrc/math/philox.h"
+#include "../../csrc/math/noise_at.h"
 #include "../kernels.h"
 #include "../kernels/generic_rows.cuh"
 
@@ -33,6 +33,13 @@ static __global__ void write_key_kernel(Reservation reservation, uint64_t* key) 
   const math::Key made = math::fold_in({seed, 0}, offset / 4);
   key[0] = made.seed;
   key[1] = made.offset;
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(kThreads) noise_at_kernel(NoiseAtParams a) {
+  const int64_t stride = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < a.count; i += stride)
+    static_cast<T*>(a.output)[i] = math::noise_at<T>(a, i);
 }
 
 }  // namespace torch_gumbel::cuda

@@ -21,7 +21,7 @@ from torch_gumbel.information import categorical_elbo, kl_categorical, perplexit
 from torch_gumbel.keys import fold_in, key, new_key, split
 from torch_gumbel.log_prob import log_prob_entropy
 from torch_gumbel.lookup import straight_through_lookup
-from torch_gumbel.noise import gumbel_like, sample_gumbel
+from torch_gumbel.noise import gumbel_at, gumbel_like, sample_gumbel
 from torch_gumbel.probabilities import sample_categorical
 from torch_gumbel.subset import gumbel_subset
 from torch_gumbel.topk import gumbel_topk
@@ -54,6 +54,7 @@ __all__ = [
     "filter_logits",
     "fold_in",
     "gumbel_argmax",
+    "gumbel_at",
     "gumbel_like",
     "gumbel_posterior",
     "gumbel_sigmoid",

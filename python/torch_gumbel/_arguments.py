@@ -32,7 +32,7 @@ def overridden(
     function: Callable[..., Any], tensors: tuple[object, ...], arguments: Mapping[str, Any]
 ) -> Any:
     """Calls ``__torch_function__`` of the tensors for a public function and its arguments by name
-    (its ``locals()``); those without a default are passed by position."""
+    (its ``locals()``); those without a default are passed by position, where that is possible."""
     required, optional = _parameters(function)
     named = {name: arguments[name] for name in optional}
     return handle_torch_function(function, tensors, *(arguments[n] for n in required), **named)
@@ -40,12 +40,13 @@ def overridden(
 
 @functools.cache
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
-    """Names of the parameters without and with a default."""
-    parameters = inspect.signature(function).parameters.values()
-    return (
-        [p.name for p in parameters if p.default is p.empty],
-        [p.name for p in parameters if p.default is not p.empty],
-    )
+    """Names of the parameters that are passed by position, and by name."""
+    required: list[str] = []
+    named: list[str] = []
+    for p in inspect.signature(function).parameters.values():
+        by_position = p.default is p.empty and p.kind is not p.KEYWORD_ONLY
+        (required if by_position else named).append(p.name)
+    return required, named
 
 
 def check_types(

@@ -14,6 +14,7 @@ from torch_gumbel._arguments import (
     check_integer,
     check_source_types,
     check_tensor,
+    integer,
     listed,
     overridden,
     refuse_dtensor,
@@ -130,6 +131,51 @@ def gumbel_like(
     refuse_dtensor(who, input)
     drawn = _ops.gumbel_like.default(input, dtype=dtype, generator=generator, key=key)
     return drawn
+
+
+def gumbel_at(
+    index: Tensor, num_classes: int, *, key: Tensor, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """The noise of some classes alone, without that of the others.
+
+    Bitwise ``sample_gumbel([*index.shape[:-1], num_classes], key=key).gather(-1, index)``, in time
+    that does not depend on ``num_classes``: enough to score a token that was drawn with a key, or
+    to check who drew it.
+
+    Args:
+        index: int64 ``[*, m]``, classes of the rows of logits ``[*, num_classes]``.
+        num_classes: K of the logits that a sampler adds the noise to, > 0.
+        key: as for :func:`sample_gumbel` of the size ``[*, num_classes]``.
+        dtype: float32, float64, float16, or bfloat16. float32 is the noise that the samplers add to
+            logits of float32 and half types, float64 that of float64 logits.
+
+    Returns:
+        The shape of ``index``, without a gradient; NaN where a class is not in [0, num_classes).
+
+    Raises:
+        ValueError: ``num_classes`` < 1; a key of the wrong shape or device.
+        TypeError: an index that is not an int64 tensor; a dtype that is not floating point; a key
+            that is not uint64 or int64.
+
+    Example:
+        >>> key, index = torch_gumbel.key(0), torch.tensor([2, 0])
+        >>> torch_gumbel.gumbel_at(index, 3, key=key)
+        tensor([-0.2857,  0.6748])
+        >>> torch_gumbel.sample_gumbel(3, key=key)
+        tensor([ 0.6748, -0.7536, -0.2857])
+    """
+    who = "gumbel_at"
+    if not _is_compiling() and has_torch_function_variadic(index, key):
+        value: Tensor = overridden(gumbel_at, (index, key), locals())
+        return value
+    check_tensor(who, "index", index)
+    check_tensor(who, "key", key)
+    check_dtype(who, dtype)
+    refuse_dtensor(who, index)
+    value = _ops.gumbel_at.default(
+        index, integer(who, "num_classes", num_classes), key=key, dtype=dtype
+    )
+    return value
 
 
 def _device_of(generator: Generator | None, key: Tensor | None) -> torch.device | None:

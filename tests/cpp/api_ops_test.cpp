@@ -35,6 +35,16 @@ TEST(Argmax, AtTemperatureZeroIsGreedy) {
   EXPECT_TRUE(at::equal(drawn[1], gumbel_argmax(x, -1, false, nullopt, 1.0, nullopt, key(5))[1]));
 }
 
+TEST(GumbelAt, IsTheNoiseOfThoseClasses) {
+  const Tensor noise = sample_gumbel({4, 100}, {}, nullopt, key(5));
+  const Tensor index = at::randint(100, {4, 7}, at::kLong);
+  EXPECT_TRUE(at::equal(gumbel_at(index, 100, key(5)), noise.gather(1, index)));
+  EXPECT_EQ(gumbel_at(index, 100, key(5), at::kHalf).scalar_type(), at::kHalf);
+  EXPECT_TRUE(gumbel_at(index + 100, 100, key(5)).isnan().all().item<bool>());
+  EXPECT_THROW(gumbel_at(index, 0, key(5)), c10::ValueError);
+  EXPECT_THROW(gumbel_at(index.to(at::kInt), 100, key(5)), c10::TypeError);
+}
+
 TEST(Topk, IsTheLargestScoresInOrder) {
   const Tensor x = logits();
   const auto [values, indices] = gumbel_topk(x, 3, 1, 1.0, nullopt, key(5));

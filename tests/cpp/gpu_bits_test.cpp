@@ -122,6 +122,15 @@ TEST_F(GpuBits, OfRowsWithMasksAndWithoutADistribution) {
     }
 }
 
+TEST_F(GpuBits, OfNoiseAtSomeClasses) {
+  const at::Tensor keys = torch_gumbel::split(key(5), 64);
+  const at::Tensor index = at::randint(151936, {64, 1000}, at::kLong);
+  for (const at::Tensor& each : {key(5), keys})
+    for (const at::ScalarType type : {at::kFloat, at::kDouble})
+      EXPECT_TRUE(same_bits(gumbel_at(on_gpu(index), 151936, on_gpu(each), type),
+                            gumbel_at(index, 151936, each, type)));
+}
+
 TEST_F(GpuBits, OfKeys) {
   const at::Tensor one = fold_in(key(5), 7);
   const at::Tensor many = torch_gumbel::split(one, 1000);

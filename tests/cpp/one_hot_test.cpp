@@ -8,8 +8,9 @@ namespace torch_gumbel::testing {
 namespace {
 
 std::vector<uint64_t> run_on(const cpu::Kernels& kernels, const Case& wanted, Estimator estimator,
-                             int32_t draws, bool reference) {
+                             int32_t draws, bool at_tau, bool reference) {
   OneHotProblem one(wanted, estimator, draws);
+  if (!at_tau) one.arguments().row_value = nullptr;
   cpu::PlannedParams a = {one.arguments(), Op::kHardBackward, {}};
   a.plan = cpu::make_one_hot_plan(a, wanted.nontemporal_bytes);
   const GuardedBuffer scratch(a.plan.scratch_bytes);
@@ -24,7 +25,8 @@ std::vector<uint64_t> run_on(const cpu::Kernels& kernels, const Case& wanted, Es
   return one.problem().results();
 }
 
-void check(const Case& wanted, int32_t draws = 3) {
+/// `at_tau`: with the gradient at the temperature, where the estimator has one.
+void check(const Case& wanted, int32_t draws = 3, bool at_tau = true) {
   int count = 0;
   const IsaBuild* builds = runnable_builds(count);
   for (const Estimator estimator : kAllEstimators) {
@@ -34,7 +36,7 @@ void check(const Case& wanted, int32_t draws = 3) {
                    << builds[i].kernels->name << " " << name_of(wanted.input) << ", estimator "
                    << static_cast<int>(estimator) << ", dim " << wanted.dim << " of "
                    << ::testing::PrintToString(wanted.sizes) << ", tau " << wanted.tau);
-      const auto bits = run_on(*builds[i].kernels, wanted, estimator, draws, i == 0);
+      const auto bits = run_on(*builds[i].kernels, wanted, estimator, draws, at_tau, i == 0);
       if (i == 0) first = bits;
       EXPECT_TRUE(first == bits) << "bits differ from those of the first build";
     }
@@ -56,6 +58,15 @@ TEST(OneHot, EveryRowLengthMatchesTheReference) {
     for (const int64_t classes : {1, 2, 3, 15, 16, 17, 32, 33, 100, 1000, 2048, 2049, 9000}) {
       if (HasFailure()) return;
       check(case_of(type, {std::min<int64_t>(67, 2048 / classes) + 3, classes}, 1));
+    }
+}
+
+TEST(OneHot, RowsInRegistersHaveTheBitsOfTheGeneralForm) {
+  for (const int64_t classes : {1, 2, 5, 8, 15, 16, 17, 24, 31, 32, 33})
+    for (const double tau : {0.3, 1.0, 2.0}) {
+      Case layout = case_of(DType::kFloat32, {70, classes}, 1);
+      layout.tau = tau;
+      check(layout, 1, /*at_tau=*/false);
     }
 }
 

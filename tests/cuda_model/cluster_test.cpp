@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "on_model.h"
@@ -68,6 +69,15 @@ TEST(ClusterPlans, OfKernelsAreByTypeAndKey) {
   EXPECT_EQ(kernels_of(one), "soft_cluster_kernel<Float32, 16, true>");
   one.type = DType::kBFloat16, one.mixed = true;
   EXPECT_EQ(kernels_of(one), "soft_cluster_kernel<BFloat16, 8, true>");
+}
+
+/// Read once: nothing else in this program asks. On the model every kernel is compiled for all.
+TEST(ClusterPlans, AVariableTurnsThemOnForNewDevices) {
+  ASSERT_EQ(setenv("TORCH_GUMBEL_CUDA_CLUSTERS", "1", 1), 0);
+  EXPECT_FALSE(cuda::has_clusters(8));
+  EXPECT_TRUE(cuda::has_clusters(9));
+  ASSERT_EQ(unsetenv("TORCH_GUMBEL_CUDA_CLUSTERS"), 0);
+  EXPECT_TRUE(cuda::has_clusters(12));
 }
 
 class ClusterRows : public ::testing::TestWithParam<DType> {

@@ -39,6 +39,7 @@ __device__ float* too_much() {
 __device__ __forceinline__ void shared_fault(Planted planted, float* data) {
   __shared__ float words[kThreads];
   __shared__ float unwritten[2];
+  __shared__ unsigned counter;
   const unsigned t = threadIdx.x;
   volatile unsigned beyond = kThreads;
   float* pointer = words;
@@ -48,6 +49,12 @@ __device__ __forceinline__ void shared_fault(Planted planted, float* data) {
     __syncthreads();
     if (t == 3) data[t] = words[40];
     if (t == 40) words[40] = 1;
+  }
+  if (planted == Planted::kAtomicsThenRead) {
+    if (t == 0) counter = 0;
+    __syncthreads();
+    atomicAdd(&counter, 1u);
+    if (t == 40) data[t] = static_cast<float>(counter);
   }
   if (planted == Planted::kTwoWriters && t % 32 == 0) words[0] = 1;
   if (planted == Planted::kUnwrittenShared && t == 0) data[0] = unwritten[1];

@@ -14,6 +14,7 @@ enum class Planted {
   kNoBarrierBeforeReuse,
   kReadBeforeWrite,
   kTwoWriters,
+  kAtomicsThenRead,
   kShuffleInsteadOfSyncwarp,
   kUnwrittenShared,
   kSharedOutOfBounds,

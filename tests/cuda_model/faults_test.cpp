@@ -58,6 +58,8 @@ const PlantedFault kFaults[] = {
      "of shared shared_fault::words that thread (3 read|40 wrote) at faults.cu"},
     {"TwoWriters", Planted::kTwoWriters, true,
      "a write of 4 bytes of shared shared_fault::words that thread (0|32) wrote at faults.cu"},
+    {"AtomicsThenRead", Planted::kAtomicsThenRead, true,
+     "a read of 4 bytes of shared shared_fault::counter that thread [0-9]+ wrote at faults.cu"},
     {"ShuffleInsteadOfSyncwarp", Planted::kShuffleInsteadOfSyncwarp, true,
      "a read of 4 bytes of shared shared_fault::words that thread [0-9]+ wrote"},
     {"UnwrittenShared", Planted::kUnwrittenShared, true,

@@ -53,6 +53,35 @@ TEST(KeysOnModel, FoldInReadsANumberOnTheDevice) {
   note_kernels();
 }
 
+template <typename T>
+void check_noise_at(bool device_keys) {
+  ++tally().cases;
+  const std::vector<uint64_t> keys = some_keys(3);
+  std::vector<int64_t> index;
+  for (int64_t i = 0; i < 3 * 2 * 150; ++i) index.push_back(i * 7919 % 1'000'003 - 1);
+  std::vector<T> out(index.size());
+  NoiseAtParams a;
+  a.index = index.data(), a.output = out.data();
+  a.keys = device_keys ? keys.data() : nullptr, a.host_key = {9, 4};
+  a.count = 900, a.per_key = device_keys ? 300 : 900, a.per_row = 150, a.classes = 1'000'000;
+  cuda::noise_at(a, sizeof(T) == 8, nullptr);
+  for (int64_t i = 0; i < 900; ++i) {
+    const T wanted = math::noise_at<T>(a, i);
+    if (index[i] < 0 || index[i] >= a.classes)
+      ASSERT_NE(out[i], out[i]);
+    else
+      ASSERT_EQ(out[i], wanted) << i;
+  }
+}
+
+TEST(KeysOnModel, NoiseAtIsTheHosts) {
+  for (const bool device_keys : {false, true}) {
+    check_noise_at<float>(device_keys);
+    check_noise_at<double>(device_keys);
+  }
+  note_kernels();
+}
+
 TEST(KeysOnModel, AReservationGivesTheHostsKey) {
   const int64_t device_seed = -3, device_offset = int64_t{1} << 33;
   const struct {

@@ -35,11 +35,16 @@ def exact(shape: tuple[int, ...], factor: int) -> torch.Tensor:
 
 
 class Fixed(Inputs):
-    """The same values everywhere, where others are random; of the same signs."""
+    """The same values everywhere; floating-point ones of the signs that others have."""
 
     def __init__(self, device: str, dtype: torch.dtype, requires_grad: bool) -> None:
         self.device = device
-        super().__init__(dtype, requires_grad, SHAPE)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)  # of integers, which have the same bits everywhere as well
+            super().__init__(dtype, requires_grad, SHAPE)
+        for name, x in vars(self).items():
+            if torch.is_tensor(x) and not x.is_floating_point():
+                setattr(self, name, x.to(device))
 
     def made(self, values: torch.Tensor) -> torch.Tensor:
         x = exact(values.shape, 7919)
@@ -62,7 +67,7 @@ def values_of(
     outputs = [result for result in results if result.requires_grad]
     if not outputs:
         return found
-    leaves = {name: x for name, x in vars(inputs).items() if torch.is_tensor(x)}
+    leaves = {name: x for name, x in vars(inputs).items() if torch.is_tensor(x) and x.requires_grad}
     grads = [exact(out.shape, 104729).to(out) for out in outputs]
     at = torch.autograd.grad(outputs, [*leaves.values()], grads, allow_unused=True)
     for name, grad in zip(leaves, at, strict=True):

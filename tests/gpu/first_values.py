@@ -111,6 +111,7 @@ def keys_of(device: str) -> Values:
     return {
         "fold_in": torch_gumbel.fold_in(one, 7).cpu(),
         "split": torch_gumbel.split(one, 100).cpu(),
+        "gumbel_at": torch_gumbel.gumbel_at(torch.arange(300, device=device), 300, key=one).cpu(),
     }
 
 
@@ -125,8 +126,10 @@ def fault_of(what: str, got: torch.Tensor, wanted: torch.Tensor, dim: int | None
         return f"{wrong} of {wanted.numel()} differ" if wrong else ""
     relative = 2e-2 if wanted.element_size() == 2 else 1e-3
     among = None if what.startswith("gradient") else dim
-    scale = wanted.double().abs().amax(among, keepdim=True) + 1e-30
-    error = ((got.double() - wanted.double()).abs() / scale).nan_to_num(torch.inf).max().item()
+    got, wanted = got.double(), wanted.double()
+    scale = wanted.abs().where(wanted.isfinite(), 0).amax(among, keepdim=True) + 1e-30
+    same = (got == wanted) | (got.isnan() & wanted.isnan())  # infinities too
+    error = ((got - wanted).abs() / scale).where(~same, 0).nan_to_num(torch.inf).max().item()
     return f"off by {error:.3g} of the largest" if error > relative else ""
 
 

@@ -19,12 +19,15 @@ from params import (
     OPERANDS,
     OPS,
     ROOT,
+    FilterParams,
     GateParams,
     KernelParams,
     LogProbParams,
     make_rows,
+    memory,
     word_strides,
 )
+from row_ops import RowOps
 
 import torch_gumbel
 
@@ -33,11 +36,6 @@ import machine_code
 
 RECORDER = ROOT / "build" / "cmake" / "tests" / "ptx" / "libptx_recorder.so"
 MAX_BLOCKS = 3  # of kernels whose blocks take as many rows as they must
-
-
-def memory(tensor):
-    """The bytes of a tensor's storage."""
-    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
 
 
 class Addresses:
@@ -88,7 +86,7 @@ class Recorded(Exception):
     """Instead of a launch's results, where launches are recorded only."""
 
 
-class Device:
+class Device(RowOps):
     """Runs ops by name."""
 
     def __init__(self):
@@ -140,7 +138,7 @@ class Device:
                 self._recorded.add(symbol)
                 return
             self.ran.add(symbol)
-            if "_generic_kernel" in symbol or "fold_in" in symbol:
+            if "_generic_kernel" in symbol or "fold_in" in symbol or "noise_at" in symbol:
                 blocks = min(blocks, MAX_BLOCKS)
             given = self._arguments(symbol, arguments)
             self._module.launch(symbol, (blocks,), (threads,), given, self._buffers,
@@ -157,12 +155,17 @@ class Device:
         if "write_key" in symbol:
             words = list((ctypes.c_uint64 * 4).from_address(arguments[0]))
             words[2:] = map(addresses.of, words[2:])
-            key = ctypes.c_uint64.from_address(arguments[1]).value
-            return [[("u64", word) for word in words], addresses.of(key)]
+            key = addresses.of(ctypes.c_uint64.from_address(arguments[1]).value)
+            return [[("u64", word) for word in words], key]
         gates, library = "gate" in symbol, self._library
         pointers = [getattr(KernelParams, name).offset for name in KernelParams.POINTERS]
         if gates:
             size = library.gate_problem_bytes()
+        elif "filter" in symbol:
+            size = ctypes.sizeof(FilterParams)
+            pointers += [getattr(FilterParams, name).offset for name in FilterParams.ROWS]
+        elif "noise_at" in symbol:
+            size, pointers = 72, [0, 8, 16]  # NoiseAtParams
         elif "log_prob" in symbol:
             size, first = library.log_prob_problem_bytes(), library.log_prob_rows_offset()
             pointers += [first + 8 * i for i in range(len(LogProbParams.ROWS))]
@@ -173,9 +176,8 @@ class Device:
         for offset in pointers:
             words[offset // 8] = addresses.of(words[offset // 8])
         problem = [("u64", word) for word in words]
-        if "gate_generic" not in symbol:
-            return [problem]
-        return [problem, [("u32", ctypes.c_uint32.from_address(arguments[1]).value)]]
+        gate = "gate_generic" in symbol
+        return [problem, *[[("u32", ctypes.c_uint32.from_address(arguments[1]).value)]] * gate]
 
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
@@ -187,8 +189,7 @@ class Device:
 
     def fold_in(self, keys, first, per_key, number, out, order):
         buffers = {"keys": memory(keys), "out": memory(out)}
-        if number is not None:
-            buffers["number"] = memory(number)
+        buffers |= {} if number is None else {"number": memory(number)}
         self._call(buffers, order, self._library.run_fold_in, ctypes.c_void_p(keys.data_ptr()),
                    ctypes.c_int64(keys.numel() // 2), ctypes.c_uint64(first % 2**64),
                    ctypes.c_int64(per_key),
@@ -198,7 +199,7 @@ class Device:
     def write_key(self, seed, offset, out, order):
         """`seed` and `offset` are numbers or, as while a graph is captured, tensors."""
         buffers, words = {"out": memory(out)}, []
-        if isinstance(seed, torch.Tensor):
+        if torch.is_tensor(seed):
             buffers |= {"seed": memory(seed), "offset": memory(offset)}
             words = [0, 0, seed.data_ptr(), offset.data_ptr()]
         reservation = (ctypes.c_uint64 * 4)(*(words or [seed, offset, 0, 0]))
@@ -280,21 +281,3 @@ class Device:
             workspace.value = buffers["workspace"].ctypes.data
         self._call(buffers, order, self._library.run_op, op, ctypes.byref(a), workspace,
                    multiprocessors, clusters)  # fmt: skip
-
-    def log_prob(self, backward, dim, order, *, tau=1.0, **tensors):
-        """Log-probabilities and entropies of `input` and `index`, which write log_prob, entropy,
-        max, sum, and mean, or their backward, which reads the last three and writes `output`."""
-        of, x = LogProbParams(), tensors["input"]
-        a = of.a
-        a.host_tau = 1.0 if isinstance(tau, torch.Tensor) else tau
-        if isinstance(tau, torch.Tensor):
-            tensors["tau"] = tau
-        strides = {"word": word_strides(list(x.shape), 0, None, None)[0]}
-        for operand in {"input", "output", "tau"} & tensors.keys():
-            strides[operand] = tensors[operand].expand(x.shape).stride()
-            setattr(a, f"{operand}_type", DTYPES.index(tensors[operand].dtype))
-        a.rows = make_rows(list(x.shape), dim, strides, 0)
-        for name, tensor in tensors.items():
-            setattr(of if name in LogProbParams.ROWS else a, name, tensor.data_ptr())
-        buffers = {name: memory(tensor) for name, tensor in tensors.items()}
-        self._call(buffers, order, self._library.run_log_prob, backward, ctypes.byref(of))

@@ -65,6 +65,39 @@ class LogProbParams(ctypes.Structure):
     ROWS: ClassVar = ["log_prob", "entropy", "max", "sum", "mean", "grad_log_prob", "grad_entropy"]
     _fields_: ClassVar = [("a", KernelParams), *[(name, ctypes.c_uint64) for name in ROWS]]
 
+    def point(self, name, pointer):
+        setattr(self, name, pointer)
+
+
+def per_row(number):
+    """csrc/math/filter.h: PerRow of a type of numbers."""
+    fields = [("values", ctypes.c_uint64), ("step", ctypes.c_int64), ("number", number)]
+    return type("PerRow", (ctypes.Structure,), {"_fields_": fields})
+
+
+class FilterParams(ctypes.Structure):
+    """csrc/math/filter.h: FilterParams."""
+
+    ROWS: ClassVar = ["top_k", "top_p", "min_p", "entropy"]
+    _fields_: ClassVar = [
+        ("a", KernelParams),
+        ("top_k", per_row(ctypes.c_int64)),
+        ("top_p", per_row(ctypes.c_double)),
+        ("min_p", per_row(ctypes.c_double)),
+        ("entropy", ctypes.c_uint64),
+    ]
+
+    def point(self, name, pointer):
+        if name == "entropy":
+            self.entropy = pointer
+        else:
+            getattr(self, name).values, getattr(self, name).step = pointer, 1
+
+
+def memory(tensor):
+    """The bytes of a tensor's storage."""
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
+
 
 def word_strides(shape, batch_dims, full_shape, start):
     """Strides in words of every dimension, and the position of the first element."""

@@ -9,6 +9,7 @@
 #include "../../cuda/device/gate_problem.h"
 #include "../../cuda/device/log_prob_problem.h"
 #include "../../cuda/device/problem.h"
+#include "../../cuda/filter.h"
 #include "../../cuda/kernels.h"
 #include "../../cuda/log_prob.h"
 
@@ -101,6 +102,8 @@ void run_log_prob(bool backward, const LogProbParams* a) {
   (backward ? cuda::log_prob_backward : cuda::log_prob)(*a, nullptr);
 }
 
+void run_filtered(const FilterParams* a) { cuda::filtered(*a, nullptr); }
+
 void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t per_key,
                  const uint64_t* number, uint64_t* out) {
   if (number == nullptr)
@@ -108,6 +111,8 @@ void run_fold_in(const uint64_t* keys, int64_t count, uint64_t first, int64_t pe
   else
     cuda::fold_in(keys, count, number, out, nullptr);
 }
+
+void run_noise_at(const NoiseAtParams* a, bool wide) { cuda::noise_at(*a, wide, nullptr); }
 
 void run_write_key(const cuda::Reservation* reservation, uint64_t* key) {
   cuda::write_key(*reservation, key, nullptr);

@@ -3,9 +3,12 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import chain
 from typing import ClassVar, NamedTuple
 
+import filter_cases
 import log_prob_cases
+import noise_at_cases
 import torch
 from device import Device, memory
 from inputs import KEY, Case, keys, normal
@@ -263,7 +266,8 @@ class Runner:
                 name = "gumbel_rao" if estimator == "gumbel-rao" else "one_hot_backward"
                 yield Job(f"{name}, {estimator} {dtype}", run, 105)
 
-        for case in log_prob_cases.cases(self.device):
+        more = (log_prob_cases, noise_at_cases, filter_cases)
+        for case in chain.from_iterable(cases.cases(self.device) for cases in more):
             yield Job(*case)
         yield Job("write_key, numbers", partial(self.write_key, 9, 2**34 + 4), 2)
         words = [torch.tensor([value], dtype=torch.uint64) for value in (2**64 - 1, 2**40)]

@@ -42,16 +42,20 @@ static void mask_tile(const T* x, int64_t begin, int64_t count, const Edge<T>& e
   });
 }
 
-/// One row of a call.
+/// One row of a call, and those after it that repeat its logits and filters: draws with replacement.
 template <typename T>
 class FilteredRow {
  public:
-  FilteredRow(const FilterParams& a, int64_t index, const FilterScratch<T>& scratch)
+  FilteredRow(const FilterParams& a, int64_t index, int64_t end, const FilterScratch<T>& scratch)
       : a_(a),
         group_(group_at(a, index, 1)),
         scratch_(scratch),
-        filter_{group_.tau, a.top_k.at(index, -1), a.top_p.at(index, 1.0), a.min_p.at(index, 0.0)} {
+        filter_{group_.tau, a.top_k.at(index), a.top_p.at(index), a.min_p.at(index)} {
+    while (a.output == nullptr && index + repeats_ < end && is_repeated_at(index + repeats_))
+      ++repeats_;
   }
+
+  int64_t repeats() const { return repeats_; }
 
   void run() {
     const T* x = packed_values<T>(group_.input, 1, group_.classes);
@@ -66,10 +70,21 @@ class FilteredRow {
     if (math::without_noise(filter_.temperature)) return choose_greedily(row);
     RowSelection<T> selection(row, filter_, scratch_.list, scratch_.spare);
     if (a_.output != nullptr) return write_logits(row, selection.edge());
-    draw(row, selection);
+    LawSums<T> law(row.scale, filter_.temperature);
+    for (int64_t i = 0, first = group_.index; i < repeats_; ++i) {
+      if (i > 0) group_ = group_at(a_, first + i, 1);
+      draw(row, selection, law, /*sums=*/i == 0);
+    }
   }
 
  private:
+  bool is_repeated_at(int64_t index) const {
+    const Group other = group_at(a_, index, 1);
+    return other.input.data == group_.input.data && other.tau == filter_.temperature &&
+           a_.top_k.at(index) == filter_.top_k && a_.top_p.at(index) == filter_.top_p &&
+           a_.min_p.at(index) == filter_.min_p;
+  }
+
   /// To scratch, and scanned while it is in the first cache.
   T convert_and_scan() {
     constexpr int64_t kPart = 8 * kGroupSpan;
@@ -102,15 +117,22 @@ class FilteredRow {
     }
   }
 
+  void write_all(int64_t choice, double law) {
+    for (int64_t i = 0, first = group_.index; i < repeats_; ++i) {
+      group_.index = first + i;
+      write(choice, law, law);
+    }
+  }
+
   void leave_undefined() {
     constexpr double kNan = __builtin_nan("");
-    if (a_.output == nullptr) return write(0, kNan, kNan);
+    if (a_.output == nullptr) return write_all(0, kNan);
     write_tiles([&](int64_t, int64_t count, T* to) { fill_over(to, count, static_cast<T>(kNan)); });
   }
 
   void choose_greedily(const FilterRow<T>& row) {
     const int64_t choice = first_at_least(row.x, row.count, row.max);
-    if (a_.output == nullptr) return write(choice, 0, 0);
+    if (a_.output == nullptr) return write_all(choice, 0);
     write_tiles([&](int64_t k, int64_t count, T* to) {
       fill_over(to, count, -static_cast<T>(__builtin_inf()));
       if (choice >= k && choice < k + count) to[choice - k] = row.max;
@@ -125,19 +147,20 @@ class FilteredRow {
     });
   }
 
-  void draw(const FilterRow<T>& row, RowSelection<T>& selection) {
+  /// `sums`: make those of the law.
+  void draw(const FilterRow<T>& row, RowSelection<T>& selection, LawSums<T>& law, bool sums) {
     const T inverse = math::sampling_inverse_of<T>(filter_.temperature);
-    LawSums<T> law(row.scale, filter_.temperature);
     const bool wants_law = a_.row_value != nullptr || a_.entropy != nullptr;
+    sums = sums && wants_law;
     const bool few = selection.edge().kept * kFewShare < row.count;
     int64_t choice = 0;
     if (few || !group_.words_along_classes()) {
       const List<T>& list = selection.list();
-      for (int64_t k = 0; wants_law && k < list.count; k += kTile)
+      for (int64_t k = 0; sums && k < list.count; k += kTile)
         law.take(list.x + k, min64(kTile, list.count - k));
       choice = draw_listed(list, group_.words, inverse, scratch_.spare);
     } else {
-      choice = draw_masked(row, selection.edge(), inverse, wants_law ? &law : nullptr);
+      choice = draw_masked(row, selection.edge(), inverse, sums ? &law : nullptr);
     }
     if (wants_law)
       write(choice, law.log_prob(row.x[choice]), law.entropy());
@@ -174,12 +197,17 @@ class FilteredRow {
   Group group_;
   FilterScratch<T> scratch_;
   RowFilter filter_;
+  int64_t repeats_ = 1;
 };
 
 template <typename T>
 static void filter_rows(const FilterParams& a, int64_t begin, int64_t end, void* memory) {
   const FilterScratch<T> scratch(memory, a.rows.classes);
-  for (int64_t row = begin; row < end; ++row) FilteredRow<T>(a, row, scratch).run();
+  for (int64_t row = begin; row < end;) {
+    FilteredRow<T> filtered(a, row, end, scratch);
+    filtered.run();
+    row += filtered.repeats();
+  }
 }
 
 }  // namespace torch_gumbel::cpu::TG_ISA

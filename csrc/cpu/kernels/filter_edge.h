@@ -9,25 +9,8 @@
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// The filters of a row, one value each.
-struct RowFilter {
-  double temperature;
-  int64_t top_k;
-  double top_p, min_p;
-
-  bool valid() const {
-    const bool tempered = math::valid_temperature(temperature) || math::without_noise(temperature);
-    return tempered && top_k >= -1 && top_p > 0 && top_p <= 1 && min_p >= 0 && min_p <= 1;
-  }
-};
-
-/// The smallest integer that is at least share * total, at least 1; total < 2^53.
-static inline uint64_t target_of(double share, uint64_t total) {
-  const double product = share * static_cast<double>(total);
-  auto target = static_cast<uint64_t>(product);
-  if (static_cast<double>(target) < product) ++target;
-  return target > 0 ? target : 1;
-}
+using math::RowFilter;
+using math::target_of;
 
 /// Some of a row's logits at equal distances, with their weights.
 template <typename T>
@@ -169,11 +152,7 @@ class RowSelection {
   }
 
   void keep_min_p(double q) {
-    constexpr double kSmallest = 2.2250738585072014e-308;
-    const double least = static_cast<double>(row_.max) +
-                         filter_.temperature * math::log_normal(q > kSmallest ? q : kSmallest);
-    auto bound = static_cast<T>(least);
-    if (static_cast<double>(bound) < least) bound = next_above(bound);
+    const T bound = math::min_p_bound(row_.max, filter_.temperature, q);
     if (!(bound > edge_.value)) return;
     edge_ = {bound, row_.count, 0};
     if (listed_)
@@ -195,13 +174,6 @@ class RowSelection {
     const double least = static_cast<double>(row_.max) - 22.5 * filter_.temperature;
     const auto bound = static_cast<T>(least);
     return bound > -math::kLargest<T> ? bound : -math::kLargest<T>;
-  }
-
-  static T next_above(T x) {
-    using Bits = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-    if (x == 0 || !(x >= -math::kLargest<T>)) return x;
-    const auto bits = math::bit_cast<Bits>(x);
-    return math::bit_cast<T>(static_cast<Bits>(x > 0 ? bits + 1 : bits - 1));
   }
 
   static constexpr int64_t kSampleFrom = 8192;

@@ -112,8 +112,7 @@ static int64_t draw_listed(const List<double>& list, const GroupWords& words, do
   return best.index;
 }
 
-/// Sums over the law of the classes that are kept. Relative to the first largest logit, whose term
-/// is left out, so that the logarithm of 1 + rest keeps its digits.
+/// The sums of math::FilteredLaw.
 template <typename T>
 class LawSums {
  public:
@@ -139,18 +138,12 @@ class LawSums {
     rest_ += sum_of(weights, count);
     products_ += dot_of(weights, differences, count);
   }
-  double log_prob(T x) const {
-    const double relative = (static_cast<double>(x) - scale_.max) / temperature_;
-    const double value = relative - math::log_normal(1.0 + rest_);
-    return value < 0 ? value : 0.0;
-  }
-  double entropy() const {
-    const double sum = 1.0 + rest_;
-    const double value = math::log_normal(sum) - products_ / (sum * temperature_);
-    return value > 0 ? value : 0.0;
-  }
+  double log_prob(T x) const { return law().log_prob(x); }
+  double entropy() const { return law().entropy(); }
 
  private:
+  math::FilteredLaw law() const { return {scale_.max, temperature_, rest_, products_}; }
+
   const WeightScale<T>& scale_;
   double temperature_;
   bool found_ = false;

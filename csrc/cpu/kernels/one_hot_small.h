@@ -9,10 +9,8 @@ namespace torch_gumbel::cpu::TG_ISA {
 /// Whether such rows take this form: of one temperature, without a gradient at it.
 template <typename T>
 static inline bool is_small(const PlannedParams& a, const Group& group) {
-  const bool formula = a.estimator == Estimator::kStraightThrough ||
-                       a.estimator == Estimator::kZgr || a.estimator == Estimator::kReinMax;
-  return kVectorized<T> && formula && group.classes <= kLanes && group.uniform_tau() &&
-         a.row_value == nullptr;
+  return kVectorized<T> && a.estimator != Estimator::kGumbelRao && group.classes <= kLanes &&
+         group.uniform_tau() && a.row_value == nullptr;
 }
 
 #if defined(__AVX2__)
@@ -45,22 +43,37 @@ TG_STAGE SmallWeights small_weights(const SmallRow& d, const SmallRow& grad, int
   return {weights, distribution_of(WeightSums<float>{sum, dot}, undefined)};
 }
 
+/// Weights of gapped scores, the choice's 1 in the sums, but not in `weights`. `scratch`: kLanes.
+TG_STAGE SmallWeights small_gapped(const SmallRow& d, const SmallRow& grad, int64_t count,
+                                   float gap, int64_t choice, float g_choice,
+                                   math::Exponent<float> scale, float undefined, float* scratch) {
+  const SmallRow weights = math::exp_scaled(math::gapped_difference(d, SmallRow(gap)), scale);
+  lanes_of(weights, kLanes, 0).store(scratch);
+  const float more = 1.0f - scratch[choice];
+  WeightSums<float> sums = {sum_of_lanes(lanes_of(weights, count, 0)),
+                            sum_of_lanes(lanes_of(weights * grad, count, 0))};
+  sums.sum += more, sums.dot += more * g_choice;
+  return {weights, distribution_of(sums, undefined + scale.high * 0)};
+}
+
 /// A row's gradient to `to`, scratch, of which up to kLanes values past the row are overwritten.
 template <Estimator estimator>
 static inline void small_gradient(const float* x, const float* grad, int64_t count, int64_t choice,
-                                  const Tempering<float>& at, float* to) {
+                                  const Tempering<float>& at, float gap, float* to) {
   const SmallRow values = small_load(x, count), g = small_load(grad, count);
   auto largest = lanes_of(values, count, -__builtin_inff());
   max_of_runs<kLanes>(largest);
   const float max = largest.part[0][0], g_choice = grad[choice];
   const float undefined = (max - max) + (x[choice] - x[choice]);
   const SmallRow d = values - or_zero(max);
-  constexpr bool kTempered = estimator != Estimator::kZgr;
+  constexpr bool kTempered = estimator != Estimator::kZgr, kGaps = estimator == Estimator::kGapped;
   const auto one = math::exponent_scale<float>(1.0);
-  const SmallWeights q = small_weights(d, g, count, kTempered ? at.scale : one, undefined);
+  const SmallWeights q =
+      kGaps ? small_gapped(d, g, count, gap, choice, g_choice, at.scale, undefined, to)
+            : small_weights(d, g, count, kTempered ? at.scale : one, undefined);
   SmallRow result;
   float at_choice = 0;
-  if constexpr (estimator == Estimator::kStraightThrough) {
+  if constexpr (estimator == Estimator::kStraightThrough || kGaps) {
     result = q.weights * q.of.factor * (g - q.of.mean) * at.inverse;
   } else if constexpr (estimator == Estimator::kZgr) {
     result = math::zgr_gradient(q.weights * q.of.factor, g, g_choice);
@@ -73,6 +86,7 @@ static inline void small_gradient(const float* x, const float* grad, int64_t cou
     at_choice = g_choice - middle;
   }
   lanes_of(result, kLanes, 0).store(to);
+  if constexpr (kGaps) to[choice] = q.of.factor * (g_choice - q.of.mean) * at.inverse;
   if constexpr (estimator == Estimator::kZgr) to[choice] = at_choice;
   if constexpr (estimator == Estimator::kReinMax) to[choice] += at_choice;
 }
@@ -86,7 +100,7 @@ static void small_gradients(const PlannedParams& a, const Group& group, const fl
     const int64_t given = a.index[group.index + i];
     const int64_t choice = given >= 0 && given < classes ? given : 0;
     small_gradient<estimator>(x + i * classes, grads + i * classes, classes, choice, at,
-                              result + i * classes);
+                              static_cast<float>(a.gap), result + i * classes);
   }
 }
 
@@ -97,6 +111,8 @@ static void small_group(const PlannedParams& a, const Group& group, const float*
   if (zgr) return small_gradients<Estimator::kZgr>(a, group, x, grads, result);
   if (a.estimator == Estimator::kReinMax)
     return small_gradients<Estimator::kReinMax>(a, group, x, grads, result);
+  if (a.estimator == Estimator::kGapped)
+    return small_gradients<Estimator::kGapped>(a, group, x, grads, result);
   small_gradients<Estimator::kStraightThrough>(a, group, x, grads, result);
 }
 

@@ -6,22 +6,14 @@
 // or the instruction set.
 #pragma once
 
-#include "../../math/softmax.h"
+#include "../../math/filter.h"
 #include "../simd/masks.h"
 #include "../simd/reduce.h"
 
 namespace torch_gumbel::cpu::TG_ISA {
 
-/// exp((x - max) / tau) in units of 2^-31, rounded: in [0, 2^31], 0 for -inf. x, max not NaN, max
-/// finite.
-TG_STAGE uint32_t rounded_weight(float weight) {
-  const float scaled = weight * 0x1p31f;
-  const float whole = scaled < 0x1p23f ? scaled + 0x1p23f - 0x1p23f : scaled;
-  return static_cast<uint32_t>(whole);
-}
-TG_STAGE uint32_t rounded_weight(double weight) {
-  return static_cast<uint32_t>(weight * 0x1p31 + 0x1p52 - 0x1p52);
-}
+using math::WeightScale;
+
 #if defined(__AVX2__)
 template <int parts>
 TG_STAGE Words<parts> rounded_weight(const Floats<parts>& weight) {
@@ -35,17 +27,6 @@ TG_STAGE Words<parts> rounded_weight(const Floats<parts>& weight) {
   });
 }
 #endif
-
-template <typename T>
-struct WeightScale {
-  T max;
-  math::Exponent<T> exponent;
-
-  template <typename F>
-  TG_MEMBER auto weight(const F& x) const {
-    return rounded_weight(math::exp_scaled(F(x - max), exponent));
-  }
-};
 
 /// Weights of values; their sum. `x` may end there.
 template <typename T>

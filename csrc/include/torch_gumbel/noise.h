@@ -35,4 +35,20 @@ TORCH_GUMBEL_API at::Tensor gumbel_like(const at::Tensor& like,
                                         std::optional<at::Generator> generator = std::nullopt,
                                         const std::optional<at::Tensor>& key = std::nullopt);
 
+/// The noise of some classes alone, without that of the others: bitwise
+/// sample_gumbel([*, num_classes], dtype, key=key).gather(-1, index), in time that does not depend
+/// on num_classes.
+///
+/// \param index  int64 [*, m]; a class that is not in [0, num_classes) gives NaN.
+/// \param num_classes  > 0: K of the logits [*, K] to which a sampler would add the noise.
+/// \param key  as for sample_gumbel of [*, num_classes].
+/// \param dtype  floating point; default float32.
+/// \return  the shape of index, contiguous, without a gradient.
+/// \throws c10::ValueError  num_classes < 1; a key of the wrong device or shape.
+/// \throws c10::TypeError  an index that is not int64, a dtype that is not floating point, a key
+///     that is not uint64 or int64.
+TORCH_GUMBEL_API at::Tensor gumbel_at(const at::Tensor& index, int64_t num_classes,
+                                      const at::Tensor& key,
+                                      std::optional<at::ScalarType> dtype = std::nullopt);
+
 }  // namespace torch_gumbel

@@ -46,6 +46,7 @@ class History {
 
   Conflict read(const Access& now) {
     if (!ordered(write_, now)) return {&write_, true};
+    if (const Access* other = unordered_atomic(now)) return {other, true};
     note_read(now);
     return {};
   }
@@ -54,13 +55,28 @@ class History {
     if (!ordered(write_, now)) return {&write_, true};
     if (!reads_ordered(now)) return {&read_, false};
     if (!ordered(other_read_, now)) return {&other_read_, false};
+    if (const Access* other = unordered_atomic(now)) return {other, true};
     write_ = now;
-    read_ = other_read_ = {};
+    read_ = other_read_ = atomic_ = other_atomic_ = {};
     readers_ = 0;
     return {};
   }
 
+  /// A read and a write that others of its kind may come between.
+  Conflict atomic(const Access& now) {
+    if (!ordered(write_, now)) return {&write_, true};
+    if (!reads_ordered(now)) return {&read_, false};
+    if (!ordered(other_read_, now)) return {&other_read_, false};
+    (ordered(atomic_, now) ? atomic_ : other_atomic_) = now;
+    return {};
+  }
+
  private:
+  const Access* unordered_atomic(const Access& now) const {
+    if (!ordered(atomic_, now)) return &atomic_;
+    return ordered(other_atomic_, now) ? nullptr : &other_atomic_;
+  }
+
   /// Whether all reads that read_ stands for are ordered before now; if not, it becomes one of
   /// them.
   bool reads_ordered(const Access& now) {
@@ -92,6 +108,7 @@ class History {
   }
 
   Access write_, read_, other_read_;  // other_read_: by another warp or block than read_
+  Access atomic_, other_atomic_;      // other_atomic_: one that atomic_ does not come before
   uint32_t readers_ = 0;              // lanes of read_'s warp
   uint32_t block_ = 0;
 };

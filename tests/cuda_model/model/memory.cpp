@@ -31,6 +31,7 @@ struct Request {
   size_t size;
   bool write;
   const void* instruction;
+  bool atomic = false;
 };
 
 [[noreturn]] void refuse(const Request& request, const std::string& what) {
@@ -64,7 +65,9 @@ Access access_now(const Request& request) {
 /// Takes an access into the history of its bytes, of a shared variable or (null) of global memory.
 void remember(const Request& request, const Access& access, History& history,
               const Shared* variable) {
-  const Conflict conflict = request.write ? history.write(access) : history.read(access);
+  const Conflict conflict = request.atomic  ? history.atomic(access)
+                            : request.write ? history.write(access)
+                                            : history.read(access);
   if (conflict.with != nullptr) refuse_race(request, conflict, variable);
 }
 
@@ -128,7 +131,7 @@ void access_shared(const Request& request, unsigned rank) {
   for (size_t i = 0; i < request.size; ++i) {
     History& history = shared_bytes().at(request.address + i, rank);
     history.begin_block(block().member(rank).block);
-    if (!request.write && !history.written())
+    if ((request.atomic || !request.write) && !history.written())
       refuse(request, "of shared " + variable.name + ", which nobody has written");
     remember(request, access, history, &variable);
   }
@@ -187,20 +190,24 @@ bool is_builtin(const char* address) {
   return within(threadIdx) || within(blockIdx) || within(blockDim) || within(gridDim);
 }
 
-void see(void* address, size_t size, bool write, const void* instruction) {
+void see(void* address, size_t size, bool write, const void* instruction, bool atomic = false) {
   Thread* me = block().current();
   if (me == nullptr || me->fiber.owns(address)) return;
-  const Request request = {static_cast<char*>(address), size, write, instruction};
+  const Request request = {static_cast<char*>(address), size, write, instruction, atomic};
   if (shared_bytes().own(request.address)) return access_shared(request, block().rank());
   unsigned rank = 0;
   if (char* variable = variable_of_kept(request.address, rank); variable != nullptr)
-    return access_distributed({variable, size, write, instruction}, rank);
+    return access_distributed({variable, size, write, instruction, atomic}, rank);
   if (is_builtin(request.address)) return;
   if (block().stacks().own(address)) refuse(request, "of another thread's local memory");
   access_global(request);
 }
 
 }  // namespace
+
+void see_atomic(void* address, size_t size, const void* instruction) {
+  see(address, size, /*write=*/true, instruction, /*atomic=*/true);
+}
 
 /// Histories of earlier launches count as empty: see ordered(). They only take memory.
 void trim_histories() {

@@ -88,6 +88,10 @@ uint64_t meet(const Meeting& meeting);
 /// This thread's number in its warp.
 int lane();
 
+unsigned add_atomically(unsigned* at, unsigned value, const void* instruction);
+/// Where it is checked: an access that is ordered with other atomic ones, and as a write with others.
+void see_atomic(void* address, size_t size, const void* instruction);
+
 /// Of this thread's cluster: its block in it, the number of blocks, the two parts of its barrier,
 /// and where a shared variable of this block lies in another one.
 unsigned cluster_rank();

@@ -21,7 +21,8 @@
 // - a read or write of shared memory, or of global memory, that no barrier orders after another
 //   thread's conflicting access; between blocks of a launch nothing is ordered but what comes before
 //   an arrival at their cluster's barrier and after the wait for it. __syncwarp() orders the lanes it
-//   names, shuffles and votes order nothing;
+//   names, shuffles and votes order nothing. Atomic additions are ordered with each other, and like
+//   writes with other accesses;
 // - shared memory of another block of the cluster before its first barrier, when that block may not
 //   have begun, and the end of a block that nothing orders after the reads of its shared memory;
 // - shared memory read before it was written in this block, or outside every shared variable;
@@ -32,8 +33,8 @@
 // There it counts bank conflicts as well (model/banks.h), which are no fault.
 //
 // What it does not model: registers and __launch_bounds__ (tests/ptx holds launches to the bounds
-// in the PTX, choice_test.cpp plans), memory spaces other than shared and global, atomics and
-// memory fences, warps that run in lockstep, streams (work runs at once), and time. Accesses within
+// in the PTX, choice_test.cpp plans), memory spaces other than shared and global, atomics
+// other than additions of words, memory fences, warps that run in lockstep, streams (work runs at once), and time. Accesses within
 // the C library (memcpy) are not seen. `__shared__` variables are thread_local, of which the
 // program must have no others.
 //
@@ -42,6 +43,7 @@
 // hold on any device.
 #pragma once
 
+#include "atomics.h"
 #include "bits.h"
 #include "cuda_runtime_api.h"
 #include "launch.h"

@@ -19,7 +19,7 @@ before the next warp. A missing barrier shows as a difference between the three.
 What it does not model: ptxas, races finer than a barrier, the error of the GPU's approximate
 functions (here they are rounded from float64), that a block of a cluster may end before others have
 read its shared memory, generic addresses of other memory than global and shared, local memory, and
-atomics.
+atomics but atom.shared.add.u32.
 """
 
 from .errors import PtxError

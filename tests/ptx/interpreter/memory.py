@@ -117,6 +117,17 @@ class Memory:
             for k, value in enumerate(values):
                 array[first + k] = np.broadcast_to(value, threads.shape)[part.which]
 
+    def add(self, space: str, address: Array, value: Array, threads: Array) -> Array:
+        """Adds at each address, one thread after another; what each found there."""
+        found = np.empty(len(threads), value.dtype)
+        terms = np.broadcast_to(value, threads.shape)
+        for part in self._locate(space, address, value.dtype.itemsize, threads):
+            array, which = part.bytes.of(value.dtype), np.arange(len(threads))[part.which]
+            for k, at in zip(which, part.offsets // value.dtype.itemsize, strict=True):
+                found[k] = array[at]
+                array[at : at + 1] += terms[k : k + 1]  # arrays wrap silently
+        return found
+
     def _locate(self, space: str, address: Array, size: int, threads: Array) -> list[_Part]:
         if (address % size).any():
             raise PtxError(f"misaligned access of {size} bytes")

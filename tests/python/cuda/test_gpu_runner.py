@@ -255,6 +255,8 @@ def test_the_first_values_of_halves_are_near_those_of_float32():
         (torch.tensor([3, 4]), torch.tensor([3, 5])),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.752])),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25, torch.nan])),
+        (torch.tensor([0.25, -torch.inf]), torch.tensor([0.25, torch.inf])),
+        (torch.tensor([0.25, -torch.inf]), torch.tensor([0.252, -torch.inf])),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25, 0.75]).double()),
         (torch.tensor([0.25, 0.75]), torch.tensor([0.25])),
         (torch.tensor([0.25, 0.75]).bfloat16(), torch.tensor([0.25, 0.78]).bfloat16()),

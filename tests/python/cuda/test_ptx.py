@@ -18,9 +18,11 @@ OPS = [
     *(kernel.__name__ for kernel in Runner.KERNELS),
     "gates",
     "fold_in",
+    "noise_at",
     "one_hot_backward",
     "gumbel_rao",
     "log_prob",
+    "filtered",
     "write_key",
 ]
 

@@ -105,6 +105,17 @@ def test_barriers_order_shared_memory_of_each_block():
     np.testing.assert_array_equal(got, np.arange(256).reshape(2, 128)[:, ::-1].ravel())
 
 
+def test_atomic_additions_wrap_and_return_what_they_found():
+    """Thread n adds n to a word of its parity; sums found by 0, 2, 4, ... and 1, 3, 5, ..."""
+    body = f"""
+        setp.gt.u32 %p1, %r1, 1; shl.b32 %r5, %r1, 2; mov.u32 %r6, scratch; add.s32 %r7, %r6, %r5;
+        mov.u32 %r4, -2; @!%p1 st.shared.u32 [%r7], %r4; bar.sync 0;
+        and.b32 %r5, %r5, 4; add.s32 %r7, %r6, %r5; atom.shared.add.u32 %r4, [%r7], %r1; {STORE}"""
+    found = launch(body, threads=40, blocks=2, declarations=SHARED).astype(np.int64)
+    wanted = [sum(range(n % 2, n, 2)) - 2 for n in range(40)]
+    np.testing.assert_array_equal(found, [n % 2**32 for n in wanted * 2])
+
+
 def test_a_missing_barrier_shows_as_a_difference_between_orders():
     body = reversed_by_shared_memory("")
     with pytest.raises(AssertionError):

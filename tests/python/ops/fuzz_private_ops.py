@@ -57,6 +57,9 @@ def calls(draw):
 
 
 OTHERS = {
+    "_gumbel_at": lambda t: ops._gumbel_at(
+        t.x.long(), 10**t.dim if t.flag else t.dim, t.key, torch.float64 if t.place else t.x.dtype
+    ),
     "keys": lambda t: (ops._split_key(t.key, 3), ops._fold_in_key(t.key, t.dim)),
     "_kl_categorical": lambda t: ops._kl_categorical(
         t.x, t.grad if t.place else None, t.dim, t.flag

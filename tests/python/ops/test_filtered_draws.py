@@ -214,6 +214,11 @@ def test_several_samples_take_the_words_of_gumbel_argmax():
         masked = x.masked_fill(kept == -INF, -INF)
         assert torch.equal(index, gumbel_argmax(masked, num_samples=6, temperature=0.7, key=key))
         assert log_prob.shape == (6, 4, 5)
+    rows = filter_logits(x[:, 0], top_p=0.8)  # consecutive rows of the kernel
+    got = sample_logits(x[:, 0], top_p=0.8, num_samples=6, return_entropy=True, key=keys)
+    assert torch.equal(got[0], gumbel_argmax(rows, num_samples=6, key=keys))
+    once = sample_logits(x[:, 0], top_p=0.8, return_entropy=True, key=keys)
+    assert_same_bits(got[1], once[1].expand(6, 4))
 
 
 def test_filtered_logits_are_differentiable_where_they_are_kept():

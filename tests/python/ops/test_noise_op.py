@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sample_gumbel and gumbel_like: the noise of the kernels."""
+"""sample_gumbel, gumbel_like, and gumbel_at: the noise of the kernels."""
 
 import pytest
 import torch
 from common import DTYPES, assert_same_bits, compute_type, make_key, noise
 from compiling import compiled
 
-from torch_gumbel import gumbel_argmax, gumbel_like, sample_gumbel, split
+from torch_gumbel import gumbel_argmax, gumbel_at, gumbel_like, sample_gumbel, split
 
 KEY = make_key(5, 3)
 
@@ -105,3 +105,73 @@ def test_wrong_arguments_are_refused_and_nothing_is_drawn(error, message, args, 
     with pytest.raises(error, match=f"^sample_gumbel: {message}"):
         sample_gumbel(*args, **options)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def drawn_index(*shape):
+    return torch.randint(shape[-1], (*shape[:-1], 5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(7,), (3, 301), (2, 3, 5, 7), (0, 4)], ids=str)
+def test_the_noise_of_some_classes_is_that_of_all(shape, dtype):
+    index = drawn_index(*shape)
+    keys = [KEY, split(KEY, shape[0])] if len(shape) > 1 and shape[0] else [KEY]
+    for key in keys:
+        wanted = sample_gumbel(shape, dtype=dtype, key=key).gather(-1, index)
+        strided = index.repeat_interleave(2, -1)[..., ::2]
+        for given in (index, strided):
+            assert_same_bits(gumbel_at(given, shape[-1], key=key, dtype=dtype), wanted)
+    assert gumbel_at(index, shape[-1], key=KEY).dtype == torch.float32
+
+
+def test_the_noise_of_a_million_positions_of_a_vocabulary_is_that_of_all():
+    """Of [64, 151936], some of them words that a second one extends, row by row."""
+    rows, classes, m = 64, 151_936, 15_625
+    index, wanted = torch.randint(classes, (rows, m)), []
+    for row in range(rows):
+        place = {"full_shape": [rows, classes], "start": [row, 0]}
+        of_row = noise(torch.empty(1, classes), KEY, **place)[0]
+        index[row, :20] = of_row.topk(20).indices
+        wanted.append(of_row[index[row]])
+    assert_same_bits(gumbel_at(index, classes, key=KEY), torch.stack(wanted))
+
+
+def test_a_class_that_is_none_has_no_noise():
+    index = torch.tensor([[-1, 0, 3], [4, 2**62, -(2**63)]])
+    got = gumbel_at(index, 4, key=KEY)
+    assert got.isnan().tolist() == [[True, False, False], [True, True, True]]
+    assert_same_bits(got[0, 1:], sample_gumbel((2, 4), key=KEY)[0, [0, 3]])
+    assert_same_bits(gumbel_at(torch.tensor(2), 4, key=KEY), sample_gumbel(4, key=KEY)[2])
+
+
+def test_its_time_does_not_depend_on_the_number_of_classes():
+    index = torch.tensor([2**40 - 1])
+    got = gumbel_at(index, 2**40, key=KEY)
+    shard = {"full_shape": [2**40], "start": [2**40 - 1]}
+    assert_same_bits(got, noise(torch.empty(1), KEY, **shard))
+
+
+def test_the_noise_of_some_classes_under_vmap_and_compiled():
+    keys, index = split(KEY, 6), drawn_index(6, 4)
+    wanted = sample_gumbel((6, 4), key=keys).gather(-1, index)
+    vmapped = torch.func.vmap(lambda i, key: gumbel_at(i, 4, key=key))
+    assert_same_bits(vmapped(index, keys), wanted)
+    assert_same_bits(vmapped(index[:, 0], keys), wanted[:, 0])
+    run = compiled(lambda i, key: gumbel_at(i, 4, key=key))
+    assert_same_bits(run(index, keys), wanted)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "changes"),
+    [
+        (TypeError, "index must be .* int64 tensor, got Int", {"index": torch.zeros(2).int()}),
+        (ValueError, "num_classes must be > 0, got 0", {"num_classes": 0}),
+        (TypeError, "dtype must be float32, .*, got Long", {"dtype": torch.int64}),
+        (ValueError, r"key must have shape .*, got \[3\]", {"key": torch.zeros(3).long()}),
+        (ValueError, "key must have shape .* got", {"key": split(KEY, 2)}),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_of_the_noise_of_some_classes(error, message, changes):
+    given = {"index": torch.zeros(2, dtype=torch.int64), "num_classes": 4, "key": KEY}
+    with pytest.raises(error, match=f"^gumbel_at: {message}"):
+        gumbel_at(**{**given, **changes})

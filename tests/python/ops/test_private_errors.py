@@ -13,6 +13,7 @@ TRY_ALL = """
 import sys, torch
 from common import make_key, ops, tau_of
 x, t, k = torch.zeros(2, 3), tau_of(1.0), make_key(5)
+i = torch.zeros(2, 1, dtype=torch.int64)
 for call in sys.stdin.read().splitlines():
     try:
         line = f"accepted {eval(call)}"
@@ -56,6 +57,13 @@ REFUSED = {
     "shard of another rank": "ops._gumbel_noise(x, k, full_shape=[2, 3, 1], start=[0, 0])",
     "whole too large": "ops._gumbel_noise(x, k, full_shape=[2**40, 2**40], start=[0, 0])",
     "negative whole": "ops._gumbel_noise(x, k, full_shape=[-5, 3], start=[0, 0])",
+    "noise at: index of floats": "ops._gumbel_at(x, 3, k, torch.float32)",
+    "noise at: no class": "ops._gumbel_at(x.long(), 0, k, torch.float32)",
+    "noise at: half type": "ops._gumbel_at(x.long(), 3, k, torch.float16)",
+    "noise at: key over all dims": "ops._gumbel_at(x.long(), 3, k.expand(2, 3, 2), torch.double)",
+    "noise at: key of another size": "ops._gumbel_at(x.long(), 3, k.expand(3, 2), torch.float32)",
+    "noise at: key on another device": "ops._gumbel_at(x.long(), 3, k.to('meta'), torch.float32)",
+    "noise at: too many positions": "ops._gumbel_at(x.long(), 2**62 + 1, k, torch.float32)",
     "kl: dim beyond": "ops._kl_categorical(x, None, 10**6, False)",
     "kl: integers": "ops._kl_categorical(x.int(), None, 1, False)",
     "kl: prior of another shape": "ops._kl_categorical(x, torch.zeros(2), 1, False)",
@@ -63,6 +71,16 @@ REFUSED = {
     "kl: rows of another shape": "ops._kl_categorical_backward(x, x, x, x, x, None, 1, False)",
     "kl: rows on another device": "ops._kl_categorical_backward(x[:, :1], x, x[:, :1], "
     "x[:, :1].to('meta'), x[:, :1], None, 1, False)",
+    "log_prob: index of another shape": "ops._log_prob_entropy(x, i[:1], t, 1)",
+    "log_prob: index out of range": "ops._log_prob_entropy(x, i + 3, t, 1)",
+    "log_prob: float index": "ops._log_prob_entropy(x, i.float(), t, 1)",
+    "log_prob: integers": "ops._log_prob_entropy(x.int(), i, t, 1)",
+    "log_prob: dim beyond": "ops._log_prob_entropy(x, i, t, 10**6)",
+    "log_prob: temperature along dim": "ops._log_prob_entropy(x, i, torch.ones(3), 1)",
+    "log_prob: rows of another shape": "ops._log_prob_entropy_backward(x, None, x, i, t, "
+    "i.float(), i.float(), i.float(), 1)",
+    "log_prob: rows on another device": "ops._log_prob_entropy_backward(None, None, x, i, t, "
+    "i.float().to('meta'), i.float(), i.float(), 1)",
     "lookup: codebook of other classes": "ops._straight_through_lookup(x, x, t, k)",
     "lookup: codebook of one dimension": "ops._straight_through_lookup(x, x[0], t, k)",
     "lookup: codebook of integers": "ops._straight_through_lookup(x, x.t().int(), t, k)",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an entry of operations.py is, and the tensors that its arguments are made of."""
+"""What an entry of operations.py is, and the tensors that arguments are made of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import torch
+from common import make_key
 
 import torch_gumbel
 
@@ -56,7 +58,7 @@ class Operation:
 
     `overloads`: arguments of each overload of the dispatcher op of that name. `variants`: options
     with code paths of their own. `takes_zero`: its temperature may be 0. `elementwise`: it is of
-    elements, and not of rows of classes.
+    elements, and not of rows of classes. `keyed`: its key has no default.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Operation:
     variants: tuple[Mapping[str, Any], ...] = ()
     takes_zero: bool = False
     elementwise: bool = False
+    keyed: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -90,7 +93,54 @@ class Operation:
         """The arguments by name, along `inputs.dim`, some of them changed."""
         signature = inspect.signature(self.function)
         dim = {"dim": inputs.dim} if "dim" in self.parameters else {}
-        return {**signature.bind(*self.arguments(inputs)).arguments, **dim, **changes}
+        key = self.options(torch.tensor([5, 0], dtype=torch.uint64)) if self.keyed else {}
+        return {
+            **signature.bind_partial(*self.arguments(inputs)).arguments,
+            **dim,
+            **key,
+            **changes,
+        }
 
     def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"key": key} if self.random else {}
+
+
+def tensors(element=torch.float32, requires_grad=False, **changes) -> SimpleNamespace:
+    """What private ops take: rows of [2, 3, 4] along dim 1, with a temperature each."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 3, 4, generator=generator).to(element)
+    given = {
+        "x": x.requires_grad_(requires_grad),
+        "y": x.detach().softmax(1).requires_grad_(requires_grad),
+        "grad": torch.randn(2, 3, 4, generator=generator).to(element),
+        "tau": (torch.rand(2, 1, 4, generator=generator) + 0.5).requires_grad_(requires_grad),
+        "key": make_key(5),
+        "dim": 1,
+        "flag": True,
+        "dtype": None,
+        "place": {},
+    }
+    return SimpleNamespace(**{**given, **changes})
+
+
+def changed(given: SimpleNamespace, **changes) -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(given), **changes})
+
+
+def of_draw(t: SimpleNamespace) -> tuple:
+    return t.x, t.tau, t.key, t.dim
+
+
+def of_gate(t: SimpleNamespace) -> tuple:
+    return t.x, t.tau, t.key
+
+
+def index_of(t: SimpleNamespace) -> torch.Tensor:
+    """Class 0 of every row."""
+    shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
+    return torch.zeros(shape, dtype=torch.int64)
+
+
+def of_rows(t: SimpleNamespace) -> torch.Tensor:
+    """1 for every row."""
+    return torch.ones_like(index_of(t), dtype=torch.float32)

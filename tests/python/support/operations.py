@@ -8,12 +8,10 @@ arguments are those of its annotations. A new private one gets an entry of PRIVA
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import make_key
-from operation import Operation
+from operation import Operation, index_of, of_draw, of_gate, of_rows
 
 ops = torch.ops.torch_gumbel
 
@@ -211,7 +209,15 @@ SAMPLE_GUMBEL = Operation(
     {"default": lambda i: (torch.empty(0), i.logits.shape)},
     differentiable=False,
 )
-ALL = [*TABLE, SAMPLE_GUMBEL]
+# Its tensor is an index.
+GUMBEL_AT = Operation(
+    "gumbel_at",
+    lambda i: (i.index, 4),
+    {"default": lambda i: (i.index, 4)},
+    differentiable=False,
+    keyed=True,
+)
+ALL = [*TABLE, SAMPLE_GUMBEL, GUMBEL_AT]
 OVERLOADS = [(operation, overload) for operation in ALL for overload in operation.overloads]
 
 
@@ -220,28 +226,6 @@ def form_id(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(value) or "plain"
     return value.name if isinstance(value, Operation) else str(value)
-
-
-def tensors(element=torch.float32, requires_grad=False, **changes) -> SimpleNamespace:
-    """What private ops take: rows of [2, 3, 4] along dim 1, with a temperature each."""
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(2, 3, 4, generator=generator).to(element)
-    given = {
-        "x": x.requires_grad_(requires_grad),
-        "y": x.detach().softmax(1).requires_grad_(requires_grad),
-        "grad": torch.randn(2, 3, 4, generator=generator).to(element),
-        "tau": (torch.rand(2, 1, 4, generator=generator) + 0.5).requires_grad_(requires_grad),
-        "key": make_key(5),
-        "dim": 1,
-        "flag": True,
-        "dtype": None,
-        "place": {},
-    }
-    return SimpleNamespace(**{**given, **changes})
-
-
-def changed(given: SimpleNamespace, **changes) -> SimpleNamespace:
-    return SimpleNamespace(**{**vars(given), **changes})
 
 
 # Private ops of logits or their sample: arguments and options, made of `tensors`.
@@ -269,6 +253,7 @@ PRIVATE = {
     "_gumbel_max": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_argmax": lambda t: ((*of_draw(t), t.flag), t.place),
     "_gumbel_noise": lambda t: ((t.x, t.key), t.place),
+    "_gumbel_at": lambda t: ((index_of(t), 3, t.key, torch.float64), {}),
     "_sample_logits": lambda t: (
         (*of_draw(t), None, t.tau.detach() / 2, t.tau.detach() / 9, t.flag, True),
         t.place,
@@ -296,22 +281,3 @@ PRIVATE = {
         {"temperature_grad": t.flag},
     ),
 }
-
-
-def of_draw(t: SimpleNamespace) -> tuple:
-    return t.x, t.tau, t.key, t.dim
-
-
-def of_gate(t: SimpleNamespace) -> tuple:
-    return t.x, t.tau, t.key
-
-
-def index_of(t: SimpleNamespace) -> torch.Tensor:
-    """Class 0 of every row."""
-    shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
-    return torch.zeros(shape, dtype=torch.int64)
-
-
-def of_rows(t: SimpleNamespace) -> torch.Tensor:
-    """1 for every row."""
-    return torch.ones_like(index_of(t), dtype=torch.float32)

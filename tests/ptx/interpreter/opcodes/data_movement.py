@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mov, cvta, mapa, ld, st."""
+"""mov, cvta, mapa, ld, st, atom."""
 
 import re
 from typing import TYPE_CHECKING
@@ -135,3 +135,19 @@ def _store(i: Instruction) -> Operation:
 
     sources = ((base, "address"), *((name, i.type) for name in names))
     return Operation((), sources, store, needs_launch=True)
+
+
+@opcode("atom")
+def _atomic(i: Instruction) -> Operation:
+    """atom.shared.add.u32 d, [a], b."""
+    match = _ADDRESS.fullmatch(i.operands[1])
+    if not match or i.modifiers != ("shared", "add", "u32"):
+        raise PtxError("atom is known as atom.shared.add.u32 only")
+    offset = int(match[2] or "0", 0)
+
+    def add(launch: "Launch", threads: "Threads", address: Array, value: Array) -> Array:
+        where = address.astype(np.int64) + offset
+        return launch.memory.add("shared", where, value, launch.grid.index[threads])
+
+    sources = ((match[1], "address"), (i.operands[2], i.type))
+    return Operation(((i.operands[0], i.type),), sources, add, needs_launch=True)

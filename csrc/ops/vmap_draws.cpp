@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batching rules of filtered draws, as those of vmap.cpp.
+// Batching rules of filtered draws and of the noise of some classes, as those of vmap.cpp.
 #include <torch/library.h>
 
 #include "batching.h"
+#include "noise_at.h"
 
 namespace torch_gumbel::ops {
 namespace {
@@ -60,8 +61,17 @@ Tensor filter_logits_batch(const Tensor& logits, const Tensor& temperature, int6
                     level.rank(logits) == 0);
 }
 
+Tensor noise_at_batch(const Tensor& index, SymInt classes, const Tensor& key, ScalarType dtype) {
+  const RuleLevel level;
+  if (!level.any({&index, &key})) return noise_at().call(index, std::move(classes), key, dtype);
+  return level.wrap(
+      noise_at().call(level.operand(index), std::move(classes), level.key(key), dtype),
+      level.rank(index) == 0);
+}
+
 TORCH_LIBRARY_IMPL(torch_gumbel, FuncTorchBatched, m) {
   m.impl("_sample_logits", TORCH_FN(sample_logits_batch));
+  m.impl("_gumbel_at", TORCH_FN(noise_at_batch));
   m.impl("_filter_logits", TORCH_FN(filter_logits_batch));
 }
 
