@@ -135,6 +135,11 @@ def of_gate(t: SimpleNamespace) -> tuple:
     return t.x, t.tau, t.key
 
 
+def scores_of(t: SimpleNamespace) -> torch.Tensor:
+    """Perturbed logits, which are of the type that is computed in."""
+    return t.x if t.x.dtype == torch.float64 else t.x.float()
+
+
 def index_of(t: SimpleNamespace) -> torch.Tensor:
     """Class 0 of every row."""
     shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from operation import Operation, index_of, of_draw, of_gate, of_rows
+from operation import Operation, index_of, of_draw, of_gate, of_rows, scores_of
 
 ops = torch.ops.torch_gumbel
 
@@ -270,9 +270,9 @@ PRIVATE = {
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
         {"tau_grad": t.flag, **t.place},
     ),
-    "_gumbel_subset": lambda t: ((t.x, t.tau, 2, t.dim), {}),
+    "_gumbel_subset": lambda t: ((scores_of(t), t.tau, 2, t.dim), {}),
     "_gumbel_subset_backward": lambda t: (
-        (t.grad, t.x, t.tau, 2, t.dim),
+        (t.grad, scores_of(t), t.tau, 2, t.dim),
         {"tau_grad": t.flag},
     ),
     "_log_prob_entropy": lambda t: ((t.x, index_of(t), t.tau, t.dim), {}),
