@@ -91,22 +91,28 @@ static SubsetRound<T> begin_round(SubsetRow<T>& row) {
 template <typename T>
 static void add_round(const SubsetRow<T>& row, const SubsetRound<T>& round, T* y) {
   const T share = round.share * round.rest;
-  for_each_vec<T>(0, row.classes, [&](auto at) TG_INLINE {
-    at.store(at.load(y) + at.load(row.e) * share, y);
-  });
+  for_each_vec<T>(0, row.classes,
+                  [&](auto at) TG_INLINE { at.store(at.load(y) + at.load(row.e) * share, y); });
 }
 
-/// The same, and r += log(1 - a), and weights of that.
-template <typename T>
+/// r += log(1 - a), and weights of that; and y += a, or, for the backward, y = the weights of
+/// csrc/math/subset.h.
+template <bool kKeeps, typename T>
 static void pass_round(SubsetRow<T>& row, const SubsetRound<T>& round, T* y) {
-  const T share = round.share * round.rest, reference = row.reference;
+  const T rest = round.rest, share = kKeeps ? round.share : round.share * rest;
+  const T reference = row.reference;
   const math::Exponent<T> scale = row.scale;
   double sum = 0;
   for_each_tile(row.classes, [&](int64_t first, int64_t count) {
     T *r = row.r + first, *e = row.e + first, *to = y + first;
     sum += make_and_sum(e, 0, count, [&](auto at) TG_INLINE {
-      const auto a = at.load(e) * share;
-      at.store(at.load(to) + a, to);
+      auto a = at.load(e) * share;
+      if constexpr (kKeeps) {
+        at.store(a, to);
+        a = a * rest;
+      } else {
+        at.store(at.load(to) + a, to);
+      }
       const auto next = at.load(r) + math::log_rest(a);
       at.store(next, r);
       return math::exp_scaled(next - reference, scale);
@@ -139,11 +145,9 @@ struct KeptRounds {
   void keep_scores(const SubsetRow<T>& row, int64_t j) const {
     if (scores != nullptr) memcpy(scores + j * pitch, row.r, row.classes * sizeof(T));
   }
-  void keep(const SubsetRow<T>& row, const SubsetRound<T>& round, int64_t j) const {
-    rounds[j] = round;
-    T* to = weights + j * pitch;
+  void keep_weights(const SubsetRow<T>& row, T share, T* to) const {
     for_each_vec<T>(0, row.classes,
-                    [&](auto at) TG_INLINE { at.store(at.load(row.e) * round.share, to); });
+                    [&](auto at) TG_INLINE { at.store(at.load(row.e) * share, to); });
   }
 };
 
@@ -163,20 +167,31 @@ static bool begin_row(SubsetRow<T>& row, const T* x, int64_t k) {
   return true;
 }
 
-/// The k-hot of a row; `kept`: null, or for the backward.
+/// The k-hot of a row.
 template <typename T>
-static void run_rounds(SubsetRow<T>& row, int64_t k, T* y, const KeptRounds<T>* kept) {
+static void run_rounds(SubsetRow<T>& row, int64_t k, T* y) {
   for (int64_t i = 0; i < row.classes; ++i) y[i] = 0;
-  for (int64_t j = 0; j < k; ++j) {
-    if (kept != nullptr) kept->keep_scores(row, j);
+  for (int64_t j = 1; j <= k; ++j) {
     const SubsetRound<T> round = begin_round(row);
-    if (kept != nullptr) kept->keep(row, round, j);
-    if (j + 1 == k)
-      add_round(row, round, y);
+    if (j < k)
+      pass_round<false>(row, round, y);
     else
-      pass_round(row, round, y);
+      add_round(row, round, y);
     if (round.largest >= 0) y[round.largest] += round.a;
-    if (j + 1 < k) end_round(row, round);
+    if (j < k) end_round(row, round);
+  }
+}
+
+/// Its rounds alone, for the backward.
+template <typename T>
+static void keep_rounds(SubsetRow<T>& row, int64_t k, const KeptRounds<T>& kept) {
+  for (int64_t j = 0; j < k; ++j) {
+    T* weights = kept.weights + j * kept.pitch;
+    kept.keep_scores(row, j);
+    const SubsetRound<T> round = kept.rounds[j] = begin_round(row);
+    if (j + 1 == k) return kept.keep_weights(row, round.share, weights);
+    pass_round<true>(row, round, weights);
+    end_round(row, round);
   }
 }
 
@@ -192,7 +207,7 @@ static void subset_forward(const SubsetCall& a, int64_t begin, int64_t end, T* s
       SubsetRow<T> row(r, e, classes, group.tau_of(i));
       T* to = y + i * classes;
       if (begin_row(row, x + i * classes, a.k))
-        run_rounds(row, a.k, to, static_cast<const KeptRounds<T>*>(nullptr));
+        run_rounds(row, a.k, to);
       else
         for (int64_t c = 0; c < classes; ++c) to[c] = static_cast<T>(__builtin_nan(""));
     }

@@ -91,7 +91,7 @@ static double differentiate_subset(const SubsetCall& a, const SubsetScratch<T>& 
     return __builtin_nan("");
   }
   const KeptRounds<T> kept = {rounds, in.weights, in.scores, pitch};
-  run_rounds(row, a.k, in.shares, &kept);
+  keep_rounds(row, a.k, kept);
   SubsetGradients<T> gradients = {to, in.shares, in.e, classes, math::inverse_temperature<T>(tau)};
   for (int64_t c = 0; c < classes; ++c) to[c] = 0;
   for (int64_t j = a.k - 1; j >= 0; --j)
