@@ -36,6 +36,7 @@ from torch_gumbel import schedules
 
 EPOCHS = 60
 BATCH = 64
+TREES = 100  # of the forest that judges
 WIDTH = 64  # hidden units of the network behind a selector
 LEARNING_RATE = 3e-3  # of that network
 SELECTOR_RATE = 5e-2  # of the selector's logits
@@ -161,7 +162,7 @@ METHODS: dict[str, Method] = {
 def judged(data: Data, features: list[int]) -> Choice:
     """The accuracy of one classifier, the same for every method."""
     kept = sorted(set(features))
-    forest = ExtraTreesClassifier(100, random_state=0)
+    forest = ExtraTreesClassifier(TREES, random_state=0)
     forest.fit(data.train[:, kept].numpy(), data.train_labels.numpy())
     accuracy = forest.score(data.test[:, kept].numpy(), data.test_labels.numpy())
     return Choice(features, float(accuracy))

@@ -95,4 +95,11 @@ class RuleLevel : public VmapLevel {
   c10::impl::ExcludeDispatchKeyGuard guard_{DispatchKey::FuncTorchBatched};
 };
 
+/// A backward's results; its rows are an unbatched empty tensor unless they were asked for.
+inline TensorPair wrap_gradients(const VmapLevel& level, const TensorPair& gradients, bool scalar,
+                                 bool tau_grad) {
+  const auto& [grad_logits, rows] = gradients;
+  return {level.wrap(grad_logits, scalar), tau_grad ? level.wrap(rows, scalar) : rows};
+}
+
 }  // namespace torch_gumbel::ops

@@ -49,7 +49,7 @@ struct Draw {
   Tensor several(bool hard) const {
     const Tensor perturbed = scores();
     const auto type = logits.scalar_type();
-    const auto soft = [&] { return ops::subset_formula(perturbed, tau, k, dim).to(type); };
+    const auto soft = [&] { return ops::subset().call(perturbed, tau, k, dim).to(type); };
     if (!hard) return soft();
     const Tensor values = perturbed.detach();
     const Tensor defined = ops::has_subset(values, k, dim)

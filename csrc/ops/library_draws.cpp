@@ -173,6 +173,13 @@ TORCH_LIBRARY_FRAGMENT(torch_gumbel, m) {
       "Tensor? min_p) -> Tensor",
       pure);
 
+  // The k-hot of perturbed logits, float32 or float64; grad_tau_rows: one per row, or empty.
+  m.def("_gumbel_subset(Tensor scores, Tensor tau, int k, int dim) -> Tensor", pure);
+  m.def(
+      "_gumbel_subset_backward(Tensor grad, Tensor scores, Tensor tau, int k, int dim, *, "
+      "bool tau_grad=False) -> (Tensor grad_scores, Tensor grad_tau_rows)",
+      pure);
+
   // Relative entropy of rows; base and log_sum are for its backward, and have no gradient.
   m.def(
       "_kl_categorical(Tensor values, Tensor? log_prior, int dim, bool from_probs) "

@@ -55,6 +55,19 @@ TEST(Topk, IsTheLargestScoresInOrder) {
   EXPECT_THROW(gumbel_topk(x, 0, 1), c10::ValueError);
 }
 
+TEST(Subset, IsOneSampleOfKClasses) {
+  const Tensor x = logits().set_requires_grad(true);
+  const Tensor y = gumbel_subset(x, 2, 0.5, false, 1, nullopt, key(5));
+  EXPECT_TRUE(at::allclose(y.sum(1), at::full({3, 5}, 2.0, at::kDouble)));
+  const Tensor hard = gumbel_subset(x, 2, at::tensor(0.5), true, 1, nullopt, key(5));
+  const Tensor found = std::get<1>(gumbel_topk(x, 2, 1, 1.0, nullopt, key(5)));
+  EXPECT_TRUE(at::equal(hard, at::zeros_like(x).scatter(1, found, 1.0)));
+  y.square().sum().backward();
+  EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
+  EXPECT_THROW(gumbel_subset(x, 5, 1.0, false, 1), c10::ValueError);
+  EXPECT_THROW(gumbel_subset(x, 2, 0.0), c10::ValueError);
+}
+
 TEST(Posterior, HasItsLargestAtTheIndex) {
   const Tensor x = logits(), index = x.argmin(1);
   const Tensor drawn = gumbel_posterior(x, index, 1, nullopt, nullopt, nullopt, key(5));

@@ -13,7 +13,8 @@ from torch_gumbel.nn._temperature import Tempered
 from torch_gumbel.schedules import TemperatureSchedule
 from torch_gumbel.subset import gumbel_subset
 
-SelectorEvalMode = Literal["topk", "sample"]
+_ops = torch.ops.torch_gumbel
+SelectorEvalMode = Literal["topk", "soft", "sample"]
 
 
 class GumbelSelector(Tempered):
@@ -31,7 +32,8 @@ class GumbelSelector(Tempered):
         hard: k-hot samples of ones and zeros with the straight-through gradient.
         learnable_tau: learn the temperature, as its logarithm, ``[1]``: it stays > 0.
         eval_mode: the output in evaluation: ``"topk"``, the input where :meth:`indices` are and 0
-            elsewhere, without noise or gradient at the logits; ``"sample"``, as in training.
+            elsewhere, without noise or gradient at the logits; ``"soft"``, times the soft sample
+            without noise; ``"sample"``, as in training.
         device: of the parameter.
         dtype: of the parameter.
 
@@ -106,6 +108,8 @@ class GumbelSelector(Tempered):
             )
         if self.training or self.eval_mode == "sample":
             return input * self.sample(generator=generator, key=key).to(input.dtype)
+        if self.eval_mode == "soft":
+            return input * self._without_noise().to(input.dtype)
         kept = torch.zeros_like(self.logits, dtype=torch.bool).scatter(0, self.indices(), True)
         return torch.where(kept, input, 0)
 
@@ -113,6 +117,12 @@ class GumbelSelector(Tempered):
         """A k-hot sample, ``[num_features]``."""
         tau = self._tau_for(self.logits.detach())
         return gumbel_subset(self.logits, self.k, tau, self.hard, generator=generator, key=key)
+
+    def _without_noise(self) -> Tensor:
+        x = self.logits
+        scores = x.to(torch.promote_types(x.dtype, torch.float32))
+        soft: Tensor = _ops._gumbel_subset(scores, self.tau.to(x.device), self.k, 0)
+        return soft
 
     def indices(self) -> Tensor:
         """The features of the k largest logits, int64 ``[k]`` in rising order; of equal logits the

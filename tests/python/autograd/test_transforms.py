@@ -6,7 +6,8 @@ import copy
 import pytest
 import torch
 from common import DTYPES, assert_same_bits, make_key, ops
-from operations import PRIVATE, changed, tensors
+from operation import changed, tensors
+from operations import PRIVATE
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils._pytree import tree_leaves
 

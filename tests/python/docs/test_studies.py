@@ -103,11 +103,11 @@ def test_pruning_counts_the_gates_that_open_and_with_the_fault_does_not(
 def test_the_features_that_decide_are_found_and_duplicates_counted(example, monkeypatch):
     """The labels depend on 2 of 20 features."""
     study = example("feature_selection")
-    monkeypatch.setattr(study, "EPOCHS", 30)
+    monkeypatch.setattr(study, "EPOCHS", 20)
     torch.manual_seed(0)
-    x = torch.randn(1000, 20)
+    x = torch.randn(800, 20)
     labels = (x[:, 3] > 0).long() * 2 + (x[:, 11] > 0).long()
-    data = study.Data("made", 2, x[:800], labels[:800], x[800:], labels[800:])
+    data = study.Data("made", 2, x[:600], labels[:600], x[600:], labels[600:])
     assert sorted(study.gumbel_selector(data, 0)) == [3, 11]
     assert study.judged(data, [3, 11]).accuracy > 0.95
     assert study.Choice([3, 3, 5], 0.5).duplicates == 1
@@ -119,6 +119,7 @@ def test_the_study_of_features_prints_its_table_and_draws_its_picture(
 ):
     study = example("feature_selection")
     monkeypatch.setattr(study, "EPOCHS", 1)
+    monkeypatch.setattr(study, "TREES", 5)
     study.main(["--seeds", "1", "--out", str(tmp_path / "features.png")])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * (len(study.METHODS) + 1) + 1

@@ -5,7 +5,8 @@ import pytest
 import torch
 from common import DTYPES, FORMS, make_key, ops, tau_of
 from compiling import count, targets
-from operations import PRIVATE, tensors
+from operation import tensors
+from operations import PRIVATE
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an entry of operations.py is, and the tensors that its arguments are made of."""
+"""What an entry of operations.py is, and the tensors that arguments are made of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import torch
+from common import make_key
 
 import torch_gumbel
 
@@ -101,3 +103,44 @@ class Operation:
 
     def options(self, key: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"key": key} if self.random else {}
+
+
+def tensors(element=torch.float32, requires_grad=False, **changes) -> SimpleNamespace:
+    """What private ops take: rows of [2, 3, 4] along dim 1, with a temperature each."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 3, 4, generator=generator).to(element)
+    given = {
+        "x": x.requires_grad_(requires_grad),
+        "y": x.detach().softmax(1).requires_grad_(requires_grad),
+        "grad": torch.randn(2, 3, 4, generator=generator).to(element),
+        "tau": (torch.rand(2, 1, 4, generator=generator) + 0.5).requires_grad_(requires_grad),
+        "key": make_key(5),
+        "dim": 1,
+        "flag": True,
+        "dtype": None,
+        "place": {},
+    }
+    return SimpleNamespace(**{**given, **changes})
+
+
+def changed(given: SimpleNamespace, **changes) -> SimpleNamespace:
+    return SimpleNamespace(**{**vars(given), **changes})
+
+
+def of_draw(t: SimpleNamespace) -> tuple:
+    return t.x, t.tau, t.key, t.dim
+
+
+def of_gate(t: SimpleNamespace) -> tuple:
+    return t.x, t.tau, t.key
+
+
+def index_of(t: SimpleNamespace) -> torch.Tensor:
+    """Class 0 of every row."""
+    shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
+    return torch.zeros(shape, dtype=torch.int64)
+
+
+def of_rows(t: SimpleNamespace) -> torch.Tensor:
+    """1 for every row."""
+    return torch.ones_like(index_of(t), dtype=torch.float32)

@@ -8,12 +8,10 @@ arguments are those of its annotations. A new private one gets an entry of PRIVA
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import make_key
-from operation import Operation
+from operation import Operation, index_of, of_draw, of_gate, of_rows
 
 ops = torch.ops.torch_gumbel
 
@@ -230,28 +228,6 @@ def form_id(value: Any) -> str:
     return value.name if isinstance(value, Operation) else str(value)
 
 
-def tensors(element=torch.float32, requires_grad=False, **changes) -> SimpleNamespace:
-    """What private ops take: rows of [2, 3, 4] along dim 1, with a temperature each."""
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(2, 3, 4, generator=generator).to(element)
-    given = {
-        "x": x.requires_grad_(requires_grad),
-        "y": x.detach().softmax(1).requires_grad_(requires_grad),
-        "grad": torch.randn(2, 3, 4, generator=generator).to(element),
-        "tau": (torch.rand(2, 1, 4, generator=generator) + 0.5).requires_grad_(requires_grad),
-        "key": make_key(5),
-        "dim": 1,
-        "flag": True,
-        "dtype": None,
-        "place": {},
-    }
-    return SimpleNamespace(**{**given, **changes})
-
-
-def changed(given: SimpleNamespace, **changes) -> SimpleNamespace:
-    return SimpleNamespace(**{**vars(given), **changes})
-
-
 # Private ops of logits or their sample: arguments and options, made of `tensors`.
 PRIVATE = {
     "_gumbel_softmax": lambda t: ((*of_draw(t), t.flag), {"dtype": t.dtype, **t.place}),
@@ -294,28 +270,14 @@ PRIVATE = {
         (t.grad, t.x, index_of(t), *of_draw(t)[1:], "gapped"),
         {"tau_grad": t.flag, **t.place},
     ),
+    "_gumbel_subset": lambda t: ((t.x, t.tau, 2, t.dim), {}),
+    "_gumbel_subset_backward": lambda t: (
+        (t.grad, t.x, t.tau, 2, t.dim),
+        {"tau_grad": t.flag},
+    ),
     "_log_prob_entropy": lambda t: ((t.x, index_of(t), t.tau, t.dim), {}),
     "_log_prob_entropy_backward": lambda t: (
         (of_rows(t), None, t.x, index_of(t), t.tau, *[of_rows(t)] * 3, t.dim),
         {"temperature_grad": t.flag},
     ),
 }
-
-
-def of_draw(t: SimpleNamespace) -> tuple:
-    return t.x, t.tau, t.key, t.dim
-
-
-def of_gate(t: SimpleNamespace) -> tuple:
-    return t.x, t.tau, t.key
-
-
-def index_of(t: SimpleNamespace) -> torch.Tensor:
-    """Class 0 of every row."""
-    shape = [1 if i == t.dim else n for i, n in enumerate(t.x.shape)]
-    return torch.zeros(shape, dtype=torch.int64)
-
-
-def of_rows(t: SimpleNamespace) -> torch.Tensor:
-    """1 for every row."""
-    return torch.ones_like(index_of(t), dtype=torch.float32)
