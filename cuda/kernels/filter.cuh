@@ -8,14 +8,20 @@
 
 namespace torch_gumbel::cuda {
 
+template <typename T>
+__device__ __forceinline__ FilterBest<T> best_of_block(const FilterBest<T>& best,
+                                                       FilterShared<T>& shared) {
+  const auto merge = [](const FilterBest<T>& x, const FilterBest<T>& y) { return better_of(x, y); };
+  return reduce_block(best, FilterBest<T>::none(), shared.best, merge);
+}
+
 /// The largest logit and its first class; NaN if the row holds NaN.
 template <typename T>
-__device__ __forceinline__ GenericBest<T> largest_logit(const FilterRow<T>& row,
-                                                        FilterShared<T>& shared) {
-  const GenericBest<T> none = {kMinusInfinity<T>, INT64_MAX};
-  GenericBest<T> best = none;
-  row.for_each_logit([&](int64_t k, T x) { best = better_of(best, GenericBest<T>{x, k}); });
-  return reduce_block(best, none, shared.best, better_of<T>);
+__device__ __forceinline__ FilterBest<T> largest_logit(const FilterRow<T>& row,
+                                                       FilterShared<T>& shared) {
+  FilterBest<T> best = FilterBest<T>::none();
+  row.for_each_logit([&](int64_t k, T x) { best = better_of(best, best_of_class(x, k)); });
+  return best_of_block(best, shared);
 }
 
 /// The best class so far of a thread, to which classes come in rising order.
@@ -36,16 +42,16 @@ class FilteredDraw {
     noise_of(word, extension, noise);
     const T score = scaled + noise;
     if (!(score > best_.score)) return;
-    best_ = {score, k};
+    best_ = best_of_class(score, k);
     if constexpr (sizeof(T) == sizeof(float)) threshold_ = math::pruning_threshold(score);
   }
-  __device__ __forceinline__ const GenericBest<T>& best() const { return best_; }
+  __device__ __forceinline__ const FilterBest<T>& best() const { return best_; }
 
  private:
   math::Key key_;
   T inverse_;
   T threshold_ = kMinusInfinity<T>;
-  GenericBest<T> best_ = {kMinusInfinity<T>, INT64_MAX};
+  FilterBest<T> best_ = FilterBest<T>::none();
 };
 
 /// Offers this thread's classes that are kept. Where words are consecutive it takes whole blocks of
@@ -124,9 +130,7 @@ __device__ __forceinline__ void draw_filtered(const FilterRow<T>& row, const Fil
   const FilterParams& a = row.a;
   FilteredDraw<T> draw(key_of(a, row.row), math::sampling_inverse_of<T>(temperature));
   offer_kept(row, edge, key_of(a, row.row), draw);
-  const int64_t choice = reduce_block(draw.best(), GenericBest<T>{kMinusInfinity<T>, INT64_MAX},
-                                      shared.best, better_of<T>)
-                             .index;
+  const int64_t choice = best_of_block(draw.best(), shared).index;
   if (a.row_value == nullptr && a.entropy == nullptr)
     return write_choice<T>(a, row.index, choice, 0, 0);
   const auto law = law_of(row, edge, scale, first_largest, temperature, shared);
@@ -136,7 +140,7 @@ __device__ __forceinline__ void draw_filtered(const FilterRow<T>& row, const Fil
 
 /// A row without a choice to make: index 0 and NaN where it is undefined, or the greedy choice.
 template <typename T>
-__device__ __forceinline__ void write_decided(const FilterRow<T>& row, const GenericBest<T>& top,
+__device__ __forceinline__ void write_decided(const FilterRow<T>& row, const FilterBest<T>& top,
                                               bool defined) {
   const FilterParams& a = row.a;
   const T nan = static_cast<T>(__builtin_nan(""));
@@ -154,7 +158,7 @@ __device__ __forceinline__ void filter_row(const FilterRow<T>& row, FilterShared
   const FilterParams& a = row.a;
   const math::RowFilter filter = {tau_of(a, row.row), a.top_k.at(row.index), a.top_p.at(row.index),
                                   a.min_p.at(row.index)};
-  const GenericBest<T> top = largest_logit(row, shared);
+  const FilterBest<T> top = largest_logit(row, shared);
   const bool finite = top.score > kMinusInfinity<T> && top.score < -kMinusInfinity<T>;
   const bool defined = finite && filter.valid();
   if (!defined || math::without_noise(filter.temperature)) return write_decided(row, top, defined);

@@ -3,92 +3,9 @@
 // whose histograms of counts or of masses lie in shared memory.
 #pragma once
 
-#include "../../csrc/math/filter.h"
-#include "generic_kernels.cuh"
+#include "filter_row.cuh"
 
 namespace torch_gumbel::cuda {
-
-constexpr int kFilterThreads = kMaxWarps * kWarpSize;  // at most, and at least two warps
-constexpr int kDigitBits = 11;
-constexpr int kBins = 1 << kDigitBits;
-
-template <typename T>
-__device__ __forceinline__ GenericBest<T> exchange(const GenericBest<T>& best, int lane_mask) {
-  return {exchange(best.score, lane_mask), exchange(best.index, lane_mask)};
-}
-
-/// A bin of a histogram, and how much of its mass is wanted.
-struct FoundBin {
-  uint32_t index;
-  uint64_t rest, mass;
-};
-
-/// What the threads of a block share. Masses are in two halves: adding 64 bits at once is slow.
-template <typename T>
-struct FilterShared {
-  uint32_t low[kBins], high[kBins];
-  uint64_t of_warp[kMaxWarps];
-  FoundBin found;
-  BlockThreadGroup::Scratch<GenericBest<T>> best;
-  BlockThreadGroup::Scratch<double> sum;
-};
-
-/// As BlockThreadGroup::reduce, on scratch that was used before.
-template <typename State, typename Merge>
-__device__ __forceinline__ State reduce_block(State state, State neutral,
-                                              BlockThreadGroup::Scratch<State>& scratch,
-                                              Merge merge) {
-  __syncthreads();
-  return BlockThreadGroup::reduce(state, neutral, scratch, merge);
-}
-
-/// Elements at, at + step, ..., as many of kCount as there are before `count`: loaded together.
-template <int kCount, typename T>
-__device__ __forceinline__ void load_several(const KernelParams& a, int64_t at, int64_t step,
-                                             int64_t count, T (&x)[kCount]) {
-  const auto each = [&](DType type) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i)
-      x[i] = i < count ? load_generic<T>(a.input, type, at + i * step) : kMinusInfinity<T>;
-  };
-  if constexpr (sizeof(T) == sizeof(double)) return each(DType::kFloat64);
-  if (a.input_type == DType::kFloat16) return each(DType::kFloat16);
-  if (a.input_type == DType::kBFloat16) return each(DType::kBFloat16);
-  each(DType::kFloat32);
-}
-
-/// The row of a block.
-template <typename T>
-struct FilterRow {
-  const FilterParams& a;
-  Row row;
-  int64_t index;
-
-  /// Calls visit(k, logit) for k = first, first + step, ..., of the classes before `end`.
-  template <int kCount = sizeof(T) == sizeof(double) ? 4 : 8, typename Visit>
-  __device__ __forceinline__ void for_classes(int64_t first, int64_t end, int64_t step,
-                                              Visit visit) const {
-    const int64_t distance = a.rows.step(Operand::kInput), base = row[Operand::kInput];
-#pragma unroll 1
-    for (int64_t k = first; k < end; k += kCount * step) {
-      T x[kCount];
-      load_several(a, base + k * distance, step * distance, (end - k + step - 1) / step, x);
-#pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (k + i * step < end) visit(k + i * step, x[i]);
-    }
-  }
-  /// The same for all classes of this thread.
-  template <typename Visit>
-  __device__ __forceinline__ void for_each_logit(Visit visit) const {
-    for_classes(threadIdx.x, a.rows.classes, blockDim.x, visit);
-  }
-  /// One after another: for more work.
-  template <typename Visit>
-  __device__ __forceinline__ void for_each_logit_alone(Visit visit) const {
-    for_classes<1>(threadIdx.x, a.rows.classes, blockDim.x, visit);
-  }
-};
 
 /// The last class of a prefix in the order (value falling, class rising). All finite logits at first.
 template <typename T>
@@ -213,7 +130,7 @@ class Selection {
       uint64_t rest = wanted - before;
       int bin = first_bin();
       for (; mass(bin) < rest; --bin) rest -= mass(bin);
-      shared_.found = {static_cast<uint32_t>(bin), rest, mass(bin)};
+      shared_.found = {static_cast<uint64_t>(bin), rest, mass(bin)};
     }
     __syncthreads();
     return shared_.found;

@@ -176,8 +176,9 @@ class Device(RowOps):
         for offset in pointers:
             words[offset // 8] = addresses.of(words[offset // 8])
         problem = [("u64", word) for word in words]
-        gate = "gate_generic" in symbol
-        return [problem, *[[("u32", ctypes.c_uint32.from_address(arguments[1]).value)]] * gate]
+        if "gate_generic" not in symbol:  # of others there is no second argument to read
+            return [problem]
+        return [problem, [("u32", ctypes.c_uint32.from_address(arguments[1]).value)]]
 
     def _call(self, buffers, order, function, *arguments):
         self._buffers, self._order, self._error = buffers, order, None
