@@ -98,7 +98,7 @@ struct Row {
     a.input_type = a.output_type = sizeof(T) == 8 ? DType::kFloat64 : DType::kFloat32;
     a.host_tau = f.temperature;
     a.host_key = {5, 7};
-    a.top_k = {&f.top_k, 0}, a.top_p = {&f.top_p, 0}, a.min_p = {&f.min_p, 0};
+    a.top_k = {&f.top_k, 0, 0}, a.top_p = {&f.top_p, 0, 0}, a.min_p = {&f.min_p, 0, 0};
   }
   void run(const char* isa) {
     const auto kernel = cpu::filter_kernel(*cpu::kernels_by_name(isa));
