@@ -19,8 +19,9 @@ if [ "$(uname -m)" = x86_64 ]; then
   flags+=" -DTORCH_GUMBEL_X86"
 fi
 {
-  for source in kernels filter_kernels; do
-    kernels="$exact -c csrc/cpu/$source.cpp"
+  for path in csrc/cpu/*kernels.cpp; do
+    source=$(basename "$path" .cpp)
+    kernels="$exact -c $path"
     echo "$kernels -DTG_ISA=generic -o $out/${source}_generic.o"
     if [ "$(uname -m)" = x86_64 ]; then
       echo "$kernels -DTG_ISA=avx2 -mavx2 -mfma -mf16c -o $out/${source}_avx2.o"
@@ -28,14 +29,13 @@ fi
         "-mprefer-vector-width=512 -o $out/${source}_avx512.o"
     fi
   done
-  for source in csrc/cpu/plan csrc/cpu/isa_dispatch tests/arm64/digest tests/cpp/problem tests/cpp/elements; do
-    echo "$flags -ffp-contract=off -c $source.cpp -o $out/$(basename $source).o"
+  for path in csrc/cpu/*plan.cpp csrc/cpu/isa_dispatch.cpp tests/arm64/digest.cpp tests/cpp/{problem,elements}.cpp; do
+    echo "$flags -ffp-contract=off -c $path -o $out/$(basename "$path" .cpp).o"
   done
 } | xargs -P "${MAX_JOBS:-$(nproc)}" -I{} sh -c "$clang {}"
 
 problem="$out/digest.o $out/problem.o $out/elements.o"
-all=$(for name in $sets; do echo "$out/kernels_$name.o $out/filter_kernels_$name.o"; done
-  for name in plan isa_dispatch; do echo "$out/$name.o"; done)
+all=$(for name in $sets; do ls "$out"/*kernels_$name.o; done; ls "$out"/*plan.o "$out/isa_dispatch.o")
 "$clang" $problem $all -lgtest -pthread -o "$out/digest_here"
 "$clang" $problem -L$library -ltorch_gumbel_kernels -Wl,-rpath,"$PWD/$library" -lgtest -pthread \
   -o "$out/digest_library"

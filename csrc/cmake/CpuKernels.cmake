@@ -16,8 +16,7 @@ set(FLAGS_avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c -mprefe
 set(INSTRUCTION_SETS generic)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND INSTRUCTION_SETS avx2 avx512)
-  set_source_files_properties(cpu/isa_dispatch.cpp cpu/log_prob_plan.cpp cpu/subset_plan.cpp
-    PROPERTIES COMPILE_DEFINITIONS TORCH_GUMBEL_X86)
+  set_source_files_properties(cpu/isa_dispatch.cpp PROPERTIES COMPILE_DEFINITIONS TORCH_GUMBEL_X86)
 endif()
 file(GLOB CPU_KERNELS CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cpu/*kernels.cpp)
 foreach(isa IN LISTS INSTRUCTION_SETS)

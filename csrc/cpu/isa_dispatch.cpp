@@ -2,21 +2,30 @@
 // Which build of the kernels runs here.
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <stdexcept>
 #include <string>
 
 #include "filter_params.h"
 #include "kernels.h"
+#include "log_prob_params.h"
+#include "subset_params.h"
 
 namespace torch_gumbel::cpu {
 
-extern const Kernels kernels_generic;
-void filter_generic(const FilterParams& a, int64_t begin, int64_t end, void* scratch);
+// What csrc/cpu/*kernels.cpp define, once for each instruction set.
+#define TG_DECLARE_BUILD(isa)                                                          \
+  extern const Kernels kernels_##isa;                                                  \
+  void filter_##isa(const FilterParams& a, int64_t begin, int64_t end, void* scratch); \
+  extern const LogProbKernels log_prob_##isa;                                          \
+  extern const SubsetKernels subset_##isa;
+#define TG_BUILD(isa, runs_here) \
+  {&kernels_##isa, filter_##isa, &log_prob_##isa, &subset_##isa, runs_here}
+
+TG_DECLARE_BUILD(generic)
 #ifdef TORCH_GUMBEL_X86
-extern const Kernels kernels_avx2;
-extern const Kernels kernels_avx512;
-void filter_avx2(const FilterParams& a, int64_t begin, int64_t end, void* scratch);
-void filter_avx512(const FilterParams& a, int64_t begin, int64_t end, void* scratch);
+TG_DECLARE_BUILD(avx2)
+TG_DECLARE_BUILD(avx512)
 #endif
 
 namespace {
@@ -24,28 +33,29 @@ namespace {
 struct Build {
   const Kernels* kernels;
   FilterKernel filter;
+  const LogProbKernels* log_prob;
+  const SubsetKernels* subset;
   bool runs_here;
 };
 
-#ifdef TORCH_GUMBEL_X86
-const Build* builds(int& count) {
+std::span<const Build> builds() {
   static const Build all[] = {
-      {&kernels_generic, filter_generic, true},
-      {&kernels_avx2, filter_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-      {&kernels_avx512, filter_avx512,
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")},
-  };
-  count = sizeof all / sizeof *all;
-  return all;
-}
-#else
-const Build* builds(int& count) {
-  static const Build all[] = {{&kernels_generic, filter_generic, true}};
-  count = 1;
-  return all;
-}
+      TG_BUILD(generic, true),
+#ifdef TORCH_GUMBEL_X86
+      TG_BUILD(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
+      TG_BUILD(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vl") &&
+                           __builtin_cpu_supports("avx512bw")),
 #endif
+  };
+  return all;
+}
+
+const Build& build_of(const Kernels& kernels) {
+  for (const Build& build : builds())
+    if (build.kernels == &kernels) return build;
+  throw std::logic_error("torch_gumbel: kernels of no build");
+}
 
 const Kernels& select_kernels() {
   const char* wanted = std::getenv("TORCH_GUMBEL_CPU");
@@ -56,11 +66,9 @@ const Kernels& select_kernels() {
                                     .append(", got ")
                                     .append(wanted));
   }
-  int count = 0;
-  const Build* all = builds(count);
   const Kernels* fastest = nullptr;
-  for (int i = 0; i < count; ++i)
-    if (all[i].runs_here) fastest = all[i].kernels;
+  for (const Build& build : builds())
+    if (build.runs_here) fastest = build.kernels;
   return *fastest;
 }
 
@@ -72,28 +80,24 @@ const Kernels& selected_kernels() {
 }
 
 const Kernels* kernels_by_name(const char* name) {
-  int count = 0;
-  const Build* all = builds(count);
-  for (int i = 0; i < count; ++i)
-    if (all[i].runs_here && std::strcmp(all[i].kernels->name, name) == 0) return all[i].kernels;
+  for (const Build& build : builds())
+    if (build.runs_here && std::strcmp(build.kernels->name, name) == 0) return build.kernels;
   return nullptr;
 }
 
-FilterKernel filter_kernel(const Kernels& kernels) {
-  int count = 0;
-  const Build* all = builds(count);
-  for (int i = 0; i < count; ++i)
-    if (all[i].kernels == &kernels) return all[i].filter;
-  return nullptr;
+FilterKernel filter_kernel(const Kernels& kernels) { return build_of(kernels).filter; }
+
+const LogProbKernels& log_prob_kernels(const Kernels& kernels) {
+  return *build_of(kernels).log_prob;
 }
+
+const SubsetKernels& subset_kernels(const Kernels& kernels) { return *build_of(kernels).subset; }
 
 const char* runnable_names() {
   static const std::string names = [] {
-    int count = 0;
-    const Build* all = builds(count);
     std::string joined;
-    for (int i = 0; i < count; ++i)
-      if (all[i].runs_here) joined.append(joined.empty() ? "" : " ").append(all[i].kernels->name);
+    for (const Build& build : builds())
+      if (build.runs_here) joined.append(joined.empty() ? "" : " ").append(build.kernels->name);
     return joined;
   }();
   return names.c_str();

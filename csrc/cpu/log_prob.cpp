@@ -24,7 +24,7 @@ struct Backend {
 
   static void run(bool backward, const LogProbParams& params, const at::Tensor&) {
     const LogProbCall a = {params, make_log_prob_plan(params)};
-    const LogProbKernels& kernels = log_prob_kernels_of(selected_kernels().name);
+    const LogProbKernels& kernels = log_prob_kernels(selected_kernels());
     const auto rows = backward ? kernels.backward : kernels.forward;
     ops::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
       const Scratch scratch(a.plan.scratch_bytes);

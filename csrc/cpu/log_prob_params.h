@@ -23,7 +23,8 @@ struct LogProbKernels {
   void (*backward)(const LogProbCall& a, int64_t begin, int64_t end, void* scratch);
 };
 
-/// Those of a build of Kernels, by its name.
-TORCH_GUMBEL_API const LogProbKernels& log_prob_kernels_of(const char* name);
+struct Kernels;  // kernels.h
+/// Those of the instruction set of these kernels.
+TORCH_GUMBEL_API const LogProbKernels& log_prob_kernels(const Kernels& kernels);
 
 }  // namespace torch_gumbel::cpu

@@ -37,7 +37,7 @@ void run(const char* who, const ops::Operands& operands, int64_t k) {
   static_cast<KernelParams&>(a) = launch.params;
   a.k = k;
   a.plan = make_subset_plan(a, backward);
-  const SubsetKernels& kernels = subset_kernels_of(selected_kernels().name);
+  const SubsetKernels& kernels = subset_kernels(selected_kernels());
   const auto rows = backward ? kernels.backward : kernels.forward;
   ops::parallel_for(0, a.rows.count, a.plan.grain, [&](int64_t begin, int64_t end) {
     const Scratch scratch(a.plan.scratch_bytes);

@@ -28,7 +28,8 @@ struct SubsetKernels {
   void (*backward)(const SubsetCall& a, int64_t begin, int64_t end, void* scratch);
 };
 
-/// Those of a build of Kernels, by its name.
-TORCH_GUMBEL_API const SubsetKernels& subset_kernels_of(const char* name);
+struct Kernels;  // kernels.h
+/// Those of the instruction set of these kernels.
+TORCH_GUMBEL_API const SubsetKernels& subset_kernels(const Kernels& kernels);
 
 }  // namespace torch_gumbel::cpu

@@ -1,25 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan of relaxed k-hot samples, and which build of their kernels runs.
+// The plan of relaxed k-hot samples.
 #include <algorithm>
-#include <cstring>
 
 #include "subset_params.h"
 
 namespace torch_gumbel::cpu {
-
-extern const SubsetKernels subset_generic;
-#ifdef TORCH_GUMBEL_X86
-extern const SubsetKernels subset_avx2;
-extern const SubsetKernels subset_avx512;
-#endif
-
-const SubsetKernels& subset_kernels_of([[maybe_unused]] const char* name) {
-#ifdef TORCH_GUMBEL_X86
-  if (std::strcmp(name, "avx512") == 0) return subset_avx512;
-  if (std::strcmp(name, "avx2") == 0) return subset_avx2;
-#endif
-  return subset_generic;
-}
 
 Plan make_subset_plan(const SubsetParams& a, bool backward) {
   const SubsetCall sizes = {a, {}};

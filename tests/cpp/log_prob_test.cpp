@@ -31,7 +31,7 @@ void check(const Case& wanted) {
   std::vector<double> first;
   for (int i = 0; i < count && !::testing::Test::HasFailure(); ++i)
     for (const bool nontemporal : {false, true}) {
-      const auto& kernels = cpu::log_prob_kernels_of(builds[i].kernels->name);
+      const auto& kernels = cpu::log_prob_kernels(*builds[i].kernels);
       SCOPED_TRACE(::testing::Message()
                    << builds[i].kernels->name << " " << name_of(wanted.input) << ", dim "
                    << wanted.dim << " of size " << wanted.sizes[wanted.dim]);
