@@ -18,9 +18,11 @@
 #include "../csrc/ops/keys.h"
 #include "../csrc/ops/log_prob_backend.h"
 #include "../csrc/ops/noise_at.h"
+#include "../csrc/ops/subset_backend.h"
 #include "filter.h"
 #include "kernels.h"
 #include "log_prob.h"
+#include "subset.h"
 
 namespace torch_gumbel::cuda {
 namespace {
@@ -65,6 +67,16 @@ struct LogProbBackend {
   static void run(bool backward, const LogProbParams& a, const Tensor& on) {
     const c10::cuda::CUDAGuard guard(on.device());
     (backward ? log_prob_backward : log_prob)(a, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+struct SubsetBackend {
+  static void run(const SubsetParams& a, const Tensor& on) {
+    const c10::cuda::CUDAGuard guard(on.device());
+    // Freed at the end, but not used again before the stream has run the launch.
+    const Tensor workspace = at::empty({subset_workspace_bytes(a)}, on.options().dtype(at::kByte));
+    subset(a, workspace.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
@@ -173,6 +185,7 @@ TORCH_LIBRARY_IMPL(torch_gumbel, CUDA, m) {
   ops::GateOps<GateBackend>::register_on(m);
   ops::LogProbOps<LogProbBackend>::register_on(m);
   ops::FilterOps<FilterBackend>::register_on(m);
+  ops::SubsetOps<SubsetBackend>::register_on(m);
   m.impl("_gumbel_at", TORCH_FN(ops::noise_at_op<NoiseAtBackend>));
   m.impl("_new_key", TORCH_FN(new_key_cuda));
   m.impl("_split_key", TORCH_FN(split_cuda));

@@ -16,8 +16,6 @@
 namespace torch_gumbel {
 namespace {
 
-using cpu::FilterParams;
-
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr const char* kNames[] = {"generic", "avx2", "avx512"};
 

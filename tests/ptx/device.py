@@ -97,7 +97,13 @@ class Device(RowOps):
         self._library.workspace_bytes.restype = ctypes.c_int64
         self._library.problem_bytes.restype = ctypes.c_int64
         self._library.workspace_offset.restype = ctypes.c_int64
-        for sizes in ("gate_problem_bytes", "log_prob_problem_bytes", "log_prob_rows_offset"):
+        for sizes in (
+            "gate_problem_bytes",
+            "log_prob_problem_bytes",
+            "log_prob_rows_offset",
+            "subset_problem_bytes",
+            "subset_workspace_bytes",
+        ):
             getattr(self._library, sizes).restype = ctypes.c_int64
         self.ran = set()
         self._recorded = None  # kernels, while they are recorded instead of run
@@ -171,6 +177,8 @@ class Device(RowOps):
             pointers += [first + 8 * i for i in range(len(LogProbParams.ROWS))]
         else:
             size = library.problem_bytes()
+            if "subset" in symbol:
+                size = library.subset_problem_bytes()
             pointers.append(library.workspace_offset())
         words = list((ctypes.c_uint64 * (size // 8)).from_address(arguments[0]))
         for offset in pointers:

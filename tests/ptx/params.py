@@ -69,6 +69,13 @@ class LogProbParams(ctypes.Structure):
         setattr(self, name, pointer)
 
 
+class SubsetParams(ctypes.Structure):
+    """csrc/math/subset.h: SubsetParams."""
+
+    ROWS: ClassVar = []
+    _fields_: ClassVar = [("a", KernelParams), ("k", ctypes.c_int64)]
+
+
 def per_row(number):
     """csrc/math/filter.h: PerRow of a type of numbers."""
     fields = [("values", ctypes.c_uint64), ("step", ctypes.c_int64), ("number", number)]

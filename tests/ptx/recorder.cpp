@@ -8,10 +8,12 @@
 
 #include "../../cuda/device/gate_problem.h"
 #include "../../cuda/device/log_prob_problem.h"
+#include "../../cuda/device/subset_problem.h"
 #include "../../cuda/device/problem.h"
 #include "../../cuda/filter.h"
 #include "../../cuda/kernels.h"
 #include "../../cuda/log_prob.h"
+#include "../../cuda/subset.h"
 
 namespace {
 
@@ -101,6 +103,10 @@ int64_t log_prob_rows_offset() { return offsetof(cuda::LogProbProblem, log_prob)
 void run_log_prob(bool backward, const LogProbParams* a) {
   (backward ? cuda::log_prob_backward : cuda::log_prob)(*a, nullptr);
 }
+
+int64_t subset_problem_bytes() { return sizeof(cuda::SubsetProblem); }
+int64_t subset_workspace_bytes(const SubsetParams* a) { return cuda::subset_workspace_bytes(*a); }
+void run_subset(const SubsetParams* a, void* workspace) { cuda::subset(*a, workspace, nullptr); }
 
 void run_filtered(const FilterParams* a) { cuda::filtered(*a, nullptr); }
 

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import filter_cases
 import log_prob_cases
 import noise_at_cases
+import subset_cases
 import torch
 from device import Device, memory
 from inputs import KEY, Case, keys, normal
@@ -266,7 +267,7 @@ class Runner:
                 name = "gumbel_rao" if estimator == "gumbel-rao" else "one_hot_backward"
                 yield Job(f"{name}, {estimator} {dtype}", run, 105)
 
-        more = (log_prob_cases, noise_at_cases, filter_cases)
+        more = (log_prob_cases, noise_at_cases, filter_cases, subset_cases)
         for case in chain.from_iterable(cases.cases(self.device) for cases in more):
             yield Job(*case)
         yield Job("write_key, numbers", partial(self.write_key, 9, 2**34 + 4), 2)

@@ -23,6 +23,7 @@ OPS = [
     "gumbel_rao",
     "log_prob",
     "filtered",
+    "subset",
     "write_key",
 ]
 
