@@ -27,7 +27,7 @@ void temperature(const char* who, const char* name, double value);
 void sampling_temperature(const char* who, double value);
 
 /// A number of things wanted: at least one (ValueError).
-void count(const char* who, const char* name, const c10::SymInt& value);
+TORCH_GUMBEL_API void count(const char* who, const char* name, const c10::SymInt& value);
 
 /// A temperature given as a tensor, as the private ops take it: floating point (an integer one
 /// becomes float64), on the logits' device or 0-d on the CPU, broadcasting against logits without
@@ -53,7 +53,7 @@ void source(const char* who, const at::Tensor& logits,
             const std::optional<at::Generator>& generator, const std::optional<at::Tensor>& key);
 
 /// dtype uint64 or int64 (TypeError), last size 2 (ValueError).
-void key_format(const char* who, const at::Tensor& key);
+TORCH_GUMBEL_API void key_format(const char* who, const at::Tensor& key);
 
 /// A key [*batch, 2] for logits: batch = their leading sizes, ending before `dim`; torch's form
 /// padded with 1s to the logits' rank is accepted. Returns it without that padding. ValueError,

@@ -2,6 +2,8 @@
 // What the public and the private ops of filtered draws share.
 #pragma once
 
+#include <torch_gumbel/export.h>
+
 #include <optional>
 
 #include "ops.h"
@@ -14,12 +16,12 @@ struct Filters {
 };
 
 /// ValueError or TypeError if a filter does not fit.
-void check_filter(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
-                  int64_t dim);
+TORCH_GUMBEL_API void check_filter(const char* who, const char* name, const Tensor& filter,
+                                   const Tensor& logits, int64_t dim);
 
 /// A filter, checked, on the device of logits and of that type, one value for each row in their order
 /// ([*, 1, *], contiguous), or 0-d.
-Tensor filter_rows(const char* who, const char* name, const Tensor& filter, const Tensor& logits,
-                   int64_t dim, ScalarType type);
+TORCH_GUMBEL_API Tensor filter_rows(const char* who, const char* name, const Tensor& filter,
+                                    const Tensor& logits, int64_t dim, ScalarType type);
 
 }  // namespace torch_gumbel::ops

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <torch_gumbel/export.h>
 
 #include "ops.h"
 
@@ -22,11 +23,12 @@ inline const c10::TypedOperatorHandle<SubsetBackwardSignature>& subset_backward(
 }
 
 /// The k-hot of scores, of their opmath type, as differentiable ATen ops.
-Tensor subset_formula(const Tensor& scores, const Tensor& tau, int64_t k, int64_t dim);
+TORCH_GUMBEL_API Tensor subset_formula(const Tensor& scores, const Tensor& tau, int64_t k,
+                                       int64_t dim);
 
 /// The gradient at the scores, and at tau one per row, as differentiable ATen ops of all tensors.
-TensorPair subset_gradient(const Tensor& grad, const Tensor& scores, const Tensor& tau, int64_t k,
-                           int64_t dim);
+TORCH_GUMBEL_API TensorPair subset_gradient(const Tensor& grad, const Tensor& scores,
+                                            const Tensor& tau, int64_t k, int64_t dim);
 
 /// Rows that have k finite scores and no other than those and -inf, [*, 1, *].
 Tensor has_subset(const Tensor& scores, int64_t k, int64_t dim);

@@ -17,7 +17,11 @@ namespace torch_gumbel::testing {
 namespace {
 
 constexpr int64_t kMost = 20000;  // classes
+#ifdef __SANITIZE_ADDRESS__
+constexpr int64_t kRows = 4;  // what is accessed depends on the row's length
+#else
 constexpr int64_t kRows = 24;
+#endif
 
 double unit(uint64_t i) { return math::key_word({21, 0}, i) * 0x1p-32; }
 

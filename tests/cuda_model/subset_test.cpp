@@ -45,6 +45,7 @@ TEST(SubsetOnModel, EveryLayoutMatchesTheReference) {
 }
 
 TEST(SubsetOnModel, MoreRowsThanBlocksProcessAtATimeMatchTheReference) {
+  if (kSmall) return;  // half a million classes
   check({subset_case(DType::kFloat32, {515, 1000}, 1), 1});
 }
 

@@ -28,7 +28,7 @@ def check(device, dtype, backward):
         want = [OPS._gumbel_subset(x, t, k, dim)]
         if backward:
             given["grad"] = normal(5, 21, dtype=dtype, seed=5)
-            want = OPS._gumbel_subset_backward(given["grad"], x, t, k, dim, True)
+            want = OPS._gumbel_subset_backward(given["grad"], x, t, k, dim, tau_grad=True)
             made["row_value"] = torch.empty_like(want[1])
         for order in ORDERS:
             device.subset(k, dim, order, **given, **made)

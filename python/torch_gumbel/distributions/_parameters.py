@@ -194,8 +194,10 @@ def _broadcasts(shape: torch.Size, batch: torch.Size) -> bool:
 
 
 def all_true(values: Tensor) -> bool:
-    """``all()`` as in torch.distributions, which vmap supports: over all batch elements."""
-    return bool(torch._is_all_true(values))
+    """``all()`` as in torch.distributions, which vmap supports: over all batch elements. In
+    compiled code, which cannot branch on values, nothing is checked.
+    """
+    return torch.compiler.is_compiling() or bool(torch._is_all_true(values))
 
 
 def compute_type(tensor: Tensor) -> torch.dtype:
@@ -204,7 +206,15 @@ def compute_type(tensor: Tensor) -> torch.dtype:
     return torch.float32 if half else tensor.dtype
 
 
-class KeyedSamples(Distribution):
+class CheckedValues(Distribution):
+    """Checks of values as torch's, but none in compiled code, which cannot branch on them."""
+
+    def _validate_sample(self, value: Tensor) -> None:
+        if not torch.compiler.is_compiling():
+            super()._validate_sample(value)  # type: ignore[no-untyped-call]
+
+
+class KeyedSamples(CheckedValues):
     """``sample`` implemented by ``rsample``, with a generator or a key."""
 
     def sample(

@@ -14,7 +14,13 @@ from torch.distributions.distribution import Distribution
 from torch.distributions.utils import lazy_property
 from torch.types import _size
 
-from torch_gumbel.distributions._parameters import NO_SHAPE, all_true, compute_type, exact_log
+from torch_gumbel.distributions._parameters import (
+    NO_SHAPE,
+    CheckedValues,
+    all_true,
+    compute_type,
+    exact_log,
+)
 from torch_gumbel.functional import gumbel_argmax
 from torch_gumbel.keys import unpadded
 from torch_gumbel.log_prob import log_prob_entropy
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Categorical(TorchCategorical):
+class Categorical(CheckedValues, TorchCategorical):
     r"""Class indices: exact draws, log-probabilities, and entropies in one pass each.
 
     Nothing is normalized before it is needed: ``probs`` and ``logits`` are computed on first use,
@@ -71,8 +77,7 @@ class Categorical(TorchCategorical):
         if mask is not None:
             scores = _masked(who, scores, mask)
         self._set(scores, self._validate_args if validate_args is None else validate_args)
-        # A tracer cannot branch on values.
-        if self._validate_args and not torch.compiler.is_compiling():
+        if self._validate_args:
             self._check_values(who, name, None if probs is None else given.detach())
 
     def _set(self, scores: Tensor, validate: bool) -> None:

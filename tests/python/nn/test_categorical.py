@@ -186,7 +186,7 @@ def test_under_vmap_it_is_a_loop():
 
 def test_compiled_it_equals_eager():
     def loss(x):
-        q = Categorical(logits=x, mask=MASK)
+        q = Categorical(logits=x, mask=MASK, validate_args=True)
         index = q.sample(key=KEY)
         return q.log_prob(index).sum() + q.entropy().sum(), q.sample((5,), key=KEY)
 
