@@ -8,8 +8,8 @@
 
 #include "../../cuda/device/gate_problem.h"
 #include "../../cuda/device/log_prob_problem.h"
-#include "../../cuda/device/subset_problem.h"
 #include "../../cuda/device/problem.h"
+#include "../../cuda/device/subset_problem.h"
 #include "../../cuda/filter.h"
 #include "../../cuda/kernels.h"
 #include "../../cuda/log_prob.h"

@@ -211,7 +211,7 @@ class CheckedValues(Distribution):
 
     def _validate_sample(self, value: Tensor) -> None:
         if not torch.compiler.is_compiling():
-            super()._validate_sample(value)  # type: ignore[no-untyped-call]
+            super()._validate_sample(value)
 
 
 class KeyedSamples(CheckedValues):
