@@ -175,7 +175,7 @@ memory. Further launches count 2 us each.
 
 With `TORCH_GUMBEL_CUDA_CLUSTERS=1` a soft row of 16,385 to 262,144 classes is held in the registers
 of a cluster of blocks: one read, and noise once. Blocks and threads are those of a cluster; at
-once: clusters for which the parts of the chip have room, assumed to be six of 16 multiprocessors
+once: clusters that fit the parts of the chip, assumed to be six of 16 multiprocessors
 and two of 18; balance: also the share of the multiprocessors that they take. What a cluster's
 barriers take is left out. "Of a copy" is the prediction without clusters.
 

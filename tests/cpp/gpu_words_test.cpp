@@ -14,10 +14,10 @@ class GpuWords : public Gpu {
   static constexpr int kBlocks = 2112;
 
   /// The worst word of every use.
-  std::vector<WorstWord> worst_words(const WordRange& range, const Spoilt& spoilt) {
+  std::vector<WorstWord> worst_words(const WordRange& range, const PlantedError& planted) {
     const at::Tensor each = at::full({kWordUses, word_results(kBlocks) / kWordUses}, -1,
                                      at::device(at::kCUDA).dtype(at::kLong));
-    const cudaError_t error = check_words(range, kBlocks, spoilt,
+    const cudaError_t error = check_words(range, kBlocks, planted,
                                           static_cast<uint64_t*>(each.mutable_data_ptr()), nullptr);
     EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error);
     EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);

@@ -16,9 +16,9 @@ namespace {
 
 constexpr int kBlocks = 2;
 
-std::array<WorstWord, kWordUses> worst_words(const WordRange& range, const Spoilt& spoilt) {
+std::array<WorstWord, kWordUses> worst_words(const WordRange& range, const PlantedError& planted) {
   std::vector<uint64_t> each(word_results(kBlocks), ~uint64_t{0});
-  EXPECT_EQ(check_words(range, kBlocks, spoilt, each.data(), nullptr), cudaSuccess);
+  EXPECT_EQ(check_words(range, kBlocks, planted, each.data(), nullptr), cudaSuccess);
   cuda_model::take_launches();
   std::array<WorstWord, kWordUses> found;
   const auto threads = static_cast<std::ptrdiff_t>(each.size() / kWordUses);

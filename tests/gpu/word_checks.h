@@ -24,7 +24,7 @@ struct WordRange {
 };
 
 /// A planted fault: what the device gives for `word` is off by `by` (exp2: relative).
-struct Spoilt {
+struct PlantedError {
   uint32_t word = 0;
   float by = 0;
 };
@@ -47,7 +47,7 @@ constexpr int kWordThreads = 256;
 constexpr int64_t word_results(int blocks) { return int64_t{kWordUses} * blocks * kWordThreads; }
 
 /// Writes every thread's worst words, packed, to `worst` on the device: [use, thread].
-cudaError_t check_words(const WordRange& range, int blocks, const Spoilt& spoilt, uint64_t* worst,
-                        cudaStream_t stream);
+cudaError_t check_words(const WordRange& range, int blocks, const PlantedError& planted,
+                        uint64_t* worst, cudaStream_t stream);
 
 }  // namespace torch_gumbel::testing
