@@ -30,7 +30,12 @@ def test_it_is_the_largest_perturbed_logits_in_falling_order(shape, dim, dtype):
         assert torch.equal(indices, wanted.indices.narrow(dim, 0, 5))
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.3, 0, torch.rand(4, 1, 6), 1e-40], ids=str)
+PER_ROW = torch.linspace(0.01, 1, 24).view(4, 1, 6)
+
+
+@pytest.mark.parametrize(
+    "temperature", [1.0, 0.3, 0, PER_ROW, 1e-40], ids=lambda t: "rows" if t is PER_ROW else str(t)
+)
 def test_the_first_is_the_argmax_of_the_same_key(temperature):
     x = torch.randn(4, 300, 6)
     values, indices = gumbel_topk(x, 3, 1, temperature=temperature, key=KEY)
