@@ -99,7 +99,9 @@ def saved_by(x, tau, form):
     return saved, y
 
 
-@pytest.mark.parametrize("tau", [0.5, torch.linspace(0.5, 1.5, 4)[:, None]], ids=["number", "per row"])
+@pytest.mark.parametrize(
+    "tau", [0.5, torch.linspace(0.5, 1.5, 4)[:, None]], ids=["number", "per row"]
+)
 def test_a_call_saves_its_soft_sample_or_on_request_logits_and_key(tau):
     x, temperature = leaf(), tau.shape if isinstance(tau, torch.Tensor) else ()
     saved, y = saved_by(x, tau, "soft")
