@@ -124,12 +124,10 @@ __device__ __forceinline__ void store_nan(const KernelParams& a, const GenericRo
   });
 }
 
-/// Adds to what this thread wrote before.
+/// The output of class k, which this thread wrote before.
 template <typename T>
-__device__ __forceinline__ void add_to_output(const KernelParams& a, const GenericRow& row,
-                                              int64_t k, T value) {
-  const int64_t at = row.row[Operand::kOutput] + k * a.rows.step(Operand::kOutput);
-  static_cast<T*>(a.output)[at] += value;
+__device__ __forceinline__ T& output_of(const KernelParams& a, const GenericRow& row, int64_t k) {
+  return static_cast<T*>(a.output)[row.row[Operand::kOutput] + k * a.rows.step(Operand::kOutput)];
 }
 
 /// r + log(1 - a)
@@ -152,7 +150,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         T& score = buffers.score(j, k);
         const bool largest = k == pass.round.largest;
         const T a = largest ? pass.round.a : pass.weight(k, score) * pass.round.rest;
-        add_to_output(p.a, row, k, a);
+        output_of<T>(p.a, row, k) += a;
         score = next_score(pass, k, score, a);
       });
     }
@@ -186,10 +184,7 @@ __device__ __forceinline__ T pass_back(const SubsetProblem& p, const GenericRow&
                                        SubsetScratch<T>& scratch) {
   using Gradient = math::SubsetGradient<T>;
   const SubsetRound<T> round = buffers.round(j);
-  const auto at_next = [&](int64_t k) {
-    const int64_t at = row.row[Operand::kOutput] + k * p.a.rows.step(Operand::kOutput);
-    return static_cast<const T*>(p.a.output)[at];
-  };
+  const auto at_next = [&](int64_t k) -> T& { return output_of<T>(p.a, row, k); };
   const auto share_of = [&](int64_t k, T weight) {
     return Gradient::at_share(load_grad<T>(p.a, row.row, k), at_next(k), weight, round.rest);
   };
@@ -210,10 +205,11 @@ __device__ __forceinline__ T pass_back(const SubsetProblem& p, const GenericRow&
   for_each_class(row, [&](int64_t k) {
     if (k == round.largest) {
       const T step = round.a * (load_grad<T>(p.a, row.row, k) - mean) - pull;
-      return add_to_output(p.a, row, k, step * inverse);
+      at_next(k) += step * inverse;
+      return;
     }
     const T weight = buffers.weight(j, k), step = gradient.at(weight, share_of(k, weight));
-    add_to_output(p.a, row, k, step * inverse);
+    at_next(k) += step * inverse;
     if (p.a.row_value != nullptr)
       at_tau.add(math::weighted_difference<T>(step, buffers.score(j, k) - round.score));
   });
